@@ -1,0 +1,71 @@
+// Draws the Plotly figures of a page. The library is loaded when the first figure comes near the screen, so that pages
+// without one, and readers who never scroll there, do not pay for it.
+const figures = [...document.querySelectorAll("figure.plotly-lab")];
+
+const dark = () => document.documentElement.dataset.theme === "dark";
+
+const colours = () => {
+  const ink = dark() ? "#ced6dd" : "#222832";
+  const line = dark() ? "#48566b" : "#d1d5da";
+  const axis = { color: ink, gridcolor: line, linecolor: line };
+  return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink }, axis };
+};
+
+const themed = (layout) => {
+  const { axis, ...page } = colours();
+  const result = { ...layout, ...page, font: { ...layout.font, ...page.font } };
+  for (const key of ["xaxis", "yaxis", ...Object.keys(layout).filter((k) => /^[xy]axis\d/.test(k))]) {
+    result[key] = { ...layout[key], ...axis };
+  }
+  result.sliders = (layout.sliders ?? []).map((s) => ({ ...s, bgcolor: axis.linecolor, font: page.font }));
+  return result;
+};
+
+let library;
+const plotly = () =>
+  (library ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = new URL("plotly.min.js", import.meta.url).href;
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = () => reject(new Error(`could not load ${script.src}`));
+    document.head.append(script);
+  }));
+
+async function draw(figure) {
+  const target = figure.querySelector(".plotly-target");
+  const { data, layout, frames } = JSON.parse(figure.querySelector("script").textContent);
+  const Plotly = await plotly();
+  await Plotly.newPlot(target, { data, layout: themed(layout), frames, config: { responsive: true, displayModeBar: false } });
+  addKeys(target, layout, frames.length, Plotly);
+  new MutationObserver(() => Plotly.relayout(target, themed(target.layout))).observe(document.documentElement, {
+    attributeFilter: ["data-theme"],
+  });
+}
+
+// Plotly's slider answers to the mouse and to touch only: the arrow keys move it too.
+function addKeys(target, layout, frames, Plotly) {
+  const show = (i) => {
+    Plotly.animate(target, [String(i)], { mode: "immediate", frame: { duration: 0, redraw: true }, transition: { duration: 0 } });
+    Plotly.relayout(target, { "sliders[0].active": i });
+  };
+  target.tabIndex = 0;
+  target.addEventListener("keydown", (event) => {
+    const move = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
+    const at = target.layout.sliders?.[0]?.active ?? 0;
+    if (!move || at + move < 0 || at + move >= frames) return;
+    event.preventDefault();
+    show(at + move);
+  });
+}
+
+const seen = new IntersectionObserver(
+  (entries) =>
+    entries
+      .filter((e) => e.isIntersecting)
+      .forEach((e) => {
+        seen.unobserve(e.target);
+        draw(e.target);
+      }),
+  { rootMargin: "300px" },
+);
+figures.forEach((f) => seen.observe(f));

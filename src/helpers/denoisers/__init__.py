@@ -1,0 +1,24 @@
+"""Denoisers: one protocol, one file per family."""
+
+from .base import Denoiser, per_level, score
+from .bottleneck import PerLevelMLP, ProjectedDenoiser
+from .features import FeatureRegression, Polynomial, RandomFeatures
+from .gaussian_mixture import GaussianMixture
+from .linear import LinearDenoiser
+from .mlp import MLP
+from .posterior_mean import PosteriorMean
+
+__all__ = [
+    "MLP",
+    "Denoiser",
+    "FeatureRegression",
+    "GaussianMixture",
+    "LinearDenoiser",
+    "PerLevelMLP",
+    "Polynomial",
+    "PosteriorMean",
+    "ProjectedDenoiser",
+    "RandomFeatures",
+    "per_level",
+    "score",
+]

@@ -1,0 +1,39 @@
+"""A fully connected denoiser for the plane, conditioned on the noise level."""
+
+import torch
+from torch import Tensor, nn
+
+from .base import Denoiser, positive_int
+
+ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+
+class MLP(Denoiser):
+    r"""Multi-layer perceptron with the preconditioning of Karras et al. 2022 (EDM, table 1).
+
+        D(y, sigma) = c_skip y + c_out F( c_in y, log(sigma) / 4 ),
+        c_skip = s^2 / (s^2 + sigma^2), c_out = s sigma / sqrt(s^2 + sigma^2), c_in = 1 / sqrt(s^2 + sigma^2),
+
+    s the standard deviation of the data, F with `depth` hidden layers of `width` units. y (batch, d).
+    """
+
+    def __init__(
+        self, width: int, depth: int = 3, activation: str = "silu", data_std: float = 1.0, dimension: int = 2, seed: int = 0
+    ):
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation is {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+        if data_std <= 0:
+            raise ValueError(f"data_std is {data_std}: pass the standard deviation of the data, a positive number")
+        sizes = [dimension + 1] + [positive_int("width", width)] * positive_int("depth", depth)
+        with torch.random.fork_rng(devices=[]):  # the global generator stays as the reader left it
+            torch.manual_seed(seed)
+            hidden = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), ACTIVATIONS[activation]())]
+            self.network = nn.Sequential(*hidden, nn.Linear(sizes[-1], dimension))
+        self.event_shape, self.data_std = (dimension,), data_std
+
+    def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
+        total = self.data_std**2 + sigma**2
+        noise = (sigma.log() / 4).expand(len(y), 1)
+        f = self.network(torch.cat([y / total.sqrt(), noise], dim=1).to(self.network[0].weight.dtype)).to(y)
+        return self.data_std**2 / total * y + self.data_std * sigma / total.sqrt() * f

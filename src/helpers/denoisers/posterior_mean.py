@@ -1,0 +1,66 @@
+"""The Bayes denoiser of a finite training set: the ideal network, and the one that copies."""
+
+import torch
+from torch import Tensor
+
+from .base import Denoiser, checked_points, positive_int
+
+
+class PosteriorMean(Denoiser):
+    r"""Posterior mean of the empirical law of a training set (proposition P0), optionally smoothed.
+
+        D(y, sigma) = sum_i w_i x_i,   w = softmax_i( -||y - x_i||^2 / (2 sigma^2) ).
+
+    `smoothing` s > 0 averages the score over M fixed shifts of the input, as in Scarvelis, Borde and Solomon
+    (*Closed-form diffusion models*, TMLR 2025). They shift z = t y, t = 1/(1 + sigma), by s u_m with u_m ~ N(0, I); in
+    our coordinates, and with the u_m centred, that is
+
+        D_s(y, sigma) = mean_m D( y + s (1 + sigma) u_m, sigma ),
+
+    so that the flow ends at barycentres of M-tuples of training points.
+
+    points (N, *event), intensities or coordinates in the units of y. Costs O(batch N d); rows go in chunks of `chunk`.
+    """
+
+    def __init__(self, points: Tensor, smoothing: float = 0.0, shifts: int = 4, seed: int = 0, chunk: int = 1024):
+        super().__init__()
+        points = checked_points(points)
+        if smoothing < 0:
+            raise ValueError(f"smoothing is {smoothing}: it is a length and cannot be negative; 0 switches it off")
+        self.event_shape = tuple(points.shape[1:])
+        self.smoothing, self.chunk = smoothing, positive_int("chunk", chunk)
+        # Distances are taken after centring: near-equal squares of large offsets would cancel.
+        centre = points.double().mean(0).to(points)
+        self.register_buffer("centre", centre)
+        self.register_buffer("points", (points - centre).flatten(1))
+        u = torch.randn(positive_int("shifts", shifts), *self.event_shape, generator=torch.Generator().manual_seed(seed))
+        self.register_buffer("shifts", u - u.mean(0))
+
+    centre: Tensor
+    points: Tensor
+    shifts: Tensor
+
+    def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
+        y = y - self.centre.to(y)
+        if self.smoothing == 0:
+            return self._mean(y, sigma) + self.centre.to(y)
+        step = self.smoothing * (1 + sigma)
+        x_hat = torch.stack([self._mean(y + step * u, sigma) for u in self.shifts.to(y)]).mean(0)
+        return x_hat + self.centre.to(y)
+
+    def _mean(self, y: Tensor, sigma: Tensor) -> Tensor:
+        x, flat = self.points.to(y), y.flatten(1)
+        sigma = sigma.flatten() if sigma.ndim else sigma.expand(len(flat))
+        rows = [self._weights(q, s, x) @ x for q, s in zip(flat.split(self.chunk), sigma.split(self.chunk), strict=True)]
+        return torch.cat(rows).view_as(y) if rows else y
+
+    @staticmethod
+    def _weights(y: Tensor, sigma: Tensor, x: Tensor) -> Tensor:
+        # ||y - x||^2 less ||y||^2, which the softmax ignores: one matrix product instead of (batch, N, d) differences
+        logits = (y @ x.T - 0.5 * (x**2).sum(1)) / sigma[:, None] ** 2
+        return torch.softmax(logits, dim=1)
+
+    def weights(self, y: Tensor, sigma: float) -> Tensor:
+        """Posterior probability of each training point given y at noise sigma, shape (batch, N)."""
+        flat = (y - self.centre.to(y)).flatten(1)
+        return self._weights(flat, torch.full((len(flat),), sigma).to(flat), self.points.to(flat))

@@ -1,0 +1,82 @@
+"""Measures: distances between samples, copies of training points, divergence, PSNR."""
+
+import math
+
+import numpy as np
+import ot
+import torch
+from torch import Tensor
+
+from .denoisers.base import checked_points
+
+
+def finite(y: Tensor) -> Tensor:
+    """The rows of y (batch, *event) that have not diverged."""
+    return y[y.flatten(1).isfinite().all(1)]
+
+
+def diverged(y: Tensor) -> int:
+    """How many rows a sampler has marked as diverged (NaN)."""
+    return len(y) - len(finite(y))
+
+
+def sliced_w2(x: Tensor, y: Tensor, projections: int = 200, seed: int = 0) -> float:
+    """Sliced 2-Wasserstein distance of two samples (n, d), (m, d), in their units (POT; Bonneel et al. 2015)."""
+    x, y = _both(x, y)
+    return float(ot.sliced_wasserstein_distance(x, y, n_projections=projections, p=2, seed=seed))
+
+
+def exact_w2(x: Tensor, y: Tensor) -> float:
+    """Exact 2-Wasserstein distance of two samples of at most a few thousand points, in their units (POT).
+
+    In high dimension it is dominated by sampling noise: compare with the distance of two samples of the target.
+    """
+    x, y = _both(x, y)
+    if len(x) * len(y) > 25_000_000:
+        raise ValueError(f"{len(x)} x {len(y)} points: exact transport is quadratic in memory, use sliced_w2")
+    plan_cost = ot.emd2(ot.unif(len(x)), ot.unif(len(y)), ot.dist(x, y), numItermax=2_000_000)
+    return math.sqrt(max(float(plan_cost), 0.0))  # rounding of equal samples
+
+
+def _both(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    x, y = checked_points(x, "x").flatten(1).double(), checked_points(y, "y").flatten(1).double()
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"x has dimension {x.shape[1]}, y has {y.shape[1]}: the samples must live in one space")
+    return x.numpy(force=True), y.numpy(force=True)
+
+
+def nearest(samples: Tensor, training: Tensor, k: int = 2) -> tuple[Tensor, Tensor]:
+    """Euclidean distances to the k nearest training points, ascending, and their indices, both (batch, k)."""
+    samples, training = checked_points(samples, "samples").flatten(1), checked_points(training, "training").flatten(1)
+    if not 1 <= k <= len(training):
+        raise ValueError(f"k is {k} with {len(training)} training points: choose 1 to {len(training)}")
+    exact = torch.cdist(samples, training.to(samples), compute_mode="donot_use_mm_for_euclid_dist")
+    distances, indices = exact.topk(k, largest=False)
+    return distances, indices
+
+
+def is_copy(samples: Tensor, training: Tensor, ratio: float = 1 / 3) -> Tensor:
+    """Which samples are copies: nearest distance < ratio x second-nearest distance (Yoon et al. 2023; Gu et al. 2023).
+
+    Boolean (batch,). Needs at least two training points. Its mean is the share of copies.
+    """
+    distances, _ = nearest(samples, training, k=2)
+    return distances[:, 0] < ratio * distances[:, 1]
+
+
+def share_of_copies(samples: Tensor, training: Tensor, ratio: float = 1 / 3) -> float:
+    """Share of the samples that did not diverge that are copies, in [0, 1]; NaN when all diverged."""
+    kept = finite(samples)
+    return float(is_copy(kept, training, ratio).double().mean()) if len(kept) else math.nan
+
+
+def kurtosis(x: Tensor) -> float:
+    """Fourth standardised moment E[(x - m)^4] / Var^2 of a one-dimensional sample: 3 for a Gaussian, 1 for two points."""
+    z = x.double().flatten() - x.double().mean()
+    return float((z**4).mean() / (z**2).mean() ** 2)
+
+
+def psnr(x_hat: Tensor, x: Tensor) -> float:
+    """Mean over images of 10 log10(1 / MSE) in dB, intensities in [0, 1] (mean of logarithms, Kadkhodaie et al. 2024)."""
+    mse = (x_hat - x).flatten(1).square().mean(1)
+    return float((-10 * mse.log10()).mean())

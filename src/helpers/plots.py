@@ -1,0 +1,163 @@
+"""Figures with one look: matplotlib for what stands still, Plotly with a slider for what moves."""
+
+import html
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from .density import Grid
+
+TARGET, GENERATED, TRAINING, ACCENT = "#4c72b0", "#d1495b", "#222222", "#2a9d8f"
+CYCLE = [TARGET, GENERATED, ACCENT, "#e9a23b", "#7b5ea7", "#6c757d"]
+SITE = "CREATIVE_DENOISER_SITE"  # environment variable set while the book is built
+
+plt.rcParams.update({
+    "figure.dpi": 110, "figure.constrained_layout.use": True, "font.size": 10, "axes.titlesize": 10,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.prop_cycle": plt.cycler(color=CYCLE),
+    "image.cmap": "magma", "legend.frameon": False, "savefig.facecolor": "white",
+})  # fmt: skip
+
+
+def panels(n: int, columns: int = 5, size: float = 2.0, extent: float | None = None, titles: Sequence[str] = ()) -> tuple[Figure, list[Axes]]:
+    """n square panels of `size` inches, at most `columns` in a row; with `extent`, a plane [-extent, extent]^2 without ticks."""
+    columns = min(n, columns)
+    rows = -(-n // columns)
+    fig, grid = plt.subplots(rows, columns, figsize=(size * columns, (size + 0.25) * rows), squeeze=False)
+    axes = list(grid.flat)
+    for ax in axes[n:]:
+        ax.set_axis_off()
+    for ax, title in zip(axes, titles, strict=False):
+        ax.set_title(title)
+    for ax in axes[:n] if extent else []:
+        plane(ax, extent)
+    return fig, axes[:n]
+
+
+def plane(ax: Axes, extent: float) -> Axes:
+    """Make `ax` a square window [-extent, extent]^2 without ticks."""
+    ax.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set(visible=True, color="#cccccc")
+    return ax
+
+
+def scatter(ax: Axes, points: Tensor, color: str = GENERATED, size: float = 2.0, alpha: float = 0.6, label: str | None = None) -> None:
+    """Points (n, 2); rows that diverged (NaN) are not drawn: print their number."""
+    x = points.numpy(force=True)
+    ax.scatter(x[:, 0], x[:, 1], s=size, c=color, alpha=alpha, linewidths=0, label=label, rasterized=True)
+
+
+def density(ax: Axes, log_p: Tensor, grid: Grid, peak: float | None = None, cmap: str = "magma") -> None:
+    """A density on a grid as an image, brightest at `peak` (default: its own maximum)."""
+    p = log_p.exp().view(grid.n, grid.n).T.numpy(force=True)  # the second coordinate upwards
+    e = grid.extent
+    ax.imshow(p, origin="lower", extent=(-e, e, -e, e), vmin=0, vmax=peak or p.max(), cmap=cmap, interpolation="bilinear")
+
+
+def images(ax: Axes, batch: Tensor, columns: int = 8, gap: int = 1) -> None:
+    """A batch (n, h, w) of gray images in [0, 1] as one mosaic; values outside are drawn black or white."""
+    n, h, w = batch.shape
+    rows = -(-n // columns)
+    mosaic = np.ones((rows * (h + gap) - gap, columns * (w + gap) - gap))
+    for i, image in enumerate(batch.numpy(force=True)):
+        r, c = divmod(i, columns)
+        mosaic[r * (h + gap) : r * (h + gap) + h, c * (w + gap) : c * (w + gap) + w] = image
+    ax.imshow(mosaic, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set_axis_off()
+
+
+def line_trace(x: Any, y: Any, name: str, color: str | None = None, dash: str | None = None) -> dict:
+    """A Plotly line; arrays rounded to four decimals, so that stored outputs stay small."""
+    return {"type": "scatter", "mode": "lines", "name": name, "x": _short(x), "y": _short(y),
+            "line": {k: v for k, v in {"color": color, "dash": dash}.items() if v}}  # fmt: skip
+
+
+def point_trace(points: Any, name: str, color: str | None = None, size: float = 3.0, opacity: float = 0.6) -> dict:
+    """A Plotly cloud of points (n, 2)."""
+    p = _array(points)
+    return {"type": "scatter", "mode": "markers", "name": name, "x": _short(p[:, 0]), "y": _short(p[:, 1]),
+            "marker": {"color": color, "size": size, "opacity": opacity}}  # fmt: skip
+
+
+def heat_trace(log_p: Tensor, grid: Grid, name: str = "", peak: float | None = None) -> dict:
+    """A density on a grid as a Plotly heat map, rounded to three decimals."""
+    p = np.round(log_p.exp().view(grid.n, grid.n).T.numpy(force=True), 3)
+    axis = (np.arange(grid.n) + 0.5) * 2 * grid.extent / grid.n - grid.extent
+    return {"type": "heatmap", "name": name, "z": p.tolist(), "x": _short(axis), "y": _short(axis), "zmin": 0, "zmax": peak,
+            "colorscale": "Magma", "showscale": False, "hoverinfo": "skip"}  # fmt: skip
+
+
+class Slider:
+    """A Plotly figure whose slider chooses a frame; it works on the static page, in Jupyter and on Colab.
+
+    frames: one list of traces per position, all of one length and order; labels: the slider's texts; name: what it moves;
+    caption: one sentence under the figure; alt: what a reader who cannot see it must know. layout: Plotly's, merged in.
+    """
+
+    def __init__(
+        self, frames: Sequence[Sequence[dict]], labels: Sequence[str], name: str, caption: str, alt: str,
+        start: int = 0, **layout: Any,
+    ):
+        if not frames or len(frames) != len(labels) or len({len(f) for f in frames}) != 1:
+            raise ValueError(f"{len(frames)} frames of {sorted({len(f) for f in frames})} traces with {len(labels)} labels: "
+                             "give one label a frame and every frame the same traces")
+        if not 0 <= start < len(frames):
+            raise ValueError(f"start is {start}: choose a frame from 0 to {len(frames) - 1}")
+        self.caption, self.alt = caption, alt
+        steps = [
+            {"label": label, "method": "animate",
+             "args": [[str(i)], {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}]}
+            for i, label in enumerate(labels)
+        ]  # fmt: skip
+        self.figure = {
+            "data": list(frames[start]),
+            "frames": [{"name": str(i), "data": list(f)} for i, f in enumerate(frames)],
+            "layout": {
+                "height": 430, "margin": {"l": 45, "r": 15, "t": 30, "b": 40}, "template": "none",
+                "legend": {"orientation": "h", "y": 1.08}, "hovermode": False, "dragmode": False,
+                "sliders": [{"active": start, "currentvalue": {"prefix": f"{name}: "}, "pad": {"t": 30}, "steps": steps}],
+                **layout,
+            },
+        }  # fmt: skip
+
+    def _repr_mimebundle_(self, **_: Any) -> dict:
+        if os.environ.get(SITE):  # the page brings its own Plotly: figures.js finds these elements
+            figure = json.dumps(self.figure, separators=(",", ":")).replace("</", "<\\/")
+            label = html.escape(self.alt, quote=True)
+            return {
+                "text/html": '<figure class="plotly-lab">'
+                f'<div class="plotly-target" role="group" aria-label="{label}"></div>'
+                f'<script type="application/json">{figure}</script>'
+                f"<noscript>This figure moves with JavaScript. {label}</noscript>"
+                f"<figcaption>{html.escape(self.caption)}</figcaption></figure>",
+                "text/plain": f"{self.caption} {self.alt}",
+            }
+        import plotly.graph_objects as go  # type: ignore[import-untyped]
+        import plotly.io as pio  # type: ignore[import-untyped]
+
+        show = pio.renderers[pio.renderers.default.split("+")[0]] if pio.renderers.default else None
+        figure = go.Figure(**self.figure)
+        return show.to_mimebundle(figure.to_dict()) if show else {"text/plain": self.caption}
+
+
+def square(extent: float) -> dict:
+    """Plotly layout of a square window [-extent, extent]^2: Slider(..., **square(3))."""
+    axis = {"range": [-extent, extent], "zeroline": False, "showgrid": False, "fixedrange": True}
+    return {"xaxis": {**axis, "constrain": "domain"}, "yaxis": {**axis, "scaleanchor": "x", "constrain": "domain"}}
+
+
+def _array(values: Any) -> np.ndarray:
+    return values.numpy(force=True) if isinstance(values, torch.Tensor) else np.asarray(values, dtype=float)
+
+
+def _short(values: Any) -> list:
+    rounded = np.round(_array(values).astype(float), 4)
+    return [None if not np.isfinite(v) else float(v) for v in rounded]
