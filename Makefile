@@ -1,0 +1,48 @@
+# make book: everything from nothing. Needs only make, a Python >= 3.11 and a network for the first installation.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+ifeq ($(strip $(PYTHON)),)
+$(error no Python >= 3.11 found: install one, or name it, as in: make PYTHON=/path/to/python3 book)
+endif
+
+BIN := .venv/bin
+PIPELINE := $(BIN)/python -m helpers.pipeline
+# The name holds the hash of what was installed, so that a changed pin installs again and a touched file does not.
+READY := .venv/ready-$(shell cat requirements.txt pyproject.toml | $(PYTHON) -c \
+  'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')
+
+.PHONY: book test lint serve store clean
+.DEFAULT_GOAL := book
+
+$(READY):
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	rm -f .venv/ready-*
+	touch $@
+
+book: $(READY)
+	$(PIPELINE) execute
+	$(PIPELINE) compare || echo "Some outputs differ from the stored ones; if the fresh ones are right: make store"
+	$(PIPELINE) build
+
+# A failed execution or build is ignored here only so that the tests run and report: they fail without fresh outputs
+# and a fresh site, and pytest has the last word.
+test: $(READY)
+	-$(PIPELINE) execute
+	-$(PIPELINE) build
+	$(BIN)/python -m pytest -rs -p helpers.pipeline.replay --replay build/run tests book
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+store: $(READY)
+	$(PIPELINE) store
+
+serve: $(READY)
+	$(BIN)/python -m http.server --bind localhost --directory build/site 8000
+
+clean:
+	rm -rf build

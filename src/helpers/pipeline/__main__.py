@@ -1,0 +1,81 @@
+"""The command line: `python -m helpers.pipeline --help`."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from helpers import pipeline
+from helpers.pipeline import execute as execution
+from helpers.pipeline import site
+from helpers.pipeline.chapters import Book
+
+app = typer.Typer(help=pipeline.__doc__, no_args_is_help=True, add_completion=False)
+console = Console()
+Profile = Annotated[str, typer.Option(help="quick: minutes on two cores; full: the sizes of the papers, on a GPU.")]
+
+
+@contextmanager
+def message_not_traceback() -> Iterator[Book]:
+    """Hands out the book; a ValueError is the user's to mend, so its message is enough."""
+    try:
+        yield Book.find()
+    except ValueError as error:
+        console.print(f"[red]error:[/] {error}", soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def pytest(book: Book, *arguments: str) -> None:
+    """Runs pytest on the book and ends with its status."""
+    raise typer.Exit(subprocess.run([sys.executable, "-m", "pytest", "-q", *arguments], cwd=book.root).returncode)
+
+
+@app.command()
+def execute(
+    chapters: Annotated[list[str] | None, typer.Argument(help='Stems or numbers, as "03"; none means all.')] = None,
+    profile: Profile = "quick",
+    jobs: Annotated[int, typer.Option(help="Chapters at a time.")] = os.cpu_count() or 1,
+    force: Annotated[bool, typer.Option("--force", help="Execute also what is up to date.")] = False,
+) -> None:
+    """Execute the chapters whose code, helpers, data or models changed, into build/run."""
+    with message_not_traceback() as book:
+        if not execution.execute(book, chapters or [], profile, jobs, force, console):
+            raise typer.Exit(1)
+
+
+@app.command()
+def compare() -> None:
+    """Compare the stored outputs with the fresh ones."""
+    with message_not_traceback() as book:
+        book.require_fresh()
+        pytest(book, "-p", "helpers.pipeline.replay", "--replay", "build/run", *map(str, book.chapters))
+
+
+@app.command()
+def store() -> None:
+    """Make the fresh outputs the stored ones, in book/ and results/."""
+    with message_not_traceback() as book:
+        execution.store(book, console)
+
+
+@app.command()
+def build(profile: Profile = "quick") -> None:
+    """Build the site from the executed chapters, into build/site."""
+    with message_not_traceback() as book:
+        site.build(book, profile, console)
+
+
+@app.command()
+def check() -> None:
+    """Check the built pages: links, figures, weight; with a Chromium also scripts, mathematics and accessibility."""
+    with message_not_traceback() as book:
+        pytest(book, "tests/test_site.py", "-rs")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,243 @@
+"""The book as files: its chapters, what each of them depends on, and what is known of its last run."""
+
+import ast
+import hashlib
+import json
+import os
+import platform
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+PROFILES = ("quick", "full")
+LEDGER = "ledger"  # the one chapter that reads what the others measured: it runs last and depends on their claims
+RUN_METADATA = {"papermill", "execution", "ExecuteTime", "collapsed", "scrolled", "jp-MarkdownHeadingCollapsed"}
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes beside the target and renames, so that a reader or a kill never meets half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+        os.chmod(temporary, 0o644)  # mkstemp's 0600 would follow the file into git and onto a server
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@cache
+def _hash_unchanged(path: Path, size: int, modified: int) -> str:
+    return sha256(path.read_bytes())
+
+
+def hash_file(path: Path) -> str:
+    stat = path.stat()
+    return _hash_unchanged(path, stat.st_size, stat.st_mtime_ns)
+
+
+def read_notebook(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)
+
+
+def clean(notebook: Any) -> Any:
+    """Removes what differs between two equal runs: times, paths, random widget ids, the interpreter's patch level."""
+    for metadata in [notebook.metadata, *(cell.metadata for cell in notebook.cells)]:
+        for key in RUN_METADATA & set(metadata) | ({"tags"} if metadata.get("tags") == [] else set()):
+            del metadata[key]
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata.get("language_info", {}).pop("version", None)
+    return notebook
+
+
+def tags(cell: Any) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def own_cells(notebook: Any) -> list[Any]:
+    """The chapter's own cells: without papermill's injected parameters and without its marks of a failure."""
+    foreign = {"injected-parameters", "papermill-error-cell-tag"}
+    return [cell for cell in notebook.cells if not foreign & set(tags(cell))]
+
+
+def write_notebook(path: Path, notebook: Any) -> None:
+    text = nbformat.writes(notebook) + "\n"
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text)
+
+
+def parameter_names(notebook: Any) -> set[str]:
+    """Names that the cell tagged `parameters` assigns; papermill only warns about others, so callers must look."""
+    code = "\n".join(cell.source for cell in notebook.cells if "parameters" in tags(cell))
+    names = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)]
+    return {name.id for name in names if isinstance(name.ctx, ast.Store)}
+
+
+@dataclass(frozen=True)
+class Book:
+    """A book rooted at the folder that holds `_config.yml` and `_toc.yml`. Pages are paths relative to that folder."""
+
+    root: Path
+
+    @classmethod
+    def find(cls) -> "Book":
+        """The book around the current folder. Raises ValueError where there is none."""
+        here = Path.cwd().resolve()
+        for folder in (here, *here.parents):
+            if (folder / "_toc.yml").is_file():
+                return cls(folder)
+        raise ValueError(f"no _toc.yml in {here} or above it: run this inside a checkout of the book")
+
+    @property
+    def run(self) -> Path:
+        return self.root / "build" / "run"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "build" / "results"
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return yaml.safe_load((self.root / "_config.yml").read_text(encoding="utf-8"))
+
+    @cached_property
+    def pages(self) -> list[Path]:
+        """Every page of `_toc.yml`, in reading order. Raises ValueError for an entry that is no file."""
+
+        def entries(node: Any) -> Iterable[str]:
+            if isinstance(node, dict):
+                yield from (node[key] for key in ("root", "file") if key in node)
+                for key in ("parts", "chapters", "sections"):
+                    yield from entries(node.get(key, []))
+            elif isinstance(node, list):
+                for child in node:
+                    yield from entries(child)
+
+        pages = []
+        for name in entries(yaml.safe_load((self.root / "_toc.yml").read_text(encoding="utf-8"))):
+            names = (name, f"{name}.ipynb", f"{name}.md")
+            found = next((Path(n) for n in names if (self.root / n).is_file()), None)
+            if found is None:
+                raise ValueError(f"_toc.yml lists '{name}', but neither {name}.ipynb nor {name}.md exists")
+            pages.append(found)
+        return pages
+
+    @property
+    def chapters(self) -> list[Path]:
+        return [page for page in self.pages if page.suffix == ".ipynb"]
+
+    def select(self, names: Iterable[str]) -> list[Path]:
+        """Chapters by stem or number ("03_linear" or "03"); all of them for no name. ValueError for an unknown one."""
+        chosen = set()
+        for name in names:
+            match = [c for c in self.chapters if name in (c.stem, c.stem.split("_")[0], c.as_posix())]
+            if not match:
+                raise ValueError(f"no chapter '{name}'; there are: {', '.join(c.stem for c in self.chapters)}")
+            chosen.update(match)
+        return [c for c in self.chapters if c in chosen] if chosen else self.chapters
+
+    # What a chapter depends on ------------------------------------------------------------------------------------
+
+    def _module_files(self, name: str) -> list[Path]:
+        """Files that `import name` runs: the packages' __init__ on the way down, and the module itself."""
+        found, base = [], self.root / "src"
+        for part in name.split("."):
+            base = base / part
+            found += [file for file in (base / "__init__.py", base.with_suffix(".py")) if file.is_file()]
+        return found
+
+    def _imports(self, code: str, package: str = "") -> set[str]:
+        names = set()
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+                base = ".".join([*parents, *([node.module] if node.module else [])])
+                names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+        return {name for name in names if name.split(".")[0] == "helpers"}
+
+    def helper_files(self, code: str) -> set[Path]:
+        """Modules of `helpers` that the code imports, directly or through others, and the data beside them."""
+        queue, modules = self._imports(code), set[Path]()
+        while queue:
+            for file in set(self._module_files(queue.pop())) - modules:
+                modules.add(file)
+                package = ".".join(file.parent.relative_to(self.root / "src").parts)
+                queue |= self._imports(file.read_text(encoding="utf-8"), package)
+        data = set()
+        for folder in {module.parent for module in modules}:
+            for entry in folder.iterdir():
+                if entry.is_file():
+                    data.add(entry)
+                elif not any(entry.glob("*.py")):
+                    data |= {file for file in entry.rglob("*") if file.is_file()}
+        return modules | {file for file in data if file.suffix not in {".py", ".pyc", ".tmp"}}
+
+    def dependencies(self, chapter: Path, profile: str) -> dict[str, str]:
+        """Content hashes, by name, of all that decides a chapter's outputs. Imports are read, not run: a module that
+        is imported by a computed name is not seen."""
+        notebook = clean(read_notebook(self.root / chapter))
+        cells = [[c.get("id"), c.cell_type, c.source, c.metadata] for c in notebook.cells]
+        code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
+        code = re.sub(r"(?m)^(\s*)[%!].*", r"\1pass", code)
+        try:
+            files = self.helper_files(code)
+        except SyntaxError:  # the run itself will show it, with the cell
+            files = set()
+        files |= {file for file in (self.root / "models").rglob("*") if file.is_file()}
+        files |= {file for file in [self.root / "requirements.txt"] if file.is_file()}
+        if chapter.stem == LEDGER:
+            files |= {file for file in self.results.rglob("*.json")}
+        found = {"the chapter": sha256(json.dumps(cells, sort_keys=True).encode())}
+        found |= {"python": platform.python_version(), "profile": profile}
+        for file in sorted(files):
+            found[file.relative_to(self.root).as_posix().removeprefix("src/")] = hash_file(file)
+        return found
+
+    # What is known of its last run --------------------------------------------------------------------------------
+
+    def executed(self, chapter: Path) -> Path:
+        return self.run / chapter
+
+    def state(self, chapter: Path) -> dict[str, Any]:
+        try:
+            return json.loads(self.executed(chapter).with_suffix(".json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+
+    def record(self, chapter: Path, ok: bool, seconds: float, depends: dict[str, str]) -> None:
+        state = {"ok": ok, "seconds": round(seconds, 1), "depends": depends}
+        write_atomically(self.executed(chapter).with_suffix(".json"), json.dumps(state, indent=1) + "\n")
+
+    def why_run(self, chapter: Path, profile: str = "quick") -> str:
+        """Why the chapter must be executed again; empty where its last run still stands."""
+        state = self.state(chapter)
+        if not state or not self.executed(chapter).is_file():
+            return "not executed yet"
+        if not state["ok"]:
+            return "failed last time"
+        old, new = state["depends"], self.dependencies(chapter, profile)
+        reasons = [f"{name} changed" for name in new if name in old and old[name] != new[name]]
+        reasons += [f"{name} is new" for name in new if name not in old]
+        reasons += [f"{name} is no longer used" for name in old if name not in new]
+        return ", ".join(reasons)
+
+    def require_fresh(self, profile: str = "quick") -> None:
+        """Raises ValueError unless every chapter's executed copy belongs to what is in the book now."""
+        stale = [f"{c.stem} ({why})" for c in self.chapters if (why := self.why_run(c, profile))]
+        if stale:
+            raise ValueError(f"to be executed first (python -m helpers.pipeline execute): {'; '.join(stale)}")

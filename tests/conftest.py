@@ -1,0 +1,60 @@
+"""A scratch book: the real pipeline on chapters of a few lines, in a folder of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Scratch:
+    """A book of tiny chapters beside its own `helpers`, driven through the command line like the real one."""
+
+    def __init__(self, root: Path):
+        self.root, self.chapters = root, []
+        package = root / "src" / "helpers"
+        shutil.copytree(
+            ROOT / "src/helpers/pipeline", package / "pipeline", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        for name in ("__init__", "inner", "other"):
+            (package / f"{name}.py").write_text("")
+        (package / "toy.py").write_text("from .inner import *\n")
+        for name in ("_config.yml", "requirements.txt"):
+            shutil.copy(ROOT / name, root)
+        (root / "pytest.ini").write_text("[pytest]\n")
+        (root / "book").mkdir()
+
+    def path(self, name: str) -> Path:
+        return self.root / "book" / f"{name}.ipynb"
+
+    def executed(self, name: str) -> Path:
+        return self.root / "build/run/book" / f"{name}.ipynb"
+
+    def chapter(self, name: str, *code: str) -> None:
+        """Writes a chapter: title, parameters, then the given code cells, with ids that do not change."""
+        new = nbformat.v4
+        parameters = new.new_code_cell('profile = "quick"', id="parameters", metadata={"tags": ["parameters"]})
+        cells = [new.new_markdown_cell(f"# {name}", id="title"), parameters]
+        cells += [new.new_code_cell(source, id=f"code-{i}") for i, source in enumerate(code)]
+        nbformat.write(new.new_notebook(cells=cells), self.path(name))
+        self.chapters += [] if name in self.chapters else [name]
+        first, *others = [f"book/{chapter}" for chapter in self.chapters]
+        toc = ["format: jb-book", f"root: {first}", "chapters:" if others else "", *(f"- file: {c}" for c in others)]
+        (self.root / "_toc.yml").write_text("\n".join(toc))
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(self.root / "src"), "COLUMNS": "300"}
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "helpers.pipeline", *arguments]
+        return subprocess.run(command, cwd=self.root, env=self.environment(), capture_output=True, text=True)
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Scratch:
+    return Scratch(tmp_path.resolve())
