@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .denoisers.base import Denoiser, positive_int
+from .denoisers.base import Denoiser, checked_sigma, positive_int
 
 
 class Grid(NamedTuple):
@@ -42,6 +42,7 @@ def generated_log_density(
     """
     if not 0 < sigma_min < sigma_max:
         raise ValueError(f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < sigma_min < sigma_max")
+    checked_sigma(y, sigma_min, denoiser.event_shape)
     h = math.log(sigma_max / sigma_min) / positive_int("steps", steps)
     parts = [_log_density(denoiser, part, math.log(sigma_min), h, steps, sigma_max) for part in y.split(chunk)]
     return torch.cat(parts)

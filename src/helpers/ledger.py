@@ -4,10 +4,11 @@ import html
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+
+from .files import write_atomically
 
 RESULTS = "CREATIVE_DENOISER_RESULTS"  # environment variable: the folder of results, else ./results
 
@@ -46,13 +47,32 @@ class Claim:
         return "reproduced" if all(inside) else "partly" if any(inside) else "not reproduced"
 
     def row(self) -> dict[str, str]:
-        """The claim as the table shows it, all text: numbers to three digits, several values as their range."""
-        values = self.values
-        measured = _text(values[0]) if len(values) == 1 else f"{_text(min(values))} to {_text(max(values))} ({len(values)})"
+        """The claim as the table shows it, all text: as many digits as the interval is sharp, several values as a range."""
+        low, high, values = *self.expected, self.values
+        width, middle = (high - low) / 2, abs(high + low) / 2
+        digits = max(3, math.ceil(math.log10(middle / width))) if 0 < width < middle < math.inf else 3
+        measured = [_text(v, digits) for v in (min(values), max(values))]
         return {
-            "source": self.source, "claim": self.claim, "expected": _interval(*self.expected), "measured": measured,
+            "source": self.source,
+            "claim": self.claim,
+            "expected": _interval(low, high, digits),
+            "measured": measured[0] if len(values) == 1 else f"{' to '.join(measured)} ({len(values)})",
             "verdict": self.verdict,
         }
+
+    def data(self) -> dict:
+        """The claim for a JSON file: an open end of the interval and a value that is not finite are null."""
+        numbers = {"expected": self.expected, "measured": self.values}
+        nulled = {k: [v if math.isfinite(v) else None for v in values] for k, values in numbers.items()}
+        return {"source": self.source, "claim": self.claim, **nulled, "verdict": self.verdict}
+
+    @classmethod
+    def read(cls, data: dict) -> "Claim":
+        """The inverse of `data`."""
+        low, high = data["expected"]
+        expected = -math.inf if low is None else low, math.inf if high is None else high
+        measured = [math.nan if v is None else v for v in data["measured"]]
+        return cls(data["source"], data["claim"], expected, measured)
 
 
 def around(value: float, tolerance: float) -> tuple[float, float]:
@@ -81,8 +101,9 @@ class Table:
 def record(chapter: str, claims: Iterable[Claim]) -> Table:
     """Write a chapter's claims to <results>/claims/<chapter>.json, atomically, and return their table."""
     claims = list(claims)
-    data = {"chapter": chapter, "claims": [{**asdict(c), "measured": c.values, "verdict": c.verdict} for c in claims]}
-    write_json(results_folder() / "claims" / f"{chapter}.json", data)
+    data = {"chapter": chapter, "claims": [c.data() for c in claims]}
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(results_folder() / "claims" / f"{chapter}.json", text)
     return Table([c.row() for c in claims])
 
 
@@ -95,10 +116,7 @@ def read_all(folder: Path | None = None) -> dict[str, list[Claim]]:
     chapters = {}
     for path in paths:
         data = json.loads(path.read_text("utf-8"))
-        keys = ("source", "claim", "measured")
-        chapters[data["chapter"]] = [
-            Claim(expected=tuple(c["expected"]), **{k: c[k] for k in keys}) for c in data["claims"]
-        ]
+        chapters[data["chapter"]] = [Claim.read(c) for c in data["claims"]]
     return chapters
 
 
@@ -107,20 +125,13 @@ def results_folder() -> Path:
     return Path(os.environ.get(RESULTS, "results"))
 
 
-def write_json(path: Path, data: object) -> None:
-    """Write JSON so that a reader of the file sees the old text or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as f:
-        json.dump(data, f, indent=1, ensure_ascii=False)
-        f.write("\n")
-    os.replace(f.name, path)
+def _text(x: float, digits: int = 3) -> str:
+    if 0 < abs(x) < 1e-9:  # rounding error, which differs from machine to machine
+        return "below 1e-9"
+    return f"{x:.{digits}g}".replace("e-0", "e-").replace("e+0", "e")
 
 
-def _text(x: float) -> str:
-    return f"{x:.3g}".replace("e-0", "e-").replace("e+0", "e")
-
-
-def _interval(low: float, high: float) -> str:
+def _interval(low: float, high: float, digits: int) -> str:
     if low == -math.inf:
         return f"at most {_text(high)}"
     if high == math.inf:
@@ -128,4 +139,4 @@ def _interval(low: float, high: float) -> str:
     if low == high:
         return f"exactly {_text(low)}"
     middle, half = (low + high) / 2, (high - low) / 2
-    return f"{_text(middle)} ± {_text(half)}" if half < abs(middle) else f"{_text(low)} to {_text(high)}"
+    return f"{_text(middle, digits)} ± {_text(half)}" if half < abs(middle) else f"{_text(low)} to {_text(high)}"

@@ -1,9 +1,11 @@
 """Figures with one look: matplotlib for what stands still, Plotly with a slider for what moves."""
 
 import html
+import io
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -14,6 +16,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from .density import Grid
+from .files import write_atomically
+from .ledger import results_folder
 
 TARGET, GENERATED, TRAINING, ACCENT = "#4c72b0", "#d1495b", "#222222", "#2a9d8f"
 CYCLE = [TARGET, GENERATED, ACCENT, "#e9a23b", "#7b5ea7", "#6c757d"]
@@ -128,7 +132,7 @@ class Slider:
             },
         }  # fmt: skip
 
-    def _repr_mimebundle_(self, **_: Any) -> dict:
+    def _repr_mimebundle_(self, **arguments: Any) -> dict:
         if os.environ.get(SITE):  # the page brings its own Plotly: figures.js finds these elements
             figure = json.dumps(self.figure, separators=(",", ":")).replace("</", "<\\/")
             label = html.escape(self.alt, quote=True)
@@ -140,12 +144,9 @@ class Slider:
                 f"<figcaption>{html.escape(self.caption)}</figcaption></figure>",
                 "text/plain": f"{self.caption} {self.alt}",
             }
-        import plotly.graph_objects as go  # type: ignore[import-untyped]
-        import plotly.io as pio  # type: ignore[import-untyped]
+        import plotly.graph_objects as go
 
-        show = pio.renderers[pio.renderers.default.split("+")[0]] if pio.renderers.default else None
-        figure = go.Figure(**self.figure)
-        return show.to_mimebundle(figure.to_dict()) if show else {"text/plain": self.caption}
+        return go.Figure(**self.figure)._repr_mimebundle_(**arguments)  # Jupyter and Colab: Plotly knows where it is
 
 
 def square(extent: float) -> dict:
@@ -161,3 +162,14 @@ def _array(values: Any) -> np.ndarray:
 def _short(values: Any) -> list:
     rounded = np.round(_array(values).astype(float), 4)
     return [None if not np.isfinite(v) else float(v) for v in rounded]
+
+
+def save(fig: Figure, name: str) -> Path:
+    """Write a figure to <results>/figures/<name> as PNG, 110 dots per inch, and return the path.
+
+    Written atomically and without date or software in its metadata, so that equal figures are equal files.
+    """
+    path, png = results_folder() / "figures" / name, io.BytesIO()
+    fig.savefig(png, format="png", dpi=110, metadata={"Software": None})
+    write_atomically(path, png.getvalue())
+    return path

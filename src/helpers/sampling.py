@@ -35,7 +35,7 @@ class State(NamedTuple):
 def edm(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
     """sigma_i = (sigma_max^(1/rho) + i/(n-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho, then 0 (EDM, eq. 5)."""
     _check_levels(steps, sigma_min, sigma_max)
-    if rho <= 0:
+    if not rho > 0:
         raise ValueError(f"rho is {rho}: it must be positive, EDM takes 7")
     return _ending_in_zero(torch.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps).double() ** rho
                            if steps > 1 else torch.tensor([sigma_max]).double())
@@ -84,6 +84,8 @@ def _ending_in_zero(levels: Tensor) -> Tensor:
 
 def initial_noise(n: int, *event: int, sigma: float, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     """n starting points sigma * N(0, I), shape (n, *event): the same noise for every architecture at equal seed."""
+    if not 0 < sigma < math.inf:
+        raise ValueError(f"sigma is {sigma}: the noise level of the start must be positive and finite")
     noise = torch.randn(positive_int("n", n), *event, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return (sigma * noise).to(dtype)
 
@@ -213,6 +215,8 @@ def gradient_estimation(denoiser: Denoiser, y: Tensor, sigmas: Tensor, gamma: fl
 
     eps = (y - D)/sigma; step along gamma eps + (1 - gamma) eps_previous, the first step plain; gamma = 1 is Euler.
     """
+    if not math.isfinite(gamma):
+        raise ValueError(f"gamma is {gamma}: it must be finite, 1 is Euler and 2 the paper's")
     previous = None
     for i, sigma, after in _levels(sigmas):
         x_hat = _denoise(denoiser, y, sigma)
@@ -224,7 +228,7 @@ def gradient_estimation(denoiser: Denoiser, y: Tensor, sigmas: Tensor, gamma: fl
 
 def _levels(sigmas: Tensor) -> Iterator[tuple[int, float, float]]:
     levels = sigmas.tolist()
-    if len(levels) < 2 or any(b >= a for a, b in zip(levels, levels[1:], strict=False)) or not levels[-1] >= 0:
+    if len(levels) < 2 or not all(math.inf > a > b >= 0 for a, b in zip(levels, levels[1:], strict=False)):
         raise ValueError(f"sigmas {[round(s, 4) for s in levels[:6]]}: a schedule decreases strictly to a level >= 0")
     for i, (sigma, after) in enumerate(zip(levels, levels[1:], strict=False), start=1):
         yield i, sigma, after

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .denoisers import MLP, PerLevelMLP
+from .denoisers import MLP, Denoiser, PerLevelMLP
 from .denoisers.base import checked_points, positive_int
 
 
@@ -27,7 +27,7 @@ def train(
     Minimises E || D(x + sigma n, sigma) - x ||^2 (s^2 + sigma^2) / (s sigma)^2 with log sigma uniform between the bounds, x
     uniform on the training set (N, d): the weight of EDM, which makes every noise level count alike.
     """
-    points = checked_points(points).float()
+    points, batch = _points(points, denoiser), positive_int("batch", batch)
     g, s = torch.Generator().manual_seed(seed), denoiser.data_std
     if not 0 < sigma_min < sigma_max:
         raise ValueError(f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < sigma_min < sigma_max")
@@ -49,7 +49,8 @@ def train_levels(
     denoiser: PerLevelMLP, points: Tensor, steps: int = 3000, batch: int = 256, rate: float = 3e-3, seed: int = 0
 ) -> Iterator[Progress]:
     """All levels of a PerLevelMLP at once, each on its own noise, loss per level E||D - x||^2, Adam with cosine decay."""
-    points, g = checked_points(points).float(), torch.Generator().manual_seed(seed)
+    points, batch = _points(points, denoiser), positive_int("batch", batch)
+    g = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(denoiser.parameters(), lr=rate)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, positive_int("steps", steps))
     levels = len(denoiser.sigmas)
@@ -60,6 +61,13 @@ def train_levels(
         _update(optimiser, loss)
         decay.step()
         yield Progress(step, loss.item() / levels)
+
+
+def _points(points: Tensor, denoiser: Denoiser) -> Tensor:
+    points, event = checked_points(points).float(), denoiser.event_shape
+    if event is not None and tuple(points.shape[1:]) != event:
+        raise ValueError(f"points have shape {tuple(points.shape)}: for this denoiser pass (N, {', '.join(map(str, event))})")
+    return points
 
 
 def _update(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -21,7 +21,10 @@ def fashion_mnist(n: int | None = None, split: str = "train") -> Tensor:
     """
     if split not in SHA256:
         raise ValueError(f"split is {split!r}: choose one of {', '.join(SHA256)}")
-    raw = lzma.decompress(files("helpers.data").joinpath("embedded", f"fashion_mnist_{split}.xz").read_bytes())
+    try:
+        raw = lzma.decompress(files("helpers.data").joinpath("embedded", f"fashion_mnist_{split}.xz").read_bytes())
+    except (OSError, lzma.LZMAError):  # missing or cut off: as bad as altered
+        raw = b""
     if hashlib.sha256(raw).hexdigest() != SHA256[split]:
         raise ValueError(f"the embedded Fashion-MNIST {split} images do not match their checksum: reinstall the package")
     images = np.frombuffer(raw, np.uint8).reshape(-1, 28, 28)

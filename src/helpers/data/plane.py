@@ -1,8 +1,8 @@
 """Two-dimensional targets. Each samples from a seed and knows its density; all but the pinwheel know their Bayes denoiser.
 
 A target has `sample(n, seed) -> (n, 2)` float64, also its training sets, and `log_prob(y, sigma=0) -> (batch,)`, the log-density
-at noise sigma where that is known. Curves with Gaussian width are mixtures on Gauss-Legendre nodes of the curve: the nodes lie
-closer than the width, so that the mixture equals the continuous law to better than 1e-6.
+at noise sigma where that is known. Curves with Gaussian width are mixtures on quadrature nodes of the curve: the nodes lie so
+close for the width that the mixture equals the continuous law to 2e-6 in total variation.
 """
 
 import math
@@ -17,7 +17,7 @@ from ..denoisers.base import checked_sigma, positive_int
 
 def ring(components: int = 8, radius: float = 1.5, std: float = 0.12) -> GaussianMixture:
     """`components` equal Gaussians evenly on a circle."""
-    angle = 2 * math.pi * torch.arange(positive_int("components", components)) / components
+    angle = 2 * math.pi * torch.arange(positive_int("components", components), dtype=torch.float64) / components
     return GaussianMixture(radius * torch.stack([angle.cos(), angle.sin()], 1), std)
 
 
@@ -101,8 +101,8 @@ class Checkerboard(Denoiser):
 
     def log_prob(self, y: Tensor, sigma: float = 0.0) -> Tensor:
         """log p_sigma(y), (batch,): log 1/8 or -inf at sigma = 0."""
-        if sigma > 0:
-            level = checked_sigma(y, sigma, self.event_shape)
+        level = checked_sigma(y, sigma or 1.0, self.event_shape)
+        if sigma != 0:
             return torch.logsumexp(self._log_mass(y, level)[0].sum(-1), dim=1) - math.log(8)
         cell = y.floor()
         inside = ((y >= -2) & (y < 2)).all(1) & (cell.sum(1) % 2 == 0)

@@ -2,6 +2,7 @@
 
 from .base import Denoiser, per_level, score
 from .bottleneck import PerLevelMLP, ProjectedDenoiser
+from .convolutional import LinearConvolution
 from .features import FeatureRegression, Polynomial, RandomFeatures
 from .gaussian_mixture import GaussianMixture
 from .linear import LinearDenoiser
@@ -13,6 +14,7 @@ __all__ = [
     "Denoiser",
     "FeatureRegression",
     "GaussianMixture",
+    "LinearConvolution",
     "LinearDenoiser",
     "PerLevelMLP",
     "Polynomial",

@@ -73,7 +73,7 @@ def score(denoiser: Denoiser, y: Tensor, sigma: float | Tensor) -> Tensor:
 
 def positive_int(name: str, value: int, remedy: str = "") -> int:
     """`value` as an int of at least 1; ValueError naming it otherwise."""
-    if isinstance(value, bool) or int(value) != value or value < 1:
+    if isinstance(value, bool) or not float(value).is_integer() or value < 1:
         raise ValueError(f"{name} is {value}: it must be a whole number of at least 1{remedy and '; ' + remedy}")
     return int(value)
 

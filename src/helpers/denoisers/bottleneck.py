@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .base import Denoiser, positive_int
+from .base import Denoiser, checked_points, positive_int
 from .gaussian_mixture import GaussianMixture
 from .linear import checked_rank
 from .posterior_mean import PosteriorMean
@@ -23,7 +23,7 @@ class ProjectedDenoiser(Denoiser):
         if isinstance(target, GaussianMixture):
             mean, covariance = target.mean, target.covariance
         else:
-            mean = target.mean(0)
+            mean = checked_points(target).mean(0)
             covariance = torch.cov(target.flatten(1).T, correction=0).reshape(mean.numel(), mean.numel())
         rank = checked_rank(rank, mean.numel())
         if basis is None:
@@ -64,8 +64,8 @@ class PerLevelMLP(Denoiser):
     ):
         super().__init__()
         if sigmas.ndim != 1 or len(sigmas) == 0 or not bool((sigmas > 0).all()):
-            raise ValueError(f"sigmas {sigmas.tolist()}: pass the positive levels of a schedule, schedule[:-1]")
-        if data_std <= 0:
+            raise ValueError(f"sigmas {[round(s, 4) for s in sigmas.flatten().tolist()[-6:]]}: pass the positive levels of a schedule, schedule[:-1]")
+        if not data_std > 0:
             raise ValueError(f"data_std is {data_std}: pass the standard deviation of the data, a positive number")
         self.event_shape, self.data_std = (dimension,), data_std
         self.register_buffer("sigmas", sigmas.float())

@@ -27,7 +27,7 @@ class FeatureRegression(Denoiser):
 
     def __init__(self, target: GaussianMixture | Tensor, order: int, ridge: float = 0.0):
         super().__init__()
-        if ridge < 0:
+        if not ridge >= 0:
             raise ValueError(f"ridge is {ridge}: it cannot be negative, 0 switches it off")
         self.target = target if isinstance(target, GaussianMixture) else GaussianMixture(target)
         self.order, self.ridge = order, ridge
@@ -79,10 +79,11 @@ class Polynomial(FeatureRegression):
         super().__init__(target, order=self.degree + 1)
         d, self.gradient = len(self.centre), gradient
         top = self.degree + gradient
-        powers = [p for p in itertools.product(range(top + 1), repeat=d) if sum(p) <= top]
+        if math.comb(d + top, top) > 2000:
+            raise ValueError(f"degree {top} in dimension {d} has {math.comb(d + top, top)} monomials: reduce the dimension")
+        axes = (c for n in range(top + 1) for c in itertools.combinations_with_replacement(range(d), n))
+        powers = [tuple(c.count(i) for i in range(d)) for c in axes]
         self.powers = sorted(powers, key=lambda p: (sum(p), p))  # graded, the constant first
-        if len(self.powers) > 2000:
-            raise ValueError(f"degree {degree} in dimension {d} has {len(self.powers)} monomials: reduce the dimension")
 
     def features(self, z: Tensor) -> Tensor:
         h = hermite(z, self.degree + self.gradient)  # (degree + 1, batch, d)
@@ -123,6 +124,7 @@ class Polynomial(FeatureRegression):
 
     def normalisable(self, sigma: float) -> bool:
         """Whether exp(psi) has a finite integral: its leading form must be negative in every direction."""
+        self._needs_gradient("normalisable")
         return self.degree % 2 == 1 and float(self.leading_form(sigma).max()) < 0
 
     def leading_form(self, sigma: float, directions: int = 720) -> Tensor:
@@ -155,7 +157,7 @@ class RandomFeatures(FeatureRegression):
     """
 
     def __init__(self, target: GaussianMixture | Tensor, width: int, ridge: float = 1e-6, seed: int = 0):
-        if ridge <= 0:
+        if not ridge > 0:
             raise ValueError(f"ridge is {ridge}: random features are nearly dependent, choose a positive ridge like 1e-6")
         super().__init__(target, 5, ridge)
         g, d = torch.Generator().manual_seed(seed), len(self.centre)

@@ -31,11 +31,14 @@ class GaussianMixture(Denoiser):
         super().__init__()
         means = checked_points(torch.as_tensor(means, dtype=torch.float64), "means")
         k, d = means.shape
-        weights = torch.ones(k) if weights is None else torch.as_tensor(weights)
-        if weights.shape != (k,) or not bool((weights > 0).all()):
+        weights = torch.ones(k).double() if weights is None else torch.as_tensor(weights, dtype=torch.float64)
+        if weights.shape != (k,) or not bool((weights > 0).all() and weights.isfinite().all()):
             raise ValueError(f"weights {weights.tolist()} for {k} components: pass {k} positive numbers")
         if covariances is None:
-            std = torch.as_tensor(std, dtype=torch.float64).expand(k)
+            std = torch.as_tensor(std, dtype=torch.float64)
+            if std.shape not in ((), (k,)):
+                raise ValueError(f"std has shape {tuple(std.shape)} for {k} components: pass one number or {k}")
+            std = std.expand(k)
             if not bool((std >= 0).all()):
                 raise ValueError(f"std is {std.min().item()}: a standard deviation cannot be negative")
             variances, axes = (std**2)[:, None].expand(k, d), torch.eye(d, dtype=torch.float64).expand(k, d, d)
@@ -45,7 +48,7 @@ class GaussianMixture(Denoiser):
         self.isotropic = covariances is None
         for name, value in {
             "means": means,
-            "weights": (weights / weights.sum()).double(),
+            "weights": weights / weights.sum(),
             "variances": variances.contiguous(),  # (K, d), along the columns of axes
             "axes": axes.contiguous(),  # (K, d, d)
         }.items():
@@ -114,7 +117,7 @@ class GaussianMixture(Denoiser):
         """
         k, d = self.means.shape
         if k * order**d > 4_000_000:
-            raise ValueError(f"{k} components x {order}^{d} nodes do not fit: use fewer points or a lower degree")
+            raise ValueError(f"{k} components x {order}^{d} nodes do not fit: use fewer points, a lower degree or a lower dimension")
         t, w = torch.from_numpy(_gauss_hermite(order)).double()
         grid = torch.cartesian_prod(*[t] * d).reshape(-1, d)
         weight = torch.cartesian_prod(*[w] * d).reshape(-1, d).prod(1)

@@ -22,7 +22,7 @@ class LinearDenoiser(Denoiser):
         if axes.shape != (mean.numel(), len(variances)):
             raise ValueError(f"axes have shape {tuple(axes.shape)}: for this mean and variances it must be "
                              f"({mean.numel()}, {len(variances)})")
-        if bool((variances < 0).any()):
+        if not bool((variances >= 0).all()):
             raise ValueError(f"a variance is {variances.min().item()}: variances cannot be negative")
         self.event_shape = tuple(mean.shape)
         for name, value in {"mean": mean, "axes": axes, "variances": variances}.items():
@@ -35,7 +35,11 @@ class LinearDenoiser(Denoiser):
     @classmethod
     def from_moments(cls, mean: Tensor, covariance: Tensor, rank: int | None = None) -> "LinearDenoiser":
         """From mean (d,) and covariance (d, d); `rank` keeps that many leading axes."""
+        if covariance.shape != (len(mean), len(mean)):
+            raise ValueError(f"covariance has shape {tuple(covariance.shape)}: it must be ({len(mean)}, {len(mean)})")
         values, axes = torch.linalg.eigh(covariance)
+        if values[0] < -1e-4 * values.abs().max():
+            raise ValueError(f"covariance has eigenvalue {values[0].item():.3g}: it must be positive semi-definite")
         rank = checked_rank(rank, len(mean))
         return cls(mean, axes.flip(1)[:, :rank], values.flip(0)[:rank].clamp(min=0.0))  # rounding below 0
 

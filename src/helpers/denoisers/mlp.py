@@ -23,7 +23,7 @@ class MLP(Denoiser):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation is {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
-        if data_std <= 0:
+        if not data_std > 0:
             raise ValueError(f"data_std is {data_std}: pass the standard deviation of the data, a positive number")
         sizes = [dimension + 1] + [positive_int("width", width)] * positive_int("depth", depth)
         with torch.random.fork_rng(devices=[]):  # the global generator stays as the reader left it

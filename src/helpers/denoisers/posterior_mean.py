@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .base import Denoiser, checked_points, positive_int
+from .base import Denoiser, checked_points, checked_sigma, positive_int
 
 
 class PosteriorMean(Denoiser):
@@ -25,7 +25,7 @@ class PosteriorMean(Denoiser):
     def __init__(self, points: Tensor, smoothing: float = 0.0, shifts: int = 4, seed: int = 0, chunk: int = 1024):
         super().__init__()
         points = checked_points(points)
-        if smoothing < 0:
+        if not smoothing >= 0:
             raise ValueError(f"smoothing is {smoothing}: it is a length and cannot be negative; 0 switches it off")
         self.event_shape = tuple(points.shape[1:])
         self.smoothing, self.chunk = smoothing, positive_int("chunk", chunk)
@@ -60,7 +60,8 @@ class PosteriorMean(Denoiser):
         logits = (y @ x.T - 0.5 * (x**2).sum(1)) / sigma[:, None] ** 2
         return torch.softmax(logits, dim=1)
 
-    def weights(self, y: Tensor, sigma: float) -> Tensor:
+    def weights(self, y: Tensor, sigma: float | Tensor) -> Tensor:
         """Posterior probability of each training point given y at noise sigma, shape (batch, N)."""
+        level = checked_sigma(y, sigma, self.event_shape).flatten().expand(len(y))
         flat = (y - self.centre.to(y)).flatten(1)
-        return self._weights(flat, torch.full((len(flat),), sigma).to(flat), self.points.to(flat))
+        return self._weights(flat, level, self.points.to(flat))

@@ -3,10 +3,8 @@
 import ast
 import hashlib
 import json
-import os
 import platform
 import re
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -16,23 +14,11 @@ from typing import Any
 import nbformat
 import yaml
 
+from helpers.files import write_atomically
+
 PROFILES = ("quick", "full")
 LEDGER = "ledger"  # the one chapter that reads what the others measured: it runs last and depends on their claims
 RUN_METADATA = {"papermill", "execution", "ExecuteTime", "collapsed", "scrolled", "jp-MarkdownHeadingCollapsed"}
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes beside the target and renames, so that a reader or a kill never meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would follow the file into git and onto a server
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def sha256(data: bytes) -> str:

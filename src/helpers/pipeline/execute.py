@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from helpers.files import write_atomically
 from helpers.pipeline.chapters import (
     LEDGER,
     PROFILES,
@@ -20,7 +21,6 @@ from helpers.pipeline.chapters import (
     own_cells,
     parameter_names,
     read_notebook,
-    write_atomically,
     write_notebook,
 )
 

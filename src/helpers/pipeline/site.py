@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from helpers.files import write_atomically
 from helpers.pipeline.chapters import (
     Book,
     clean,
@@ -17,7 +18,6 @@ from helpers.pipeline.chapters import (
     own_cells,
     read_notebook,
     sha256,
-    write_atomically,
     write_notebook,
 )
 
