@@ -71,7 +71,9 @@ def test_moments_of_mixtures(name):
     p = fine.cell * target.log_prob(fine.points).exp()
     mean = p @ fine.points
     assert torch.allclose(target.mean, mean, atol=1e-4)
-    assert torch.allclose(target.covariance, torch.einsum("n,ni,nj->ij", p, fine.points - mean, fine.points - mean), atol=1e-3)
+    assert torch.allclose(
+        target.covariance, torch.einsum("n,ni,nj->ij", p, fine.points - mean, fine.points - mean), atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("name", ["moons", "swiss_roll", "spiral", "star"])
@@ -93,7 +95,7 @@ def test_curves_are_continuous_laws(name, monkeypatch):
 
 
 def test_pinwheel_turns_circles_rigidly():
-    """Its twist keeps areas: the Jacobian's determinant is 1, so the density is the blades' at the point turned back."""
+    """Its twist keeps areas: the Jacobian has determinant 1, so the density is the blades' at the point turned back."""
     x = pinwheel().sample(20)
     jacobian, _ = density.jacobian_and_estimate(lambda y, _: pinwheel()._turned(y, 1), x, 1.0)
     assert torch.allclose(torch.linalg.det(jacobian), torch.ones(20).double())

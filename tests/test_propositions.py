@@ -1,7 +1,8 @@
 """Propositions P0 to P7, checked to the digits that are printed for them.
 
 Exact figures must agree within half a unit of their last digit. Where a proposition is about a law, the law is
-integrated by quadrature; samples appear only where the statement is about frequencies, with the error their number allows.
+integrated by quadrature; samples appear only where the statement is about frequencies, with the error their number
+allows.
 """
 
 import math
@@ -35,7 +36,8 @@ def printed(value, figure, digits):
 def noisy(target, sigma, reach=8.0, spacing=0.14):
     """Quadrature over x in a law of point masses and the noise n: x, y = x + sigma n and the weights of sum 1.
 
-    The trapezoidal rule on a Gaussian times an analytic function converges geometrically: this spacing leaves less than 1e-9.
+    The trapezoidal rule on a Gaussian times an analytic function converges geometrically: this spacing leaves less than
+    1e-9.
     """
     axis = torch.arange(-reach, reach + spacing / 2, spacing, dtype=torch.float64)
     n = torch.cartesian_prod(*[axis] * target.means.shape[1]).reshape(-1, target.means.shape[1])
@@ -80,7 +82,8 @@ def test_p1_error_is_distance_to_bayes_plus_error_of_bayes(sigma):
         assert mse(x_hat, x) == pytest.approx(mse(x_hat, best) + mse(best, x), rel=1e-9)
     assert mse(best, x) < mse(fitted[3], x) < mse(fitted[2], x) < mse(fitted[1], x)
     features = torch.stack([y[:, 0] ** a * y[:, 1] ** b for a in range(3) for b in range(3 - a)])
-    gap = torch.einsum("n,fn,nd->fd", w, features, fitted[2] - x)  # normal equations: E <x - D, g> = 0 for g in the class
+    # normal equations: E <x - D, g> = 0 for g in the class
+    gap = torch.einsum("n,fn,nd->fd", w, features, fitted[2] - x)
     assert gap.abs().max() < 1e-9
 
 
@@ -102,7 +105,8 @@ def test_p1_the_score_objective_without_the_target_has_the_same_minimum():
 def test_p2_generated_variance_and_mean():
     variances, mean = torch.tensor([4, 0.5, 0]).double(), torch.tensor([1.0, -2.0, 3.0]).double()
     denoiser = LinearDenoiser(mean, torch.eye(3).double(), variances)
-    start = torch.cat([torch.zeros(1, 3), 80 * torch.eye(3)]).double()  # the flow is affine: its values here are all of it
+    # the flow is affine: its values here are all of it
+    start = torch.cat([torch.zeros(1, 3), 80 * torch.eye(3)]).double()
     end = sampling.last(sampling.heun(denoiser, start, sampling.edm(2000)))
     generated = (end[1:] - end[0]).diagonal() ** 2
     for value, figure, digits in zip(generated, (3.9975, 0.49996, 0), (4, 5, 6), strict=True):
@@ -157,7 +161,9 @@ WIDE = GaussianMixture([[-1.0], [1.0]], 0.2)
 def test_p3_coefficients_from_moments_alone():
     """G c = h with the noisy moments and Stein's identity, in monomials, equals the fit in Hermite polynomials."""
     sigma, degree = 0.7, 3
-    moment = [float(SKEWED.weights @ torch.stack([stats_moment(m, sigma, j) for m in SKEWED.means[:, 0]])) for j in range(8)]
+    moment = [
+        float(SKEWED.weights @ torch.stack([stats_moment(m, sigma, j) for m in SKEWED.means[:, 0]])) for j in range(8)
+    ]
     powers = range(degree + 1)
     G = torch.tensor([[moment[a + b] for b in powers] for a in powers]).double()
     h = torch.tensor([moment[a + 1] - (sigma**2 * a * moment[a - 1] if a else 0) for a in powers]).double()
@@ -244,7 +250,8 @@ def test_p3_iii_theta_by_the_formula_of_score_matching():
 def test_p3_iii_langevin_at_one_level_converges_to_the_family():
     sigma, n = 0.3, 4000
     denoiser = Polynomial(WIDE, 3, gradient=True)
-    level = torch.tensor([sigma, sigma * (1 - 1e-9)], dtype=torch.float64)  # the step to the next level does not move anything
+    # the step to the next level does not move anything
+    level = torch.tensor([sigma, sigma * (1 - 1e-9)], dtype=torch.float64)
     start = sampling.initial_noise(n, 1, sigma=1.0)
     y = sampling.last(sampling.langevin(denoiser, start, level, corrections=2500, rate=0.01, seed=1))
     for order, expected in zip((2, 4, 6), family_moments(denoiser, sigma), strict=True):
@@ -257,7 +264,8 @@ def test_p3_iv_the_flow_ends_at_a_different_law():
     start, w = normal_start(80.0)
     y = sampling.last(sampling.heun(Polynomial(WIDE, 3), start, sampling.cosine_vp(200)))[:, 0]
     flow = [float(w @ y**m) for m in (2, 4, 6)]
-    for value, exact in zip(flow, (0.934, 1.221, 1.757), strict=True):  # by quadrature, the same to 3 digits at 400 steps
+    # by quadrature, the same to 3 digits at 400 steps
+    for value, exact in zip(flow, (0.934, 1.221, 1.757), strict=True):
         assert abs(value - exact) < 1e-3
     # The printed .938, 1.222, 1.752 come from samples: three standard errors of 20,000.
     spread = [math.sqrt(float(w @ y ** (2 * m)) - v**2) for m, v in zip((2, 4, 6), flow, strict=True)]
@@ -270,12 +278,13 @@ def test_p3_iv_the_flow_ends_at_a_different_law():
 @pytest.mark.parametrize(
     ("target", "k", "kurtosis", "tolerance"),
     [
-        # Two points: a Gaussian (printed 3.02, the kurtosis of 20,000 starts; standard error sqrt(24/n) = .035), then spikes
+        # Two points: a Gaussian (printed 3.02, the kurtosis of 20,000 starts; standard error sqrt(24/n) = .035), then
+        # spikes
         *[(TWO, k, 3.0, 1e-3) for k in (1, 2)],
         *[(TWO, k, 1.09, 0.005) for k in (3, 4)],
         (TWO, 7, 1.01, 0.005),
-        # Three points: a Gaussian, then spikes. The printed 5.48 is of samples: kurtosis 1/p for a share p outside 0, so its
-        # standard error is sqrt((1 - p) / (p^3 n)) = .08 at n = 20,000; three of them
+        # Three points: a Gaussian, then spikes. The printed 5.48 is of samples: kurtosis 1/p for a share p outside 0,
+        # so its standard error is sqrt((1 - p) / (p^3 n)) = .08 at n = 20,000; three of them
         *[(THREE, k, 3.0, 1e-3) for k in (1, 2, 3, 4)],
         (THREE, 5, 5.48, 0.25),
     ],
@@ -289,7 +298,7 @@ def test_p3_v_kurtosis_by_degree(target, k, kurtosis, tolerance):
 
 
 def test_p3_v_degree_5_makes_two_spikes_and_loses_the_far_tail():
-    """Kurtosis 1.03 of the particles that stay; the leading coefficient of its family is positive, and some run away."""
+    """Kurtosis 1.03 of the particles that stay; its family has a positive leading coefficient, and some run away."""
     y = sampling.last(sampling.euler(Polynomial(TWO, 5), sampling.initial_noise(20_000, 1, sigma=80), COS60))
     stay = y[y.abs() < 10]
     assert printed(metrics.kurtosis(stay), 1.03, 2)
@@ -438,10 +447,10 @@ def test_p5_filter_is_the_best_of_its_support():
 
 @pytest.mark.parametrize("name", sorted(set(TARGETS) - {"pinwheel"}))
 def test_p6_the_exact_denoiser_generates_its_target(name):
-    """Total variation E_p[(1 - q/p)+] below 1e-3 with p the target at the last level, over samples of p.
+    """Total variation E_p[(1 - q/p)+] below 1e-3, with p the target at the last level, over samples of p.
 
-    The flow starts at N(0, s^2 I) and not at p blurred by s: for a target of mean m that alone costs a total variation of
-    |m| / (s sqrt(2 pi)) once s is large, .002 for the star of mean .25 at s = 80 and .0001 at s = 1000.
+    The flow starts at N(0, s^2 I), not at p blurred by s. For a target of mean m that alone costs |m| / (s sqrt(2 pi)),
+    for the three points with |m| = .38 that is .0019 at s = 80; hence s = 1000, which leaves .00015.
     """
     target, sigma = TARGETS[name](), 0.1
     x = target.sample(250, seed=1)

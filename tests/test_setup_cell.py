@@ -1,4 +1,4 @@
-"""The chapters' first code cell: on Colab it installs the package from the revision of the badge, elsewhere it does nothing."""
+"""The chapters' first code cell: on Colab installs the package from the badge's revision, elsewhere does nothing."""
 
 import json
 import sys
@@ -45,7 +45,7 @@ def shell():
 
 @pytest.fixture
 def colab(monkeypatch):
-    """A machine that looks like Colab's: its module, its two variables, and a server that says which notebook is open."""
+    """Looks like Colab: its module, its two variables, and a server that says which notebook is open."""
     answer = {}
 
     class Sessions(BaseHTTPRequestHandler):
@@ -87,7 +87,9 @@ def test_on_colab_without_the_badge_it_says_what_to_do(source, shell, colab, pat
     with pytest.warns(UserWarning, match="To exit"):  # IPython's word on SystemExit
         result = shell.run_cell(source)
     assert isinstance(result.error_in_exec, SystemExit)
-    assert str(result.error_in_exec) == "Open this notebook with its Colab badge, so that it knows where its package is."
+    assert (
+        str(result.error_in_exec) == "Open this notebook with its Colab badge, so that it knows where its package is."
+    )
     assert shell.asked == []
 
 

@@ -1,4 +1,4 @@
-"""Exact densities of what a denoiser generates in one or two dimensions (proposition P6), and distances between them."""
+"""Exact densities of what a denoiser generates in one or two dimensions (proposition P6), and their distances."""
 
 import math
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from .denoisers.base import Denoiser, checked_sigma, positive_int
 
 
 class Grid(NamedTuple):
-    """Cell centres of a regular grid: points (n^d, d) in row-major order, n cells per axis, area (or length) of a cell."""
+    """Cell centres of a regular grid: points (n^d, d) in row-major order, n cells per axis, area (length) of a cell."""
 
     points: Tensor
     n: int
@@ -30,15 +30,16 @@ def grid(extent: float = 3.0, n: int = 101, dimension: int = 2) -> Grid:
 def generated_log_density(
     denoiser: Denoiser, y: Tensor, sigma_min: float = 0.02, sigma_max: float = 80.0, steps: int = 100, chunk: int = 4096
 ) -> Tensor:
-    r"""log q(y), q the law at sigma_min of the probability-flow ODE started from N(0, sigma_max^2 I); y (batch, d) -> (batch,).
+    r"""log q(y), (batch,), of the law q at sigma_min of the probability-flow ODE started from N(0, sigma_max^2 I).
 
-    With u = log sigma the flow is dy/du = y - D, and along the path through y (instantaneous change of variables,
-    Chen et al. 2018)
+    y is (batch, d). With u = log sigma the flow is dy/du = y - D, and along the path through y (instantaneous change of
+    variables, Chen et al. 2018)
 
         log q(y) = log N( y(sigma_max); 0, sigma_max^2 I ) + int [ d - tr J_D ] du,
 
-    integrated from sigma_min up by Runge-Kutta of order 4 with `steps` steps. The trace is exact, from the d rows of the Jacobian.
-    Where the path leaves float range the density is 0 (log -inf): the flow started from noise does not reach such points.
+    integrated from sigma_min up by Runge-Kutta of order 4 with `steps` steps. The trace is exact, from the d rows of
+    the Jacobian. Where the path leaves float range the density is 0 (log -inf): the flow started from noise does not
+    reach such points.
     """
     if not 0 < sigma_min < sigma_max:
         raise ValueError(f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < sigma_min < sigma_max")
@@ -61,7 +62,9 @@ def _log_density(denoiser: Denoiser, y: Tensor, u: float, h: float, steps: int, 
         u += h
         kept = y.abs().amax(1) < 1e3 * sigma_max  # False for NaN too
         y, change, rows = y[kept], change[kept], rows[kept]
-    log_q[rows] = change - 0.5 * (y / sigma_max).square().sum(1) - y.shape[1] * math.log(sigma_max * math.sqrt(2 * math.pi))
+    log_q[rows] = (
+        change - 0.5 * (y / sigma_max).square().sum(1) - y.shape[1] * math.log(sigma_max * math.sqrt(2 * math.pi))
+    )
     return log_q
 
 

@@ -12,12 +12,14 @@ from .data import TARGETS
 from .denoisers import Denoiser
 
 
-def explore(build: Callable[[Tensor, Any], Denoiser], values: Sequence, knob: str, particles: int = 1000) -> widgets.Widget:
+def explore(
+    build: Callable[[Tensor, Any], Denoiser], values: Sequence, knob: str, particles: int = 1000
+) -> widgets.Widget:
     """A panel of controls for `build(points, value) -> Denoiser`, needing a kernel (Jupyter, Colab).
 
-    points (N, 2) is a training set of the chosen target and seed, value one of `values`, shown under the name `knob`. Each
-    change samples `particles` points by Heun's method from the same noise, and tells the sliced W2 distance to the target, the
-    share of copies and how many diverged.
+    points (N, 2) is a training set of the chosen target and seed, value one of `values`, shown under the name `knob`.
+    Each change samples `particles` points by Heun's method from the same noise, and tells the sliced W2 distance to the
+    target, the share of copies and how many diverged.
     """
     chosen: dict[str, widgets.Widget] = {
         "target": widgets.Dropdown(options=list(TARGETS), value="moons", description="target"),

@@ -20,8 +20,8 @@ class Claim:
     source: paper and place ("Levine & Weiss 2026, abstract"; "this book, P2"); claim: in our words.
     expected: closed interval [low, high] in which every measured value must lie; use +-math.inf for one-sided claims,
     and `around(value, tolerance)` for a number. measured: one value or several (seeds, targets, orders of magnitude).
-    Verdict: "reproduced" when all values lie in the interval, "partly" when some do, "not reproduced" when none does. A value
-    that is not finite lies in no interval.
+    Verdict: "reproduced" when all values lie in the interval, "partly" when some do, "not reproduced" when none does. A
+    value that is not finite lies in no interval.
     """
 
     source: str
@@ -47,7 +47,7 @@ class Claim:
         return "reproduced" if all(inside) else "partly" if any(inside) else "not reproduced"
 
     def row(self) -> dict[str, str]:
-        """The claim as the table shows it, all text: as many digits as the interval is sharp, several values as a range."""
+        """The claim as the table shows it, all text: as many digits as the interval is sharp; their range if many."""
         low, high, values = *self.expected, self.values
         width, middle = (high - low) / 2, abs(high + low) / 2
         digits = max(3, math.ceil(math.log10(middle / width))) if 0 < width < middle < math.inf else 3

@@ -23,7 +23,9 @@ def diverged(y: Tensor) -> int:
 def sliced_w2(x: Tensor, y: Tensor, projections: int = 200, seed: int = 0) -> float:
     """Sliced 2-Wasserstein distance of two samples (n, d), (m, d), in their units (POT; Bonneel et al. 2015)."""
     x, y = _both(x, y)
-    return float(ot.sliced_wasserstein_distance(x, y, n_projections=positive_int("projections", projections), p=2, seed=seed))
+    return float(
+        ot.sliced_wasserstein_distance(x, y, n_projections=positive_int("projections", projections), p=2, seed=seed)
+    )
 
 
 def exact_w2(x: Tensor, y: Tensor) -> float:
@@ -51,7 +53,9 @@ def nearest(samples: Tensor, training: Tensor, k: int = 2) -> tuple[Tensor, Tens
     if not 1 <= k <= len(training):
         raise ValueError(f"k is {k} with {len(training)} training points: choose 1 to {len(training)}")
     if samples.shape[1] != training.shape[1]:
-        raise ValueError(f"samples have dimension {samples.shape[1]}, training {training.shape[1]}: they must live in one space")
+        raise ValueError(
+            f"samples have dimension {samples.shape[1]}, training {training.shape[1]}: they must live in one space"
+        )
     exact = torch.cdist(samples, training.to(samples), compute_mode="donot_use_mm_for_euclid_dist")
     distances, indices = exact.topk(k, largest=False)
     return distances, indices
@@ -65,7 +69,9 @@ def is_copy(samples: Tensor, training: Tensor, ratio: float = 1 / 3) -> Tensor:
     if not 0 < ratio <= 1:
         raise ValueError(f"ratio is {ratio}: choose a number in (0, 1], the papers take 1/3")
     if len(training) < 2:
-        raise ValueError(f"{len(training)} training points: a copy is judged against the second nearest, pass at least two")
+        raise ValueError(
+            f"{len(training)} training points: a copy is judged against the second nearest, pass at least two"
+        )
     distances, _ = nearest(samples, training, k=2)
     return distances[:, 0] < ratio * distances[:, 1]
 
@@ -77,7 +83,7 @@ def share_of_copies(samples: Tensor, training: Tensor, ratio: float = 1 / 3) -> 
 
 
 def kurtosis(x: Tensor) -> float:
-    """Fourth standardised moment E[(x - m)^4] / Var^2 of a one-dimensional sample: 3 for a Gaussian, 1 for two points."""
+    """Fourth standardised moment E[(x - m)^4] / Var^2 of one coordinate: 3 for a Gaussian, 1 for two points."""
     if x.numel() != len(x):
         raise ValueError(f"x has shape {tuple(x.shape)}: pass a one-dimensional sample, one column at a time")
     z = x.double().flatten() - x.double().mean()
@@ -85,8 +91,10 @@ def kurtosis(x: Tensor) -> float:
 
 
 def psnr(x_hat: Tensor, x: Tensor) -> float:
-    """Mean over images of 10 log10(1 / MSE) in dB, intensities in [0, 1] (mean of logarithms, Kadkhodaie et al. 2024)."""
+    """Mean over images of 10 log10(1 / MSE) in dB, for intensities in [0, 1] (as in Kadkhodaie et al. 2024)."""
     if x_hat.shape != x.shape:
-        raise ValueError(f"x_hat has shape {tuple(x_hat.shape)}, x has {tuple(x.shape)}: pass batches of the same shape")
+        raise ValueError(
+            f"x_hat has shape {tuple(x_hat.shape)}, x has {tuple(x.shape)}: pass batches of the same shape"
+        )
     mse = (x_hat - x).flatten(1).square().mean(1)
     return float((-10 * mse.log10()).mean())

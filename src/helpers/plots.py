@@ -30,8 +30,10 @@ plt.rcParams.update({
 })  # fmt: skip
 
 
-def panels(n: int, columns: int = 5, size: float = 2.0, extent: float | None = None, titles: Sequence[str] = ()) -> tuple[Figure, list[Axes]]:
-    """n square panels of `size` inches, at most `columns` in a row; with `extent`, a plane [-extent, extent]^2 without ticks."""
+def panels(
+    n: int, columns: int = 5, size: float = 2.0, extent: float | None = None, titles: Sequence[str] = ()
+) -> tuple[Figure, list[Axes]]:
+    """n square panels of `size` inches, at most `columns` in a row; `extent` makes each a plane without ticks."""
     columns = min(n, columns)
     rows = -(-n // columns)
     fig, grid = plt.subplots(rows, columns, figsize=(size * columns, (size + 0.25) * rows), squeeze=False)
@@ -53,7 +55,9 @@ def plane(ax: Axes, extent: float) -> Axes:
     return ax
 
 
-def scatter(ax: Axes, points: Tensor, color: str = GENERATED, size: float = 2.0, alpha: float = 0.6, label: str | None = None) -> None:
+def scatter(
+    ax: Axes, points: Tensor, color: str = GENERATED, size: float = 2.0, alpha: float = 0.6, label: str | None = None
+) -> None:
     """Points (n, 2); rows that diverged (NaN) are not drawn: print their number."""
     x = points.numpy(force=True)
     ax.scatter(x[:, 0], x[:, 1], s=size, c=color, alpha=alpha, linewidths=0, label=label, rasterized=True)
@@ -63,7 +67,9 @@ def density(ax: Axes, log_p: Tensor, grid: Grid, peak: float | None = None, cmap
     """A density on a grid as an image, brightest at `peak` (default: its own maximum)."""
     p = log_p.exp().view(grid.n, grid.n).T.numpy(force=True)  # the second coordinate upwards
     e = grid.extent
-    ax.imshow(p, origin="lower", extent=(-e, e, -e, e), vmin=0, vmax=peak or p.max(), cmap=cmap, interpolation="bilinear")
+    ax.imshow(
+        p, origin="lower", extent=(-e, e, -e, e), vmin=0, vmax=peak or p.max(), cmap=cmap, interpolation="bilinear"
+    )
 
 
 def images(ax: Axes, batch: Tensor, columns: int = 8, gap: int = 1) -> None:
@@ -95,30 +101,40 @@ def heat_trace(log_p: Tensor, grid: Grid, name: str = "", peak: float | None = N
     """A density on a grid as a Plotly heat map, rounded to three decimals."""
     p = np.round(log_p.exp().view(grid.n, grid.n).T.numpy(force=True), 3)
     axis = (np.arange(grid.n) + 0.5) * 2 * grid.extent / grid.n - grid.extent
-    return {"type": "heatmap", "name": name, "z": p.tolist(), "x": _short(axis), "y": _short(axis), "zmin": 0, "zmax": peak,
-            "colorscale": "Magma", "showscale": False, "hoverinfo": "skip"}  # fmt: skip
+    return {"type": "heatmap", "name": name, "z": p.tolist(), "x": _short(axis), "y": _short(axis),
+            "zmin": 0, "zmax": peak, "colorscale": "Magma", "showscale": False, "hoverinfo": "skip"}  # fmt: skip
 
 
 class Slider:
     """A Plotly figure whose slider chooses a frame; it works on the static page, in Jupyter and on Colab.
 
-    frames: one list of traces per position, all of one length and order; labels: the slider's texts; name: what it moves;
-    caption: one sentence under the figure; alt: what a reader who cannot see it must know. layout: Plotly's, merged in.
+    frames: one list of traces per position, all of one length and order; labels: the slider's texts; name: what it
+    moves; caption: one sentence under the figure; alt: what a reader who cannot see it must know. layout: Plotly's,
+    merged in.
     """
 
     def __init__(
-        self, frames: Sequence[Sequence[dict]], labels: Sequence[str], name: str, caption: str, alt: str,
-        start: int = 0, **layout: Any,
+        self,
+        frames: Sequence[Sequence[dict]],
+        labels: Sequence[str],
+        name: str,
+        caption: str,
+        alt: str,
+        start: int = 0,
+        **layout: Any,
     ):
         if not frames or len(frames) != len(labels) or len({len(f) for f in frames}) != 1:
-            raise ValueError(f"{len(frames)} frames of {sorted({len(f) for f in frames})} traces with {len(labels)} labels: "
-                             "give one label a frame and every frame the same traces")
+            raise ValueError(
+                f"{len(frames)} frames of {sorted({len(f) for f in frames})} traces with {len(labels)} labels: "
+                "give one label a frame and every frame the same traces"
+            )
         if not 0 <= start < len(frames):
             raise ValueError(f"start is {start}: choose a frame from 0 to {len(frames) - 1}")
         self.caption, self.alt = caption, alt
         steps = [
             {"label": label, "method": "animate",
-             "args": [[str(i)], {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}]}
+             "args": [[str(i)], {"mode": "immediate", "frame": {"duration": 0, "redraw": True},
+                                 "transition": {"duration": 0}}]}
             for i, label in enumerate(labels)
         ]  # fmt: skip
         self.figure = {
@@ -127,7 +143,8 @@ class Slider:
             "layout": {
                 "height": 430, "margin": {"l": 45, "r": 15, "t": 30, "b": 40}, "template": "none",
                 "legend": {"orientation": "h", "y": 1.08}, "hovermode": False, "dragmode": False,
-                "sliders": [{"active": start, "currentvalue": {"prefix": f"{name}: "}, "pad": {"t": 30}, "steps": steps}],
+                "sliders": [{"active": start, "currentvalue": {"prefix": f"{name}: "}, "pad": {"t": 30},
+                             "steps": steps}],
                 **layout,
             },
         }  # fmt: skip

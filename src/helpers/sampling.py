@@ -1,8 +1,9 @@
 """Noise schedules and samplers.
 
-A schedule is a decreasing tensor of `steps` + 1 noise levels that ends in 0. A sampler is a generator: it takes a denoiser,
-starting points y = sigmas[0] n of shape (batch, *event) and a schedule, and yields a `State` after every step; the caller
-draws, stops or records. The denoiser is called at every level but the last, so `steps` times (Heun: twice a step).
+A schedule is a decreasing tensor of `steps` + 1 noise levels that ends in 0. A sampler is a generator: it takes a
+denoiser, starting points y = sigmas[0] n of shape (batch, *event) and a schedule, and yields a `State` after every
+step; the caller draws, stops or records. The denoiser is called at every level but the last, so `steps` times (Heun:
+twice a step).
 
 A particle that leaves every plausible region (not finite, or beyond DIVERGED sigmas[0]) is set to NaN and stays NaN:
 `metrics.diverged` counts it. Nothing is clamped.
@@ -37,8 +38,11 @@ def edm(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: floa
     _check_levels(steps, sigma_min, sigma_max)
     if not rho > 0:
         raise ValueError(f"rho is {rho}: it must be positive, EDM takes 7")
-    return _ending_in_zero(torch.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps).double() ** rho
-                           if steps > 1 else torch.tensor([sigma_max]).double())
+    return _ending_in_zero(
+        torch.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps).double() ** rho
+        if steps > 1
+        else torch.tensor([sigma_max]).double()
+    )
 
 
 def log_linear(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Tensor:
@@ -48,14 +52,14 @@ def log_linear(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0) ->
 
 
 def cosine_vp(steps: int, sigma_max: float = 80.0) -> Tensor:
-    """Cosine schedule converted: a = cos^2(pi t / 2), so sigma = tan(pi t / 2), t evenly from that of sigma_max to 0."""
+    """Cosine schedule converted: a = cos^2(pi t / 2), so sigma = tan(pi t / 2), t evenly from sigma_max's to 0."""
     _check_levels(steps, sigma_max / 2, sigma_max)
     t = torch.linspace(2 / math.pi * math.atan(sigma_max), 0, steps + 1, dtype=torch.float64)
     return _ending_in_zero(torch.tan(math.pi / 2 * t[:-1]))
 
 
 def ddim_linear(steps: int, beta_1: float = 1e-4, beta_n: float = 0.02, train_steps: int = 1000) -> Tensor:
-    """DDPM's linear betas converted, sigma = sqrt((1 - a) / a), at the evenly spaced training steps of DDIM ("leading")."""
+    """DDPM's linear betas converted, sigma = sqrt((1 - a) / a), at DDIM's evenly spaced training steps ("leading")."""
     _check_levels(steps, beta_1, beta_n)
     if steps > train_steps:
         raise ValueError(f"steps is {steps}, above the {train_steps} training steps: choose at most {train_steps}")
@@ -86,7 +90,9 @@ def initial_noise(n: int, *event: int, sigma: float, seed: int = 0, dtype: torch
     """n starting points sigma * N(0, I), shape (n, *event): the same noise for every architecture at equal seed."""
     if not 0 < sigma < math.inf:
         raise ValueError(f"sigma is {sigma}: the noise level of the start must be positive and finite")
-    noise = torch.randn(positive_int("n", n), *event, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    noise = torch.randn(
+        positive_int("n", n), *event, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     return (sigma * noise).to(dtype)
 
 
@@ -150,8 +156,8 @@ def langevin(
 ) -> Iterator[State]:
     """Annealed Langevin with predictor and corrector (Song & Ermon 2019, algorithm 1; Song et al. 2021, algorithm 2).
 
-    At each level, `corrections` Langevin steps of size rate sigma^2, y <- y + rate (D - y) + sigma sqrt(2 rate) z, then an
-    ancestral step to the next level as the predictor. rate in (0, 1).
+    At each level, `corrections` Langevin steps of size rate sigma^2, y <- y + rate (D - y) + sigma sqrt(2 rate) z, then
+    an ancestral step to the next level as the predictor. rate in (0, 1).
     """
     if not 0 < rate < 1:
         raise ValueError(f"rate is {rate}: Langevin steps of size rate sigma^2 need 0 < rate < 1")
@@ -169,23 +175,32 @@ def langevin(
 
 @torch.no_grad()
 def stochastic_ascent(
-    denoiser: Denoiser, y: Tensor, sigma: float, sigma_stop: float = 0.05, h: float = 0.01, beta: float = 0.1,
-    growing: bool = False, max_steps: int = 100_000, seed: int = 0,
+    denoiser: Denoiser,
+    y: Tensor,
+    sigma: float,
+    sigma_stop: float = 0.05,
+    h: float = 0.01,
+    beta: float = 0.1,
+    growing: bool = False,
+    max_steps: int = 100_000,
+    seed: int = 0,
 ) -> Iterator[State]:
     """Kadkhodaie & Simoncelli's sampler (Algorithm 1 of Kadkhodaie et al. 2024): coarse-to-fine stochastic ascent.
 
         d = D(y) - y,   sigma_t = ||d|| / sqrt(dim),   y <- y + h d + gamma z,
         gamma^2 = [ (1 - beta h)^2 - (1 - h)^2 ] sigma_t^2,   until sigma_t <= sigma_stop.
 
-    beta = 1 adds no noise. Constants of the paper: h = .01 fixed, beta = .1, sigma_stop = .05. Those of the released code:
-    growing=True, h_t = h t / (1 + h (t - 1)), beta = .01, sigma_stop = .01, and a last denoising.
-    `sigma` is the level of the start y. Each point follows its own level; one that has reached the end waits for the rest.
-    A blind denoiser ignores the level it is given; any other is asked at the last estimate of its own. The yielded sigma is
-    the largest level still running.
+    beta = 1 adds no noise. Constants of the paper: h = .01 fixed, beta = .1, sigma_stop = .05. Those of the released
+    code: growing=True, h_t = h t / (1 + h (t - 1)), beta = .01, sigma_stop = .01, and a last denoising.
+    `sigma` is the level of the start y. Each point follows its own level; one that has reached the end waits for the
+    rest. A blind denoiser ignores the level it is given; any other is asked at the last estimate of its own. The
+    yielded sigma is the largest level still running.
     """
     if not (0 < h <= 1 and 0 < beta <= 1 and 0 < sigma_stop < sigma):
-        raise ValueError(f"h={h}, beta={beta}, sigma={sigma}, sigma_stop={sigma_stop}: take h and beta in (0, 1] and "
-                         "0 < sigma_stop < sigma")
+        raise ValueError(
+            f"h={h}, beta={beta}, sigma={sigma}, sigma_stop={sigma_stop}: take h and beta in (0, 1] and "
+            "0 < sigma_stop < sigma"
+        )
     g, level = torch.Generator().manual_seed(seed), torch.full((len(y),), float(sigma)).to(y)
     sigmas = torch.tensor([sigma])
     running, x_hat = torch.ones(len(y), dtype=torch.bool), y.clone()
@@ -196,8 +211,12 @@ def stochastic_ascent(
         level = torch.where(running, d.flatten(1).square().mean(1).sqrt(), level)
         running = running & (level > sigma_stop)  # False for NaN
         if not running.any():
-            yield State(t, float(level[level.isfinite()].max()) if level.isfinite().any() else math.nan,
-                        x_hat if growing else y, x_hat)
+            yield State(
+                t,
+                float(level[level.isfinite()].max()) if level.isfinite().any() else math.nan,
+                x_hat if growing else y,
+                x_hat,
+            )
             return
         rate = h * t / (1 + h * (t - 1)) if growing else h
         gamma = math.sqrt((1 - beta * rate) ** 2 - (1 - rate) ** 2) * level.view(-1, *[1] * (y.ndim - 1))
@@ -205,8 +224,10 @@ def stochastic_ascent(
         y = torch.where(running.view(-1, *[1] * (y.ndim - 1)), moved, y)
         running = running & y.flatten(1).isfinite().all(1)
         yield State(t, float(level[running].max()) if running.any() else math.nan, y, x_hat)
-    raise ValueError(f"{int(running.sum())} points still above sigma_stop = {sigma_stop} after {max_steps} steps: raise "
-                     "sigma_stop, h or max_steps")
+    raise ValueError(
+        f"{int(running.sum())} points still above sigma_stop = {sigma_stop} after {max_steps} steps: raise "
+        "sigma_stop, h or max_steps"
+    )
 
 
 @torch.no_grad()

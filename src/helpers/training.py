@@ -19,13 +19,19 @@ class Progress(NamedTuple):
 
 
 def train(
-    denoiser: MLP, points: Tensor, steps: int = 3000, batch: int = 512, rate: float = 2e-3,
-    sigma_min: float = 0.01, sigma_max: float = 20.0, seed: int = 0,
+    denoiser: MLP,
+    points: Tensor,
+    steps: int = 3000,
+    batch: int = 512,
+    rate: float = 2e-3,
+    sigma_min: float = 0.01,
+    sigma_max: float = 20.0,
+    seed: int = 0,
 ) -> Iterator[Progress]:
     """Denoising score matching with Adam and a cosine decay of the rate, in place.
 
-    Minimises E || D(x + sigma n, sigma) - x ||^2 (s^2 + sigma^2) / (s sigma)^2 with log sigma uniform between the bounds, x
-    uniform on the training set (N, d): the weight of EDM, which makes every noise level count alike.
+    Minimises E || D(x + sigma n, sigma) - x ||^2 (s^2 + sigma^2) / (s sigma)^2 with log sigma uniform between the
+    bounds, x uniform on the training set (N, d): the weight of EDM, which makes every noise level count alike.
     """
     points, batch = _points(points, denoiser), positive_int("batch", batch)
     g, s = torch.Generator().manual_seed(seed), denoiser.data_std
@@ -48,7 +54,7 @@ def train(
 def train_levels(
     denoiser: PerLevelMLP, points: Tensor, steps: int = 3000, batch: int = 256, rate: float = 3e-3, seed: int = 0
 ) -> Iterator[Progress]:
-    """All levels of a PerLevelMLP at once, each on its own noise, loss per level E||D - x||^2, Adam with cosine decay."""
+    """All levels of a PerLevelMLP at once, each on its own noise, by E||D - x||^2 per level; Adam with cosine decay."""
     points, batch = _points(points, denoiser), positive_int("batch", batch)
     g = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(denoiser.parameters(), lr=rate)
@@ -57,7 +63,8 @@ def train_levels(
     for step in range(1, steps + 1):
         x = points[torch.randint(len(points), (levels, batch), generator=g)]
         y = x + denoiser.sigmas[:, None, None] * torch.randn(x.shape, generator=g)
-        loss = (denoiser.levels(y) - x).square().mean((1, 2)).sum()  # levels do not share weights: a sum keeps them apart
+        # levels do not share weights: a sum keeps them apart
+        loss = (denoiser.levels(y) - x).square().mean((1, 2)).sum()
         _update(optimiser, loss)
         decay.step()
         yield Progress(step, loss.item() / levels)
@@ -66,7 +73,9 @@ def train_levels(
 def _points(points: Tensor, denoiser: Denoiser) -> Tensor:
     points, event = checked_points(points).float(), denoiser.event_shape
     if event is not None and tuple(points.shape[1:]) != event:
-        raise ValueError(f"points have shape {tuple(points.shape)}: for this denoiser pass (N, {', '.join(map(str, event))})")
+        raise ValueError(
+            f"points have shape {tuple(points.shape)}: for this denoiser pass (N, {', '.join(map(str, event))})"
+        )
     return points
 
 

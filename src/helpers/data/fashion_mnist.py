@@ -26,7 +26,9 @@ def fashion_mnist(n: int | None = None, split: str = "train") -> Tensor:
     except (OSError, lzma.LZMAError):  # missing or cut off: as bad as altered
         raw = b""
     if hashlib.sha256(raw).hexdigest() != SHA256[split]:
-        raise ValueError(f"the embedded Fashion-MNIST {split} images do not match their checksum: reinstall the package")
+        raise ValueError(
+            f"the embedded Fashion-MNIST {split} images do not match their checksum: reinstall the package"
+        )
     images = np.frombuffer(raw, np.uint8).reshape(-1, 28, 28)
     if n is not None and not 1 <= n <= len(images):
         raise ValueError(f"n is {n}: the embedded {split} split holds {len(images)} images, choose 1 to {len(images)}")

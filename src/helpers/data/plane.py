@@ -1,8 +1,8 @@
-"""Two-dimensional targets. Each samples from a seed and knows its density; all but the pinwheel know their Bayes denoiser.
+"""Two-dimensional targets. Each samples from a seed and knows its density; most know their Bayes denoiser.
 
-A target has `sample(n, seed) -> (n, 2)` float64, also its training sets, and `log_prob(y, sigma=0) -> (batch,)`, the log-density
-at noise sigma where that is known. Curves with Gaussian width are mixtures on quadrature nodes of the curve: the nodes lie so
-close for the width that the mixture equals the continuous law to 2e-6 in total variation.
+A target has `sample(n, seed) -> (n, 2)` float64, also its training sets, and `log_prob(y, sigma=0) -> (batch,)`, the
+log-density at noise sigma where that is known. Curves with Gaussian width are mixtures on quadrature nodes of the
+curve: the nodes lie so close for the width that the mixture equals the continuous law to 2e-6 in total variation.
 """
 
 import math
@@ -118,8 +118,9 @@ class Checkerboard(Denoiser):
 class Pinwheel:
     """Five Gaussian blades x = R(1.1 |z|) z, z from a mixture of elongated Gaussians at radius 1.2.
 
-    The twist turns every circle rigidly, so it keeps areas: the density is that of the blades at the point turned back. At
-    sigma > 0 no closed form is known. After Johnson et al. 2016, whose twist depends on one coordinate and keeps no area.
+    The twist turns every circle rigidly, so it keeps areas: the density is that of the blades at the point turned back.
+    At sigma > 0 no closed form is known. After Johnson et al. 2016, whose twist depends on one coordinate and keeps no
+    area.
     """
 
     rate = 1.1  # radians of twist per unit of radius
@@ -155,7 +156,15 @@ def _legendre(n: int, low: float, high: float) -> tuple[Tensor, Tensor]:
 
 
 _ALL: tuple[Callable, ...] = (
-    ring, two_gaussians, three_points, moons, swiss_roll, spiral, star, checkerboard, pinwheel,
+    ring,
+    two_gaussians,
+    three_points,
+    moons,
+    swiss_roll,
+    spiral,
+    star,
+    checkerboard,
+    pinwheel,
 )
 TARGETS: dict[str, Callable] = {f.__name__: f for f in _ALL}
 """All targets by name: TARGETS["moons"]()."""

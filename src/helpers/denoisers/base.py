@@ -40,19 +40,27 @@ def checked_sigma(y: Tensor, sigma: float | Tensor, event_shape: tuple[int, ...]
         raise ValueError(f"y has shape {tuple(y.shape)}: this denoiser takes {want}; one point is y[None]")
     sigma = torch.as_tensor(sigma, dtype=y.dtype, device=y.device)
     if sigma.ndim > 1 or (sigma.ndim == 1 and len(sigma) != len(y)):
-        raise ValueError(f"sigma has shape {tuple(sigma.shape)} for a batch of {len(y)}: pass a float or shape (batch,)")
+        raise ValueError(
+            f"sigma has shape {tuple(sigma.shape)} for a batch of {len(y)}: pass a float or shape (batch,)"
+        )
     if not _traced(y):  # the values are unknown while a graph is exported or vectorised: only shapes are checked there
         bad = ~(torch.isfinite(sigma) & (sigma > 0))
         if bad.any():
             raise ValueError(f"sigma is {sigma[bad].flatten()[0].item()}: the noise level must be positive and finite")
         if not torch.isfinite(y).all():
             row = int((~torch.isfinite(y.flatten(1)).all(1)).nonzero()[0])
-            raise ValueError(f"y holds NaN or infinity (first in row {row}): drop diverged points, y[y.isfinite().all(1)]")
+            raise ValueError(
+                f"y holds NaN or infinity (first in row {row}): drop diverged points, y[y.isfinite().all(1)]"
+            )
     return sigma if sigma.ndim == 0 else sigma.view(-1, *[1] * (y.ndim - 1))
 
 
 def _traced(y: Tensor) -> bool:
-    return torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch._C._functorch.is_functorch_wrapped_tensor(y)
+    return (
+        torch.compiler.is_compiling()
+        or torch.compiler.is_exporting()
+        or torch._C._functorch.is_functorch_wrapped_tensor(y)
+    )
 
 
 def per_level(y: Tensor, sigma: Tensor, estimate: Callable[[Tensor, float], Tensor]) -> Tensor:

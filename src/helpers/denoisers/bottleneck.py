@@ -31,7 +31,9 @@ class ProjectedDenoiser(Denoiser):
         elif basis.shape != (mean.numel(), rank) or not torch.allclose(
             basis.T @ basis, torch.eye(rank).to(basis), atol=1e-6
         ):
-            raise ValueError(f"basis has shape {tuple(basis.shape)}: pass ({mean.numel()}, {rank}), orthonormal columns")
+            raise ValueError(
+                f"basis has shape {tuple(basis.shape)}: pass ({mean.numel()}, {rank}), orthonormal columns"
+            )
         self.event_shape = tuple(mean.shape)
         self.register_buffer("mean", mean)
         self.register_buffer("basis", basis)
@@ -53,8 +55,8 @@ class PerLevelMLP(Denoiser):
     """One small network per noise level, sizes d - h - m - h - d with leaky ReLU (slope .2), D = network(y / scale).
 
     The last layer is linear; scale = sqrt(data_std^2 + sigma^2) keeps the input of unit size. All levels live in one
-    batched weight tensor and are trained together. Every sample lies on the m-dimensional image of the last decoder (P4c).
-    Source: Levine & Weiss 2026, released code (2-64-1-64-2, one network per level).
+    batched weight tensor and are trained together. Every sample lies on the m-dimensional image of the last decoder
+    (P4c). Source: Levine & Weiss 2026, released code (2-64-1-64-2, one network per level).
 
     sigmas (L,) decreasing, as a schedule without its final 0; at another sigma the nearest level in log sigma answers.
     """
@@ -64,7 +66,8 @@ class PerLevelMLP(Denoiser):
     ):
         super().__init__()
         if sigmas.ndim != 1 or len(sigmas) == 0 or not bool((sigmas > 0).all()):
-            raise ValueError(f"sigmas {[round(s, 4) for s in sigmas.flatten().tolist()[-6:]]}: pass the positive levels of a schedule, schedule[:-1]")
+            last = [round(s, 4) for s in sigmas.flatten().tolist()[-6:]]
+            raise ValueError(f"sigmas {last}: pass the positive levels of a schedule, schedule[:-1]")
         if not data_std > 0:
             raise ValueError(f"data_std is {data_std}: pass the standard deviation of the data, a positive number")
         self.event_shape, self.data_std = (dimension,), data_std

@@ -14,12 +14,12 @@ class LinearConvolution(Denoiser):
 
         D(y, sigma) = mu + h * (y - mu),   sum_{t' in Omega} h(t') ( R(t - t') + sigma^2 [t = t'] ) = R(t), t in Omega,
 
-    R the autocovariance of the target, the inverse Fourier transform of its power spectrum S. With all of the circle as support
-    this is Wiener's filter, H = S / (S + sigma^2). y (batch, n) or (batch, n, m), circular boundary.
+    R the autocovariance of the target, the inverse Fourier transform of its power spectrum S. With all of the circle as
+    support this is Wiener's filter, H = S / (S + sigma^2). y (batch, n) or (batch, n, m), circular boundary.
 
-    spectrum, (n,) or (n, m) in the order of torch.fft: S >= 0, the variance of each coefficient of the orthonormal transform,
-    so that its mean is the variance of a pixel. support: an odd width, the same along every axis, or a boolean mask of the
-    spectrum's shape with the output pixel at index 0. mean: mu, a number.
+    spectrum, (n,) or (n, m) in the order of torch.fft: S >= 0, the variance of each coefficient of the orthonormal
+    transform, so that its mean is the variance of a pixel. support: an odd width, the same along every axis, or a
+    boolean mask of the spectrum's shape with the output pixel at index 0. mean: mu, a number.
     """
 
     def __init__(self, spectrum: Tensor, support: int | Tensor, mean: float = 0.0):
@@ -29,15 +29,20 @@ class LinearConvolution(Denoiser):
         self.event_shape, self.axes = tuple(spectrum.shape), tuple(range(-spectrum.ndim, 0))
         mask = _window(support, self.event_shape) if isinstance(support, int) else support
         if mask.shape != spectrum.shape or mask.dtype != torch.bool or not mask.any():
-            raise ValueError(f"support has shape {tuple(mask.shape)} and dtype {mask.dtype}: pass an odd width, or a boolean "
-                             f"mask of shape {self.event_shape} with at least one pixel")
+            raise ValueError(
+                f"support has shape {tuple(mask.shape)} and dtype {mask.dtype}: pass an odd width, or a boolean mask "
+                f"of shape {self.event_shape} with at least one pixel"
+            )
         covariance = torch.fft.ifftn(spectrum.double()).real
         offsets = mask.nonzero()
         lags = (offsets[:, None] - offsets) % torch.tensor(self.event_shape)
         values, vectors = torch.linalg.eigh(covariance[tuple(lags.unbind(-1))])
         values = values.clamp(min=0.0)  # rounding below 0
         for name, value in {
-            "offsets": offsets, "values": values, "vectors": vectors, "right": covariance[mask] @ vectors,
+            "offsets": offsets,
+            "values": values,
+            "vectors": vectors,
+            "right": covariance[mask] @ vectors,
             "mean": torch.tensor(mean, dtype=torch.float64),
         }.items():
             self.register_buffer(name, value)
@@ -57,7 +62,7 @@ class LinearConvolution(Denoiser):
         return cls(power, support, float(mean))
 
     def response(self, sigma: float | Tensor) -> Tensor:
-        """H_sigma(w), the Fourier transform of the filter: complex, (n,) or (n, m), with a row per level for sigma (batch,).
+        """H_sigma(w), the filter's Fourier transform: complex, (n,) or (n, m), with a row per level for sigma (batch,).
 
         Its imaginary part is 0 when the support is symmetric.
         """
@@ -93,6 +98,6 @@ class LinearConvolution(Denoiser):
 
 def _window(width: int, event: tuple[int, ...]) -> Tensor:
     if not 1 <= width <= min(event) or width % 2 == 0:
-        raise ValueError(f"support is {width} on {' x '.join(map(str, event))} pixels: choose an odd width from 1 to {min(event)}")
+        raise ValueError(f"support is {width} on {event} pixels: choose an odd width from 1 to {min(event)}")
     inside = [(torch.arange(n) <= width // 2) | (torch.arange(n) >= n - width // 2) for n in event]
     return inside[0] if len(event) == 1 else inside[0][:, None] & inside[1]

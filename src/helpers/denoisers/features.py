@@ -1,7 +1,7 @@
 """Denoisers that are linear in fixed features: polynomials and random features, fitted in closed form at every sigma.
 
-The best denoiser of such a class solves the normal equations E[ phi (D - x) ] = 0 (proposition P1). The expectation over
-the noise is taken with Gauss-Hermite nodes, exact for polynomials, and the least squares problem is solved by QR
+The best denoiser of such a class solves the normal equations E[ phi (D - x) ] = 0 (proposition P1). The expectation
+over the noise is taken with Gauss-Hermite nodes, exact for polynomials, and the least squares problem is solved by QR
 in float64: the condition number is that of the features, not of their Gram matrix.
 """
 
@@ -68,8 +68,8 @@ class Polynomial(FeatureRegression):
 
     Features: products of orthonormal Hermite polynomials of z, so that the basis is close to orthonormal under p_sigma.
     gradient=False: every coordinate of D is a polynomial of degree k.
-    gradient=True:  D = y + sigma^2 grad psi, psi a polynomial of degree k + 1. Then the score is that of the exponential
-    family exp(psi), fitted by score matching (Hyvarinen 2007, eq. 10); `potential` returns psi.
+    gradient=True:  D = y + sigma^2 grad psi, psi a polynomial of degree k + 1. Then the score is that of the
+    exponential family exp(psi), fitted by score matching (Hyvarinen 2007, eq. 10); `potential` returns psi.
     In one dimension the two agree. Degree 1 is the affine Wiener filter.
     """
 
@@ -80,7 +80,9 @@ class Polynomial(FeatureRegression):
         d, self.gradient = len(self.centre), gradient
         top = self.degree + gradient
         if math.comb(d + top, top) > 2000:
-            raise ValueError(f"degree {top} in dimension {d} has {math.comb(d + top, top)} monomials: reduce the dimension")
+            raise ValueError(
+                f"degree {top} in dimension {d} has {math.comb(d + top, top)} monomials: reduce the dimension"
+            )
         axes = (c for n in range(top + 1) for c in itertools.combinations_with_replacement(range(d), n))
         powers = [tuple(c.count(i) for i in range(d)) for c in axes]
         self.powers = sorted(powers, key=lambda p: (sum(p), p))  # graded, the constant first
@@ -118,7 +120,8 @@ class Polynomial(FeatureRegression):
     def potential(self, y: Tensor, sigma: float) -> Tensor:
         """psi(y), the log-density of the fitted exponential family up to a constant, shape (batch,)."""
         self._needs_gradient("potential")
-        scale = torch.sqrt(self.variance + sigma**2).to(y)  # D - y = sum_j c_j grad_z phi_j, and grad_y = grad_z / scale
+        # D - y = sum_j c_j grad_z phi_j, and grad_y = grad_z / scale
+        scale = torch.sqrt(self.variance + sigma**2).to(y)
         phi = self.features(self.standardised(y, sigma))[:, 1:]
         return phi @ self.coefficients(sigma)[:, 0].to(y) * scale / sigma**2
 
@@ -128,7 +131,7 @@ class Polynomial(FeatureRegression):
         return self.degree % 2 == 1 and float(self.leading_form(sigma).max()) < 0
 
     def leading_form(self, sigma: float, directions: int = 720) -> Tensor:
-        """The part of psi of degree k + 1 on the unit sphere in y (d = 1: at -1 and 1; d = 2: at `directions` angles)."""
+        """The part of psi of degree k + 1 on the unit sphere in y: at -1 and 1, in the plane at `directions` angles."""
         self._needs_gradient("leading_form")
         d, top = len(self.centre), self.degree + 1
         if d > 2:
@@ -149,16 +152,18 @@ class Polynomial(FeatureRegression):
 
 
 class RandomFeatures(FeatureRegression):
-    """Two-layer network with fixed random first layer: phi(z) = [1, z, relu(W z + b)], output layer by ridge regression.
+    """Two-layer network with random first layer: phi(z) = [1, z, relu(W z + b)], output layer by ridge regression.
 
-    W (width, d) with rows uniform on the sphere times sqrt(d), b uniform in [-3, 3], from the seed (Rahimi & Recht 2007).
-    The noise is averaged over with as many Gauss-Hermite nodes as give 20 nodes per feature, at least 5 per axis; ridge is
-    relative to weights of sum 1.
+    W (width, d) with rows uniform on the sphere times sqrt(d), b uniform in [-3, 3], from the seed (Rahimi & Recht
+    2007). The noise is averaged over with as many Gauss-Hermite nodes as give 20 nodes per feature, at least 5 per
+    axis; ridge is relative to weights of sum 1.
     """
 
     def __init__(self, target: GaussianMixture | Tensor, width: int, ridge: float = 1e-6, seed: int = 0):
         if not ridge > 0:
-            raise ValueError(f"ridge is {ridge}: random features are nearly dependent, choose a positive ridge like 1e-6")
+            raise ValueError(
+                f"ridge is {ridge}: random features are nearly dependent, choose a positive ridge like 1e-6"
+            )
         super().__init__(target, 5, ridge)
         g, d = torch.Generator().manual_seed(seed), len(self.centre)
         self.order = max(5, math.ceil((20 * (width + d + 1) / len(self.target.means)) ** (1 / d)))
@@ -191,6 +196,8 @@ def least_squares(a: Tensor, b: Tensor, ridge: float, sigma: float) -> Tensor:
     q, r = torch.linalg.qr(a / scale)
     diagonal = r.diagonal().abs()
     if not bool(diagonal.min() > SINGULAR * diagonal.max()):
-        raise ValueError(f"the moment matrix of {a.shape[1]} features is singular at sigma = {sigma:.3g}: lower the "
-                         "degree, raise the smallest noise level, or use more distinct training points")
+        raise ValueError(
+            f"the moment matrix of {a.shape[1]} features is singular at sigma = {sigma:.3g}: lower the "
+            "degree, raise the smallest noise level, or use more distinct training points"
+        )
     return torch.linalg.solve_triangular(r, q.T @ b, upper=True) / scale[:, None]

@@ -117,7 +117,9 @@ class GaussianMixture(Denoiser):
         """
         k, d = self.means.shape
         if k * order**d > 4_000_000:
-            raise ValueError(f"{k} components x {order}^{d} nodes do not fit: use fewer points, a lower degree or a lower dimension")
+            raise ValueError(
+                f"{k} components x {order}^{d} nodes do not fit: use fewer points, a lower degree or a lower dimension"
+            )
         t, w = torch.from_numpy(_gauss_hermite(order)).double()
         grid = torch.cartesian_prod(*[t] * d).reshape(-1, d)
         weight = torch.cartesian_prod(*[w] * d).reshape(-1, d).prod(1)

@@ -20,8 +20,10 @@ class LinearDenoiser(Denoiser):
     def __init__(self, mean: Tensor, axes: Tensor, variances: Tensor):
         super().__init__()
         if axes.shape != (mean.numel(), len(variances)):
-            raise ValueError(f"axes have shape {tuple(axes.shape)}: for this mean and variances it must be "
-                             f"({mean.numel()}, {len(variances)})")
+            raise ValueError(
+                f"axes have shape {tuple(axes.shape)}: for this mean and variances it must be "
+                f"({mean.numel()}, {len(variances)})"
+            )
         if not bool((variances >= 0).all()):
             raise ValueError(f"a variance is {variances.min().item()}: variances cannot be negative")
         self.event_shape = tuple(mean.shape)
@@ -75,7 +77,7 @@ def checked_rank(rank: int | None, dimension: int) -> int:
 def flow_variance(variances: Tensor, sigmas: Tensor) -> Tensor:
     r"""Variance that Euler's flow (DDIM) generates per mode from N(0, sigma_0^2), same shape as `variances` (P2):
 
-        sigma_0^2 prod_i [ 1 - (sigma_i - sigma_{i+1}) sigma_i / (lambda + sigma_i^2) ]^2.
+    sigma_0^2 prod_i [ 1 - (sigma_i - sigma_{i+1}) sigma_i / (lambda + sigma_i^2) ]^2.
     """
     s, t = sigmas[:-1, None].to(variances), sigmas[1:, None].to(variances)
     gain = (1 - (s - t) * s / (variances.flatten() + s**2)).prod(0)

@@ -18,7 +18,13 @@ class MLP(Denoiser):
     """
 
     def __init__(
-        self, width: int, depth: int = 3, activation: str = "silu", data_std: float = 1.0, dimension: int = 2, seed: int = 0
+        self,
+        width: int,
+        depth: int = 3,
+        activation: str = "silu",
+        data_std: float = 1.0,
+        dimension: int = 2,
+        seed: int = 0,
     ):
         super().__init__()
         if activation not in ACTIVATIONS:
@@ -28,7 +34,9 @@ class MLP(Denoiser):
         sizes = [dimension + 1] + [positive_int("width", width)] * positive_int("depth", depth)
         with torch.random.fork_rng(devices=[]):  # the global generator stays as the reader left it
             torch.manual_seed(seed)
-            hidden = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), ACTIVATIONS[activation]())]
+            hidden = [
+                m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), ACTIVATIONS[activation]())
+            ]
             self.network = nn.Sequential(*hidden, nn.Linear(sizes[-1], dimension))
         self.event_shape, self.data_std = (dimension,), data_std
 

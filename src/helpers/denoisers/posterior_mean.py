@@ -33,7 +33,9 @@ class PosteriorMean(Denoiser):
         centre = points.double().mean(0).to(points)
         self.register_buffer("centre", centre)
         self.register_buffer("points", (points - centre).flatten(1))
-        u = torch.randn(positive_int("shifts", shifts), *self.event_shape, generator=torch.Generator().manual_seed(seed))
+        u = torch.randn(
+            positive_int("shifts", shifts), *self.event_shape, generator=torch.Generator().manual_seed(seed)
+        )
         self.register_buffer("shifts", u - u.mean(0))
 
     centre: Tensor
@@ -51,7 +53,9 @@ class PosteriorMean(Denoiser):
     def _mean(self, y: Tensor, sigma: Tensor) -> Tensor:
         x, flat = self.points.to(y), y.flatten(1)
         sigma = sigma.flatten() if sigma.ndim else sigma.expand(len(flat))
-        rows = [self._weights(q, s, x) @ x for q, s in zip(flat.split(self.chunk), sigma.split(self.chunk), strict=True)]
+        rows = [
+            self._weights(q, s, x) @ x for q, s in zip(flat.split(self.chunk), sigma.split(self.chunk), strict=True)
+        ]
         return torch.cat(rows).view_as(y) if rows else y
 
     @staticmethod

@@ -18,6 +18,7 @@ from helpers.files import write_atomically
 
 PROFILES = ("quick", "full")
 LEDGER = "ledger"  # the one chapter that reads what the others measured: it runs last and depends on their claims
+WIDGET = "application/vnd.jupyter.widget-view+json"
 RUN_METADATA = {"papermill", "execution", "ExecuteTime", "collapsed", "scrolled", "jp-MarkdownHeadingCollapsed"}
 
 
@@ -45,6 +46,9 @@ def clean(notebook: Any) -> Any:
         for key in RUN_METADATA & set(metadata) | ({"tags"} if metadata.get("tags") == [] else set()):
             del metadata[key]
     notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:  # a widget without its kernel is a dead picture with a random name
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
     notebook.metadata.get("language_info", {}).pop("version", None)
     return notebook
 
