@@ -133,14 +133,18 @@ def test_gradient_fit_is_the_best_gradient():
 
 # One denoiser in the form of another ----------------------------------------------------------------------------------
 
-SIX = points(6)
+SIX, STD = points(6), torch.linspace(0, 0.5, 6, dtype=torch.float64)
 SAME = {
     "point masses and posterior mean": (GaussianMixture(SIX), PosteriorMean(SIX)),
     "isotropic and general mixture": (
-        ring(),
-        GaussianMixture(ring().means, covariances=0.12**2 * torch.eye(2).expand(8, 2, 2)),
+        GaussianMixture(SIX, STD),
+        GaussianMixture(SIX, covariances=STD[:, None, None] ** 2 * torch.eye(2)),
     ),
     "degree 1 and Wiener": (Polynomial(SIX, 1), LinearDenoiser.from_points(SIX)),
+    "degree 1 of a correlated mixture and Wiener": (
+        Polynomial(CORRELATED, 1),
+        LinearDenoiser.from_moments(CORRELATED.mean, CORRELATED.covariance),
+    ),
     "points and moments": (
         LinearDenoiser.from_points(SIX),
         LinearDenoiser.from_moments(SIX.mean(0), torch.cov(SIX.T, correction=0)),

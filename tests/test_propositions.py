@@ -393,6 +393,9 @@ def test_p4c_samples_lie_on_the_curve_of_the_last_decoder():
     spacing = (curve[1:] - curve[:-1]).norm(dim=1).max()
     assert metrics.nearest(end, curve, k=1)[0].max() < spacing < 0.01
     assert torch.pdist(end).max() > 1  # and are not all at one point of it
+    level, w, b = float(schedule[0]), denoiser.weights, denoiser.biases  # the same network, layer by layer
+    hidden = torch.nn.functional.leaky_relu(end.float() / math.sqrt(1 + level**2) @ w[0][0] + b[0][0], 0.2)
+    assert torch.allclose(denoiser.decode(hidden @ w[1][0] + b[1][0], level), denoiser(end.float(), level), atol=1e-5)
 
 
 # P5 -------------------------------------------------------------------------------------------------------------------
