@@ -9,7 +9,7 @@ import diffusers
 import pytest
 import torch
 
-from helpers import density, metrics, sampling
+from helpers import density, metrics, sampling, training
 from helpers.data import TARGETS, moons, ring, three_points
 from helpers.denoisers import (
     MLP,
@@ -129,6 +129,23 @@ def test_gradient_fit_is_the_best_gradient():
     z = y[:20].clone().requires_grad_()
     (gradient,) = torch.autograd.grad(exact.potential(z, sigma).sum(), z)
     assert torch.allclose(score(exact, z, sigma), gradient, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["mlp", "network per level"])
+def test_training_approaches_the_bayes_denoiser(name):
+    """A short training on a Gaussian leaves 5% at most of the distance from doing nothing to Wiener's filter."""
+    x, sigma = points(2000) * torch.tensor([1.0, 0.3]), 1.0
+    if name == "mlp":
+        denoiser = MLP(32, depth=2)
+        losses = training.run(training.train(denoiser, x, steps=800, rate=1e-2))
+    else:
+        denoiser = PerLevelMLP(torch.tensor([3.0, sigma]), code=2)
+        losses = training.run(training.train_levels(denoiser, x, steps=400, rate=1e-2))
+    assert sum(losses[-50:]) < sum(losses[:50])
+    y = x + sigma * points(2000, seed=1, scale=1.0)
+    best = LinearDenoiser.from_points(x)(y, sigma)
+    gap = (denoiser(y, sigma) - best).square().mean() / (y - best).square().mean()
+    assert gap < 0.05
 
 
 # One denoiser in the form of another ----------------------------------------------------------------------------------

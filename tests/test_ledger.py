@@ -1,0 +1,54 @@
+"""The ledger: the machine's verdicts, the table's digits, and the files between chapters and ledger page."""
+
+import json
+import math
+
+import pytest
+
+from helpers.ledger import RESULTS, Claim, around, read_all, record
+
+
+@pytest.mark.parametrize(
+    "measured, verdict",
+    [(1.0, "reproduced"), ([1.0, 1.1], "reproduced"), ([1.0, 2.0], "partly"), (2.0, "not reproduced"),
+     (math.nan, "not reproduced"), ([1.0, math.inf], "partly")],
+)  # fmt: skip
+def test_verdict_follows_from_the_numbers(measured, verdict):
+    assert Claim("source", "claim", around(1.0, 0.1), measured).verdict == verdict
+
+
+def test_a_value_that_is_not_finite_satisfies_no_one_sided_claim():
+    assert Claim("source", "claim", (0, math.inf), math.inf).verdict == "not reproduced"
+
+
+def test_row_shows_as_many_digits_as_the_tolerance_is_sharp():
+    row = Claim("source", "claim", around(-2.6267, 5e-5), [-2.62672, -2.62668]).row()
+    assert (row["expected"], row["measured"]) == ("-2.6267 ± 5e-5", "-2.6267 to -2.6267 (2)")
+    assert Claim("source", "claim", (0, 1e-6), 3e-17).row()["measured"] == "below 1e-9"
+    assert Claim("source", "claim", (0.9, math.inf), 1).row()["expected"] == "at least 0.9"
+
+
+def test_what_is_recorded_is_read_back(tmp_path, monkeypatch):
+    monkeypatch.setenv(RESULTS, str(tmp_path))
+    claims = [
+        Claim("Paper, fig. 1", "an order", (2, math.inf), [3.0, 4.0]),
+        Claim("Paper, <abstract>", "a number", around(1, 0.1), math.nan),
+    ]
+    table = record("02_second", claims)
+    record("01_first", claims[:1])
+    assert "&lt;abstract&gt;" in table._repr_html_()
+    again = read_all()
+    assert list(again) == ["01_first", "02_second"]
+    assert [c.row() for c in again["02_second"]] == [c.row() for c in claims]
+    text = (tmp_path / "claims/02_second.json").read_text(encoding="utf-8")
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert [path.name for path in (tmp_path / "claims").iterdir() if path.suffix != ".json"] == []
+
+
+def test_bad_claims_and_an_empty_ledger_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"expected is \[2, 1\]"):
+        Claim("source", "claim", (2, 1), 1.5)
+    with pytest.raises(ValueError, match="nothing was measured"):
+        Claim("source", "claim", (0, 1), [])
+    with pytest.raises(ValueError, match="execute the chapters first"):
+        read_all(tmp_path)
