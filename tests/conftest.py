@@ -21,6 +21,7 @@ class Scratch:
         shutil.copytree(
             ROOT / "src/helpers/pipeline", package / "pipeline", ignore=shutil.ignore_patterns("__pycache__")
         )
+        shutil.copy(ROOT / "src/helpers/files.py", package)
         for name in ("__init__", "inner", "other"):
             (package / f"{name}.py").write_text("")
         (package / "toy.py").write_text("from .inner import *\n")

@@ -38,8 +38,9 @@ def generated_log_density(
         log q(y) = log N( y(sigma_max); 0, sigma_max^2 I ) + int [ d - tr J_D ] du,
 
     integrated from sigma_min up by Runge-Kutta of order 4 with `steps` steps. The trace is exact, from the d rows of
-    the Jacobian. Where the path leaves float range the density is 0 (log -inf): the flow started from noise does not
-    reach such points.
+    the Jacobian. A target with mean mu loses about ||mu|| / (sigma_max sqrt(2 pi)) in total variation, because the
+    start is centred at the origin: centre the target, or raise sigma_max. Where the path leaves float range the
+    density is 0 (log -inf): the flow started from noise does not reach such points.
     """
     if not 0 < sigma_min < sigma_max:
         raise ValueError(f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < sigma_min < sigma_max")

@@ -51,7 +51,10 @@ class Claim:
         low, high, values = *self.expected, self.values
         width, middle = (high - low) / 2, abs(high + low) / 2
         digits = max(3, math.ceil(math.log10(middle / width))) if 0 < width < middle < math.inf else 3
-        measured = [_text(v, digits) for v in (min(values), max(values))]
+        measured = [
+            "below 1e-9" if 0 < abs(v) < 1e-9 else _text(v, digits)  # rounding error differs from machine to machine
+            for v in (min(values), max(values))
+        ]
         return {
             "source": self.source,
             "claim": self.claim,
@@ -126,8 +129,6 @@ def results_folder() -> Path:
 
 
 def _text(x: float, digits: int = 3) -> str:
-    if 0 < abs(x) < 1e-9:  # rounding error, which differs from machine to machine
-        return "below 1e-9"
     return f"{x:.{digits}g}".replace("e-0", "e-").replace("e+0", "e")
 
 

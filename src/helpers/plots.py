@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from .ledger import results_folder
 
 TARGET, GENERATED, TRAINING, ACCENT = "#4c72b0", "#d1495b", "#222222", "#2a9d8f"
 CYCLE = [TARGET, GENERATED, ACCENT, "#e9a23b", "#7b5ea7", "#6c757d"]
+# Matplotlib's magma for Plotly, whose JavaScript does not have it
+MAGMA = [[t, matplotlib.colors.to_hex(matplotlib.colormaps["magma"](t))] for t in np.linspace(0, 1, 17).tolist()]
 SITE = "CREATIVE_DENOISER_SITE"  # environment variable set while the book is built
 
 plt.rcParams.update({
@@ -102,7 +105,7 @@ def heat_trace(log_p: Tensor, grid: Grid, name: str = "", peak: float | None = N
     p = np.round(log_p.exp().view(grid.n, grid.n).T.numpy(force=True), 3)
     axis = (np.arange(grid.n) + 0.5) * 2 * grid.extent / grid.n - grid.extent
     return {"type": "heatmap", "name": name, "z": p.tolist(), "x": _short(axis), "y": _short(axis),
-            "zmin": 0, "zmax": peak, "colorscale": "Magma", "showscale": False, "hoverinfo": "skip"}  # fmt: skip
+            "zmin": 0, "zmax": peak, "colorscale": MAGMA, "showscale": False, "hoverinfo": "skip"}  # fmt: skip
 
 
 class Slider:

@@ -157,7 +157,8 @@ def langevin(
     """Annealed Langevin with predictor and corrector (Song & Ermon 2019, algorithm 1; Song et al. 2021, algorithm 2).
 
     At each level, `corrections` Langevin steps of size rate sigma^2, y <- y + rate (D - y) + sigma sqrt(2 rate) z, then
-    an ancestral step to the next level as the predictor. rate in (0, 1).
+    an ancestral step to the next level as the predictor. rate in (0, 1). A call that goes on from another needs another
+    seed, or it meets the same noise again.
     """
     if not 0 < rate < 1:
         raise ValueError(f"rate is {rate}: Langevin steps of size rate sigma^2 need 0 < rate < 1")
