@@ -200,9 +200,11 @@ TOLERATED: dict[str, str] = {
 }
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("page", PAGES)
-def test_page_is_accessible(opened, page):
+def test_page_is_accessible(opened, page, theme):
     tab = opened(page)
+    tab.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
     tab.add_script_tag(path=fetch_scripts(BOOK) / "axe-core/axe.min.js")
     violations = tab.evaluate("async () => (await axe.run()).violations")
     serious = [

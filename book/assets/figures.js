@@ -13,7 +13,8 @@ const colours = () => {
 
 const themed = (layout) => {
   const { axis, ...page } = colours();
-  const result = { ...layout, ...page, font: { ...layout.font, ...page.font } };
+  const legend = { ...layout.legend, itemsizing: "constant" };
+  const result = { ...layout, ...page, legend, font: { ...layout.font, ...page.font } };
   for (const key of ["xaxis", "yaxis", ...Object.keys(layout).filter((k) => /^[xy]axis\d/.test(k))]) {
     result[key] = { ...layout[key], ...axis };
   }
@@ -34,6 +35,8 @@ const plotly = () =>
 async function draw(figure) {
   const target = figure.querySelector(".plotly-target");
   const { data, layout, frames } = JSON.parse(figure.querySelector("script").textContent);
+  // A square window of the plane is as large as the column lets it be; 130 pixels go to legend, labels and slider.
+  if (layout.yaxis?.range && layout.yaxis.scaleanchor) layout.height = Math.min(target.clientWidth, 480) + 130;
   const Plotly = await plotly();
   await Plotly.newPlot(target, { data, layout: themed(layout), frames, config: { responsive: true, displayModeBar: false } });
   addKeys(target, layout, frames.length, Plotly);
