@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .base import Denoiser, checked_points, positive_int
+from .base import Denoiser, checked_points, per_level, positive_int
 from .gaussian_mixture import GaussianMixture
 from .linear import checked_rank
 from .posterior_mean import PosteriorMean
@@ -101,12 +101,9 @@ class PerLevelMLP(Denoiser):
         return int((self.sigmas.to(sigma).log() - sigma.log()).abs().argmin())
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
-        if sigma.ndim == 0:
-            level = self._level(sigma)
-            h = y / torch.sqrt(self.data_std**2 + self.sigmas[level].to(y) ** 2)
-            return self._layers(h[None], slice(level, level + 1), y)[0]
-        x_hat = torch.empty_like(y)
-        for s in sigma.unique():
-            rows = (sigma == s).flatten()
-            x_hat[rows] = self.estimate(y[rows], s)
-        return x_hat
+        return per_level(y, sigma, self._estimate)
+
+    def _estimate(self, y: Tensor, sigma: float) -> Tensor:
+        level = self._level(torch.as_tensor(sigma).to(y))
+        h = y / torch.sqrt(self.data_std**2 + self.sigmas[level].to(y) ** 2)
+        return self._layers(h[None], slice(level, level + 1), y)[0]
