@@ -20,9 +20,14 @@ def diverged(y: Tensor) -> int:
     return len(y) - len(finite(y))
 
 
-def sliced_w2(x: Tensor, y: Tensor, projections: int = 200, seed: int = 0) -> float:
-    """Sliced 2-Wasserstein distance of two samples (n, d), (m, d), in their units (POT; Bonneel et al. 2015)."""
+def sliced_w2(x: Tensor, y: Tensor, projections: int | Tensor = 200, seed: int = 0) -> float:
+    """Sliced 2-Wasserstein distance of two samples (n, d), (m, d), in their units (POT; Bonneel et al. 2015).
+
+    projections: how many random directions, or the directions themselves as the columns (d, k) of unit length.
+    """
     x, y = _both(x, y)
+    if isinstance(projections, Tensor):
+        return float(ot.sliced_wasserstein_distance(x, y, projections=projections.numpy(force=True), p=2))
     return float(
         ot.sliced_wasserstein_distance(x, y, n_projections=positive_int("projections", projections), p=2, seed=seed)
     )

@@ -10,7 +10,7 @@ A particle that leaves every plausible region (not finite, or beyond DIVERGED si
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -39,7 +39,7 @@ def edm(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: floa
     if not rho > 0:
         raise ValueError(f"rho is {rho}: it must be positive, EDM takes 7")
     return _ending_in_zero(
-        torch.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps).double() ** rho
+        torch.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps, dtype=torch.float64) ** rho
         if steps > 1
         else torch.tensor([sigma_max]).double()
     )
@@ -138,14 +138,20 @@ def heun(denoiser: Denoiser, y: Tensor, sigmas: Tensor) -> Iterator[State]:
 
 
 @torch.no_grad()
-def reverse_sde(denoiser: Denoiser, y: Tensor, sigmas: Tensor, seed: int = 0) -> Iterator[State]:
+def reverse_sde(
+    denoiser: Denoiser, y: Tensor, sigmas: Tensor, seed: int = 0, normal: Callable[..., Tensor] | None = None
+) -> Iterator[State]:
     """Reverse diffusion by ancestral steps: the law of y_after given y and x = D exactly (DDPM, Ho et al. 2020, eq. 7).
 
     y_after = D + (s'/s)^2 (y - D) + s' sqrt(1 - (s'/s)^2) z.
+
+    z comes from torch's generator. With normal=`helpers.noise.normal`, step i takes normal(*shape, seed, stream=i): the
+    same bits as in the browser.
     """
     g = torch.Generator().manual_seed(seed)
     for i, sigma, after in _levels(sigmas):
-        y, x_hat = _ancestral(denoiser, y, sigma, after, g)
+        z = normal(*y.shape, seed=seed, stream=i).to(y) if normal else _normal(y, g)
+        y, x_hat = _ancestral(denoiser, y, sigma, after, z)
         y = _settle(y, sigmas)
         yield State(i, after, y, x_hat)
 
@@ -169,7 +175,7 @@ def langevin(
         for _ in range(corrections):
             y = y + rate * (_denoise(denoiser, y, sigma) - y) + sigma * math.sqrt(2 * rate) * _normal(y, g)
             y = _settle(y, sigmas)
-        y, x_hat = _ancestral(denoiser, y, sigma, after, g)
+        y, x_hat = _ancestral(denoiser, y, sigma, after, _normal(y, g))
         y = _settle(y, sigmas)
         yield State(i, after, y, x_hat)
 
@@ -272,9 +278,9 @@ def _settle(y: Tensor, sigmas: Tensor) -> Tensor:
     return y.masked_fill(gone.view(-1, *[1] * (y.ndim - 1)), torch.nan)
 
 
-def _ancestral(denoiser: Denoiser, y: Tensor, sigma: float, after: float, g: torch.Generator) -> tuple[Tensor, Tensor]:
+def _ancestral(denoiser: Denoiser, y: Tensor, sigma: float, after: float, z: Tensor) -> tuple[Tensor, Tensor]:
     x_hat, ratio = _denoise(denoiser, y, sigma), (after / sigma) ** 2
-    return x_hat + ratio * (y - x_hat) + after * math.sqrt(1 - ratio) * _normal(y, g), x_hat
+    return x_hat + ratio * (y - x_hat) + after * math.sqrt(1 - ratio) * z, x_hat
 
 
 def _normal(y: Tensor, g: torch.Generator) -> Tensor:

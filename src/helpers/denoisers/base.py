@@ -43,7 +43,8 @@ def checked_sigma(y: Tensor, sigma: float | Tensor, event_shape: tuple[int, ...]
         raise ValueError(
             f"sigma has shape {tuple(sigma.shape)} for a batch of {len(y)}: pass a float or shape (batch,)"
         )
-    if not _traced(y):  # the values are unknown while a graph is exported or vectorised: only shapes are checked there
+    # no values to look at while a graph is exported or vectorised: only shapes are checked there
+    if not (exporting() or torch._C._functorch.is_functorch_wrapped_tensor(y)):
         bad = ~(torch.isfinite(sigma) & (sigma > 0))
         if bad.any():
             raise ValueError(f"sigma is {sigma[bad].flatten()[0].item()}: the noise level must be positive and finite")
@@ -55,23 +56,28 @@ def checked_sigma(y: Tensor, sigma: float | Tensor, event_shape: tuple[int, ...]
     return sigma if sigma.ndim == 0 else sigma.view(-1, *[1] * (y.ndim - 1))
 
 
-def _traced(y: Tensor) -> bool:
-    return (
-        torch.compiler.is_compiling()
-        or torch.compiler.is_exporting()
-        or torch._C._functorch.is_functorch_wrapped_tensor(y)
-    )
+def exporting() -> bool:
+    """Whether a graph is being made of the denoiser: y and sigma have shapes then, but no values."""
+    return torch.compiler.is_compiling() or torch.compiler.is_exporting()
 
 
-def per_level(y: Tensor, sigma: Tensor, estimate: Callable[[Tensor, float], Tensor]) -> Tensor:
-    """Call `estimate(rows, level)` once per distinct noise level: for denoisers that are fitted anew at each sigma."""
+def per_level(y: Tensor, sigma: Tensor, estimate: Callable[[Tensor, float | Tensor], Tensor]) -> Tensor:
+    """Call `estimate(rows, level)` once per distinct noise level: for denoisers that are fitted anew at each sigma.
+
+    While a graph is exported the one level is a tensor without a value: the denoiser looks it up with `nearest_level`.
+    """
     if sigma.ndim == 0:
-        return estimate(y, float(sigma))
+        return estimate(y, sigma if exporting() else float(sigma))
     x_hat = torch.empty_like(y)
     for level in sigma.unique():
         rows = (sigma == level).flatten()
         x_hat[rows] = estimate(y[rows], float(level))
     return x_hat
+
+
+def nearest_level(levels: Tensor, sigma: Tensor) -> Tensor:
+    """Index of the level nearest to sigma in log sigma, a 0-d tensor."""
+    return (levels.to(sigma).log() - sigma.log()).abs().argmin()
 
 
 def score(denoiser: Denoiser, y: Tensor, sigma: float | Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .base import Denoiser, checked_points, per_level, positive_int
+from .base import Denoiser, checked_points, nearest_level, per_level, positive_int
 from .gaussian_mixture import GaussianMixture
 from .linear import checked_rank
 from .posterior_mean import PosteriorMean
@@ -87,23 +87,20 @@ class PerLevelMLP(Denoiser):
 
     def decode(self, code: Tensor, sigma: float) -> Tensor:
         """The decoder's image of codes (batch, m) at one level: the curve on which its samples lie."""
-        level = self._level(torch.as_tensor(sigma).to(code))
-        return self._layers(nn.functional.leaky_relu(code, 0.2)[None], slice(level, level + 1), code, first=2)[0]
+        level = nearest_level(self.sigmas, torch.as_tensor(sigma).to(code))
+        return self._layers(nn.functional.leaky_relu(code, 0.2)[None], level[None], code, first=2)[0]
 
-    def _layers(self, h: Tensor, level: slice, like: Tensor, first: int = 0) -> Tensor:
+    def _layers(self, h: Tensor, level: slice | Tensor, like: Tensor, first: int = 0) -> Tensor:
         last = len(self.weights) - 1
         for i in range(first, last + 1):
             h = torch.baddbmm(self.biases[i][level].to(like), h, self.weights[i][level].to(like))
             h = h if i == last else nn.functional.leaky_relu(h, 0.2)
         return h
 
-    def _level(self, sigma: Tensor) -> int:
-        return int((self.sigmas.to(sigma).log() - sigma.log()).abs().argmin())
-
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         return per_level(y, sigma, self._estimate)
 
-    def _estimate(self, y: Tensor, sigma: float) -> Tensor:
-        level = self._level(torch.as_tensor(sigma).to(y))
+    def _estimate(self, y: Tensor, sigma: float | Tensor) -> Tensor:
+        level = nearest_level(self.sigmas, torch.as_tensor(sigma).to(y))
         h = y / torch.sqrt(self.data_std**2 + self.sigmas[level].to(y) ** 2)
-        return self._layers(h[None], slice(level, level + 1), y)[0]
+        return self._layers(h[None], level[None], y)[0]

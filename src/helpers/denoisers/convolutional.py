@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Denoiser, checked_points, positive_int
+from .base import Denoiser, checked_points, exporting, positive_int
 
 
 class LinearConvolution(Denoiser):
@@ -44,6 +44,7 @@ class LinearConvolution(Denoiser):
             "vectors": vectors,
             "right": covariance[mask] @ vectors,
             "mean": torch.tensor(mean, dtype=torch.float64),
+            "sources": _sources(offsets, self.event_shape),
         }.items():
             self.register_buffer(name, value)
 
@@ -51,6 +52,7 @@ class LinearConvolution(Denoiser):
     values: Tensor
     vectors: Tensor
     right: Tensor
+    sources: Tensor
     mean: Tensor
 
     @classmethod
@@ -74,6 +76,9 @@ class LinearConvolution(Denoiser):
         return torch.fft.fftn(kernel, dim=self.axes)
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
+        if exporting():  # a graph has no complex numbers: the sum over the support instead
+            taps = (self.right / (self.values + sigma**2)) @ self.vectors.T
+            return self.mean + ((y.flatten(1) - self.mean)[:, self.sources] @ taps).view_as(y)
         if len(y) == 0:  # the FFT library refuses an empty batch
             return y.clone()
         h = self.response(sigma.flatten() if sigma.ndim else sigma)
@@ -101,3 +106,11 @@ def _window(width: int, event: tuple[int, ...]) -> Tensor:
         raise ValueError(f"support is {width} on {event} pixels: choose an odd width from 1 to {min(event)}")
     inside = [(torch.arange(n) <= width // 2) | (torch.arange(n) >= n - width // 2) for n in event]
     return inside[0] if len(event) == 1 else inside[0][:, None] & inside[1]
+
+
+def _sources(offsets: Tensor, event: tuple[int, ...]) -> Tensor:
+    """Flat index of the pixel t - t' for every pixel t and offset t', (pixels, offsets)."""
+    pixels = torch.cartesian_prod(*map(torch.arange, event)).reshape(-1, len(event))
+    places = (pixels[:, None] - offsets) % torch.tensor(event)
+    strides = torch.tensor([math.prod(event[i + 1 :]) for i in range(len(event))])
+    return (places * strides).sum(-1)

@@ -5,23 +5,26 @@ over the noise is taken with Gauss-Hermite nodes, exact for polynomials, and the
 in float64: the condition number is that of the features, not of their Gram matrix.
 """
 
+import functools
 import itertools
 import math
 
 import torch
 from torch import Tensor
 
-from .base import Denoiser, per_level, positive_int
+from .base import Denoiser, nearest_level, per_level, positive_int
 from .gaussian_mixture import GaussianMixture
 
 SINGULAR = 1e-11  # smallest / largest diagonal entry of R under which float64 has no digit left in the coefficients
 
 
 class FeatureRegression(Denoiser):
-    """D(y, sigma) = y + A_sigma phi(z), z = (y - mean) / sqrt(mean variance + sigma^2), A_sigma of least squared error.
+    """D(y, sigma) = A_sigma phi(z), z = (y - mean) / sqrt(mean variance + sigma^2), A_sigma of least squared error.
 
-    target: a GaussianMixture, or a training set (N, d). Subclasses give `features(z) -> (batch, m)` and `order`, the
-    number of Gauss-Hermite nodes per axis. The fit of a noise level is kept, so that a sampler pays for it once.
+    target: a GaussianMixture, or a training set (N, d). Subclasses give `features(z) -> (batch, m)`,
+    `affine(sigma, gain)`, the coefficients of mean + gain (y - mean) in them, and `order`, the number of Gauss-Hermite
+    nodes per axis. A ridge penalises what is added to Wiener's filter for a round target, gain v / (v + sigma^2) with v
+    the mean variance. The fit of a noise level is kept, so that a sampler pays for it once.
     Raises ValueError when the least squares problem is singular in float64.
     """
 
@@ -39,18 +42,36 @@ class FeatureRegression(Denoiser):
     centre: Tensor
     variance: Tensor
 
+    levels: Tensor
+    table: Tensor
+
     def features(self, z: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def standardised(self, y: Tensor, sigma: float) -> Tensor:
+    def affine(self, sigma: float, gain: float = 1.0) -> Tensor:
+        raise NotImplementedError
+
+    def standardised(self, y: Tensor, sigma: float | Tensor) -> Tensor:
         return (y - self.centre.to(y)) / torch.sqrt(self.variance.to(y) + sigma**2)
 
-    def coefficients(self, sigma: float) -> Tensor:
-        """A_sigma^T, (m, d), float64."""
+    def coefficients(self, sigma: float | Tensor) -> Tensor:
+        """A_sigma^T, (m, d), float64. A 0-d tensor sigma, inside an exported graph, is looked up in the table."""
+        if isinstance(sigma, Tensor):
+            if "table" not in self._buffers:
+                raise ValueError("no table of fits: call tabulate(sigmas) with the levels at which the graph will run")
+            return self.table[nearest_level(self.levels, sigma)]
         if sigma not in self._fits:
             y, weights, residual = self.target.nodes(sigma, self.order)
-            self._fits[sigma] = self._solve(y, weights, residual, sigma)
+            # Fitted is the small part, D less Wiener's filter: large coefficients that cancel cost float32 its digits.
+            gain = float(self.variance / (self.variance + sigma**2))
+            residual = residual + (1 - gain) * (y - self.centre)
+            self._fits[sigma] = self._solve(y, weights, residual, sigma) + self.affine(sigma, gain)
         return self._fits[sigma]
+
+    def tabulate(self, sigmas: Tensor) -> None:
+        """Fit at all of `sigmas` (L,) and keep the table, for a graph to be exported."""
+        self.register_buffer("levels", sigmas)
+        self.register_buffer("table", torch.stack([self.coefficients(s) for s in sigmas.tolist()]))
 
     def _solve(self, y: Tensor, weights: Tensor, residual: Tensor, sigma: float) -> Tensor:
         phi, root = self.features(self.standardised(y, sigma)), weights.sqrt()[:, None]
@@ -59,8 +80,8 @@ class FeatureRegression(Denoiser):
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         return per_level(y, sigma, self._estimate)
 
-    def _estimate(self, y: Tensor, sigma: float) -> Tensor:
-        return y + self.features(self.standardised(y, sigma)) @ self.coefficients(sigma).to(y)
+    def _estimate(self, y: Tensor, sigma: float | Tensor) -> Tensor:
+        return self.features(self.standardised(y, sigma)) @ self.coefficients(sigma).to(y)
 
 
 class Polynomial(FeatureRegression):
@@ -90,19 +111,31 @@ class Polynomial(FeatureRegression):
     def features(self, z: Tensor) -> Tensor:
         h = hermite(z, self.degree + self.gradient)  # (degree + 1, batch, d)
         axes = range(z.shape[1])
-        return torch.stack([math.prod(h[p[i], :, i] for i in axes) for p in self.powers], dim=1)
+        return functools.reduce(torch.mul, (h[:, :, i][[p[i] for p in self.powers]] for i in axes)).T
 
     def _gradient_features(self, z: Tensor) -> Tensor:
         """d phi_j / d z_i for all features but the constant, (batch, m - 1, d); h_n' = sqrt(n) h_{n-1}."""
-        h, axes = hermite(z, self.degree + 1), range(z.shape[1])
+        h, axes, powers = hermite(z, self.degree + 1), range(z.shape[1]), self.powers[1:]
 
-        def partial(p: tuple[int, ...], i: int) -> Tensor:
-            if p[i] == 0:
-                return torch.zeros_like(z[:, 0])
-            rest = math.prod(h[p[j], :, j] for j in axes if j != i)
-            return math.sqrt(p[i]) * h[p[i] - 1, :, i] * rest
+        def partial(i: int) -> Tensor:
+            root = torch.tensor([math.sqrt(p[i]) for p in powers], dtype=z.dtype)[:, None]
+            slope = root * h[:, :, i][[max(p[i] - 1, 0) for p in powers]]
+            return math.prod((h[:, :, j][[p[j] for p in powers]] for j in axes if j != i), start=slope).T
 
-        return torch.stack([torch.stack([partial(p, i) for i in axes], -1) for p in self.powers[1:]], dim=1)
+        return torch.stack([partial(i) for i in axes], dim=2)
+
+    def affine(self, sigma: float, gain: float = 1.0) -> Tensor:
+        """centre + gain scale z among the features, or among their gradients: h_1(z) = z, grad h_2(z) = sqrt(2) z."""
+        scale = gain * torch.sqrt(self.variance + sigma**2)
+        c = torch.zeros(len(self.powers), 1 if self.gradient else len(self.centre), dtype=torch.float64)
+        for i in range(len(self.centre)):
+            once = tuple(int(j == i) for j in range(len(self.centre)))
+            if self.gradient:
+                c[self.powers.index(once), 0] = self.centre[i]
+                c[self.powers.index(tuple(2 * n for n in once)), 0] = scale / math.sqrt(2)
+            else:
+                c[0, i], c[self.powers.index(once), i] = self.centre[i], scale
+        return c[1:] if self.gradient else c
 
     def _solve(self, y: Tensor, weights: Tensor, residual: Tensor, sigma: float) -> Tensor:
         if not self.gradient:
@@ -111,11 +144,11 @@ class Polynomial(FeatureRegression):
         target = residual * weights.sqrt()[:, None]
         return least_squares(g.transpose(1, 2).flatten(0, 1), target.flatten()[:, None], self.ridge, sigma)
 
-    def _estimate(self, y: Tensor, sigma: float) -> Tensor:
+    def _estimate(self, y: Tensor, sigma: float | Tensor) -> Tensor:
         if not self.gradient:
             return super()._estimate(y, sigma)
         g = self._gradient_features(self.standardised(y, sigma))
-        return y + torch.einsum("bmd,m->bd", g, self.coefficients(sigma)[:, 0].to(y))
+        return torch.einsum("bmd,m->bd", g, self.coefficients(sigma)[:, 0].to(y))
 
     def potential(self, y: Tensor, sigma: float) -> Tensor:
         """psi(y), the log-density of the fitted exponential family up to a constant, shape (batch,)."""
@@ -123,7 +156,11 @@ class Polynomial(FeatureRegression):
         # D - y = sum_j c_j grad_z phi_j, and grad_y = grad_z / scale
         scale = torch.sqrt(self.variance + sigma**2).to(y)
         phi = self.features(self.standardised(y, sigma))[:, 1:]
-        return phi @ self.coefficients(sigma)[:, 0].to(y) * scale / sigma**2
+        return phi @ self._of_residual(sigma).to(y) * scale / sigma**2
+
+    def _of_residual(self, sigma: float) -> Tensor:
+        """The coefficients of D - y, (m - 1,)."""
+        return (self.coefficients(sigma) - self.affine(sigma))[:, 0]
 
     def normalisable(self, sigma: float) -> bool:
         """Whether exp(psi) has a finite integral: its leading form must be negative in every direction."""
@@ -138,7 +175,7 @@ class Polynomial(FeatureRegression):
             raise ValueError(f"the target has dimension {d}: the leading form is evaluated in dimensions 1 and 2 only")
         angle = torch.linspace(0, 2 * math.pi, directions + 1, dtype=torch.float64)[:-1]
         u = torch.stack([angle.cos(), angle.sin()], 1) if d == 2 else torch.tensor([[-1.0], [1.0]]).double()
-        c, scale = self.coefficients(sigma)[:, 0], torch.sqrt(self.variance + sigma**2)
+        c, scale = self._of_residual(sigma), torch.sqrt(self.variance + sigma**2)
         form = torch.zeros(len(u), dtype=torch.float64)
         for p, cj in zip(self.powers[1:], c, strict=True):
             if sum(p) == top:  # h_n(z) = z^n / sqrt(n!) + lower powers
@@ -173,6 +210,11 @@ class RandomFeatures(FeatureRegression):
 
     w: Tensor
     b: Tensor
+
+    def affine(self, sigma: float, gain: float = 1.0) -> Tensor:
+        d = len(self.centre)
+        linear = gain * torch.sqrt(self.variance + sigma**2) * torch.eye(d, dtype=torch.float64)
+        return torch.cat([self.centre[None], linear, torch.zeros(len(self.b), d, dtype=torch.float64)])
 
     def features(self, z: Tensor) -> Tensor:
         relu = torch.relu(z @ self.w.to(z).T + self.b.to(z))

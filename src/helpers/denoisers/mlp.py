@@ -42,6 +42,6 @@ class MLP(Denoiser):
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         total = self.data_std**2 + sigma**2
-        noise = (sigma.log() / 4).expand(len(y), 1)
+        noise = (sigma.log() / 4).expand(y.shape[0], 1)
         f = self.network(torch.cat([y / total.sqrt(), noise], dim=1).to(self.network[0].weight.dtype)).to(y)
         return self.data_std**2 / total * y + self.data_std * sigma / total.sqrt() * f

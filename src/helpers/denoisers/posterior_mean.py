@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .base import Denoiser, checked_points, checked_sigma, positive_int
+from .base import Denoiser, checked_points, checked_sigma, exporting, positive_int
 
 
 class PosteriorMean(Denoiser):
@@ -52,7 +52,9 @@ class PosteriorMean(Denoiser):
 
     def _mean(self, y: Tensor, sigma: Tensor) -> Tensor:
         x, flat = self.points.to(y), y.flatten(1)
-        sigma = sigma.flatten() if sigma.ndim else sigma.expand(len(flat))
+        sigma = sigma.flatten() if sigma.ndim else sigma.expand(y.shape[0])
+        if exporting():  # a graph of any batch size cannot count its chunks
+            return (self._weights(flat, sigma, x) @ x).view_as(y)
         rows = [
             self._weights(q, s, x) @ x for q, s in zip(flat.split(self.chunk), sigma.split(self.chunk), strict=True)
         ]
@@ -60,9 +62,11 @@ class PosteriorMean(Denoiser):
 
     @staticmethod
     def _weights(y: Tensor, sigma: Tensor, x: Tensor) -> Tensor:
-        # ||y - x||^2 less ||y||^2, which the softmax ignores: one matrix product instead of (batch, N, d) differences
-        logits = (y @ x.T - 0.5 * (x**2).sum(1)) / sigma[:, None] ** 2
-        return torch.softmax(logits, dim=1)
+        if x.shape[1] <= 3:  # in the plane differences are cheap, and keep the digits that a small sigma needs
+            negative = -0.5 * sum((y[:, i, None] - x[:, i]).square() for i in range(x.shape[1]))
+        else:  # ||y - x||^2 less ||y||^2, which the softmax ignores: one product instead of (batch, N, d) numbers
+            negative = y @ x.T - 0.5 * (x**2).sum(1)
+        return torch.softmax(negative / sigma[:, None] ** 2, dim=1)
 
     def weights(self, y: Tensor, sigma: float | Tensor) -> Tensor:
         """Posterior probability of each training point given y at noise sigma, shape (batch, N)."""

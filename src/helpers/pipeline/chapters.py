@@ -175,7 +175,7 @@ class Book:
                     data.add(entry)
                 elif not any(entry.glob("*.py")):
                     data |= {file for file in entry.rglob("*") if file.is_file()}
-        return modules | {file for file in data if file.suffix not in {".py", ".pyc", ".tmp"}}
+        return modules | {file for file in data if file.suffix not in {".py", ".pyc", ".tmp", ".js"}}
 
     def dependencies(self, chapter: Path, profile: str) -> dict[str, str]:
         """Content hashes, by name, of all that decides a chapter's outputs. Imports are read, not run: a module that

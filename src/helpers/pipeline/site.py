@@ -1,5 +1,6 @@
 """Builds the site: executed chapters and third-party scripts are put together in build/src, Sphinx makes build/site."""
 
+import gzip
 import os
 import re
 import shutil
@@ -29,7 +30,10 @@ SCRIPTS = {
     "mathjax/es5/output/chtml/fonts/woff-v2": "mathjax/output/chtml/fonts/woff-v2",
     "mathjax/LICENSE": "mathjax/LICENSE",
     "plotly.js-cartesian-dist-min/plotly-cartesian.min.js": "plotly.min.js",
+    "onnxruntime-web/dist/ort.wasm.bundle.min.mjs": "ort/ort.wasm.bundle.min.mjs",
 }
+# Fourteen megabytes of which a quarter crosses the network: lab.js unpacks it, whatever the server can do.
+RUNTIME = "onnxruntime-web/dist/ort-wasm-simd-threaded.wasm", "ort/ort-wasm-simd-threaded.wasm.gz"
 
 
 def fetch_scripts(book: Book) -> Path:
@@ -72,19 +76,25 @@ def published(book: Book, chapter: Path) -> Any:
 def assemble(book: Book, scripts: Path) -> Path:
     """The source tree that Sphinx reads, made anew in build/src."""
     source = book.root / "build" / "src"
+    assets = source / "book" / "assets"
     shutil.rmtree(source, ignore_errors=True)
     unwanted = shutil.ignore_patterns("*.ipynb", ".*", "__pycache__")
     shutil.copytree(book.root / "book", source / "book", ignore=unwanted)
     if book.results.is_dir():
-        shutil.copytree(book.results, source / "results")  # pages in Markdown show figures that chapters drew
+        # pages in Markdown show figures that chapters drew; labs load the denoisers that chapters exported
+        shutil.copytree(book.results, source / "results", ignore=shutil.ignore_patterns("labs", "*.part"))
+    if (book.results / "labs").is_dir():
+        shutil.copytree(book.results / "labs", assets / "labs", ignore=shutil.ignore_patterns("*.part"))
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(book.root / name, source)
     for chapter in book.chapters:
         write_notebook(source / chapter, published(book, chapter))
     for origin, target in SCRIPTS.items():
-        path = source / "book" / "assets" / target
+        path = assets / target
         path.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (scripts / origin).is_dir() else shutil.copy)(scripts / origin, path)
+    if (scripts / RUNTIME[0]).is_file():
+        (assets / RUNTIME[1]).write_bytes(gzip.compress((scripts / RUNTIME[0]).read_bytes(), mtime=0))
     return source
 
 

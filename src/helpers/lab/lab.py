@@ -1,0 +1,288 @@
+"""The lab: two denoisers side by side, from the same noise, on a static page or beside a kernel."""
+
+import hashlib
+import html
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from .. import density, metrics, noise, plots, sampling
+from ..denoisers import Denoiser
+from ..files import write_atomically
+from ..ledger import results_folder
+from . import stills
+from .export import export
+
+SAMPLERS: dict[str, Callable] = {
+    "Heun": sampling.heun,
+    "Euler (DDIM)": sampling.euler,
+    "reverse SDE": partial(sampling.reverse_sde, normal=noise.normal),
+    "gradient estimation": sampling.gradient_estimation,
+}
+BLUR = 0.1  # noise level at which densities are drawn and compared: a grid cannot hold sharper ones
+CELLS, DENSITY_STEPS = 60, 24  # total variation to 1e-3
+REFERENCE = 2000  # points of the target against which samples are measured
+# Evenly spaced directions, so that the page computes the same number
+DIRECTIONS = torch.stack([f(torch.arange(32, dtype=torch.float64) * math.pi / 32) for f in (torch.cos, torch.sin)])
+CHECKED = 16  # particles whose ends, by Python, are kept beside each exported denoiser
+
+
+class Family(NamedTuple):
+    """One architecture and its knob: build(data, value) -> Denoiser for each of `values`.
+
+    data: a training set (N, *event), or the target itself where the lab's number of points is None.
+    """
+
+    name: str
+    build: Callable[[Any, Any], Denoiser]
+    knob: str = ""
+    values: Sequence = ("",)
+
+
+class Lab:
+    """Choose target, training points, two architectures, sampler, steps and seed, and see what each generates.
+
+    On the page the denoisers are ONNX files and run in the reader's browser (book/assets/lab.js); in Jupyter and Colab
+    the kernel samples, and `families` may build anything.
+
+    name: unique in the book, part of addresses. targets: by name, laws of the plane with `sample` and `log_prob`, or
+    stacks of training images (N, *event). counts: numbers of training points; None is the target itself.
+    schedules: by name, functions of the number of steps. caption: one sentence. alt: what the still picture shows.
+    samplers_apart: each side has a sampler of its own. start: the first state, where not the first of every choice:
+    target, count, left and right as (family, value) or (family, value, sampler), schedule, steps, seed, particles.
+    Raises ValueError when a state asks for what the lab does not have.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        targets: Mapping[str, Any],
+        families: Sequence[Family],
+        counts: Sequence[int | None],
+        caption: str,
+        alt: str,
+        steps: Sequence[int] = (20, 5, 10, 40),
+        schedules: Mapping[str, Callable[[int], Tensor]] | None = None,
+        extent: float = 3.0,
+        samplers_apart: bool = False,
+        **start: Any,
+    ):
+        self.name, self.caption, self.alt, self.extent = name, caption, alt, extent
+        self.targets, self.families = dict(targets), {f.name: f for f in families}
+        self.counts = {"all" if n is None else str(n): n for n in counts}
+        schedules = {"EDM": partial(sampling.edm, sigma_min=0.02)} if schedules is None else schedules
+        self.schedules = {k: {str(n): make(n) for n in steps} for k, make in schedules.items()}
+        self.samplers_apart = samplers_apart
+        first = next(iter(self.targets.values()))
+        self.image = isinstance(first, Tensor)
+        self.event: tuple[int, ...] = tuple(first.shape[1:]) if self.image else (2,)
+        self.particles = ["16"] if self.image else ["1000", "250", "500", "2000"]
+        self._denoisers: dict[tuple, Denoiser] = {}
+        self._densities: dict[tuple, tuple[Tensor, float]] = {}
+        self.start: dict[str, Any] = {key: next(iter(known)) for key, known in self._choices().items()} | {"seed": 0}
+        for key, value in start.items():
+            self.start[key] = "all" if (key, value) == ("count", None) else value if key == "seed" else str(value)
+        for side in ("left", "right"):
+            family, value, *sampler = start.get(side, (families[0].name, families[0].values[0]))
+            self.start[side] = [family, str(value), *(sampler or SAMPLERS)][:3]
+        self._check(self.start)
+
+    # States and what they generate ------------------------------------------------------------------------------------
+
+    def _choices(self) -> dict[str, Any]:
+        steps = next(iter(self.schedules.values()))
+        return {"target": self.targets, "count": self.counts, "schedule": self.schedules, "steps": steps,
+                "particles": self.particles}  # fmt: skip
+
+    def _check(self, state: Mapping[str, Any]) -> None:
+        for key, known in self._choices().items():
+            if state[key] not in known:
+                raise ValueError(f"{key} is {state[key]!r}: this lab has {', '.join(known)}")
+        for family, value, sampler in (state["left"], state["right"]):
+            if family not in self.families or value not in map(str, self.families[family].values):
+                has = ", ".join(f"{f.name} {'/'.join(map(str, f.values))}".strip() for f in self.families.values())
+                raise ValueError(f"architecture {family!r} {value!r}: this lab has {has}")
+            if sampler not in SAMPLERS:
+                raise ValueError(f"sampler is {sampler!r}: this lab has {', '.join(SAMPLERS)}")
+
+    def training(self, target: str, count: str) -> Tensor | None:
+        """The training set (N, *event), or None where the denoiser sees the whole target."""
+        law, n = self.targets[target], self.counts[count]
+        if n is None:
+            return None
+        if self.image and n > len(law):
+            raise ValueError(f"count is {n}, but {target} has {len(law)} training images")
+        return (law if self.image else law.sample(max(c for c in self.counts.values() if c)))[:n]
+
+    def denoiser(self, target: str, count: str, family: str, value: str) -> Denoiser:
+        """Built when first asked for, then kept."""
+        key = target, count, family, value
+        if key not in self._denoisers:
+            points = self.training(target, count)
+            known = {str(v): v for v in self.families[family].values}
+            data = self.targets[target] if points is None else points
+            self._denoisers[key] = self.families[family].build(data, known[value]).eval()
+        return self._denoisers[key]
+
+    def sample(self, state: Mapping[str, Any], side: str) -> Tensor:
+        """Start and every later point, (steps + 1, particles, *event), by the samplers of `helpers.sampling`."""
+        self._check(state)
+        family, value, sampler = state[side]
+        denoiser = self.denoiser(state["target"], state["count"], family, value)
+        sigmas, seed = self.schedules[state["schedule"]][state["steps"]], int(state["seed"])
+        start = float(sigmas[0]) * noise.normal(int(state["particles"]), *self.event, seed=seed)
+        extra = {"seed": seed} if sampler == "reverse SDE" else {}
+        return sampling.trajectory(start, SAMPLERS[sampler](denoiser, start, sigmas, **extra))
+
+    def numbers(self, y: Tensor, target: str, count: str) -> dict[str, float | None]:
+        """What the lab tells about final points y (n, *event): diverged, copies, and a distance.
+
+        Plane: the sliced W2 distance to points of the target. Images: mean distance to the nearest training image.
+        """
+        kept, points = metrics.finite(y), self.training(target, count)
+        found: dict[str, float | None] = {"diverged": metrics.diverged(y), "copies": None, "distance": None}
+        if len(kept) and points is not None and len(points) > 1:
+            found["copies"] = metrics.share_of_copies(kept, points.to(kept))
+        if len(kept) and not self.image:
+            found["distance"] = metrics.sliced_w2(kept, self._reference(target), projections=DIRECTIONS)
+        elif len(kept) and points is not None:
+            found["distance"] = float(metrics.nearest(kept, points.to(kept), k=1)[0].mean())
+        return found
+
+    def _reference(self, target: str) -> Tensor:
+        return self.targets[target].sample(REFERENCE, seed=1).float().double()  # as the page stores them
+
+    def densities(self, target: str, count: str, family: str, value: str, schedule: str) -> tuple[Tensor, float]:
+        """The generated law at noise BLUR as a picture (CELLS, CELLS), and its total variation to the target's.
+
+        Exact up to quadrature (proposition P6): it belongs to the ODE, not to a number of steps.
+        """
+        key = target, count, family, value, schedule
+        if key not in self._densities:
+            cells, denoiser = density.grid(self.extent, CELLS), self.denoiser(target, count, family, value)
+            sigma_max = float(next(iter(self.schedules[schedule].values()))[0])
+            log_q = density.generated_log_density(denoiser, cells.points, BLUR, sigma_max, DENSITY_STEPS)
+            log_p = self.targets[target].log_prob(cells.points, BLUR)
+            self._densities[key] = _picture(log_q), density.total_variation(log_p, log_q, cells.cell)
+        return self._densities[key]
+
+    def target_picture(self, target: str) -> Tensor:
+        """The target's density at noise BLUR, (CELLS, CELLS)."""
+        return _picture(self.targets[target].log_prob(density.grid(self.extent, CELLS).points, BLUR))
+
+    # The page ---------------------------------------------------------------------------------------------------------
+
+    def spec(self) -> dict[str, Any]:
+        """All that lab.js needs to draw its controls."""
+        families = [
+            {"name": f.name, "knob": f.knob, "values": [str(v) for v in f.values]} for f in self.families.values()
+        ]
+        sorted_steps = {k: sorted(v.items(), key=lambda item: int(item[0])) for k, v in self.schedules.items()}
+        return {
+            "name": self.name,
+            "image": self.image,
+            "event": list(self.event),
+            "extent": self.extent,
+            "cells": CELLS,
+            "targets": list(self.targets),
+            "counts": list(self.counts),
+            "families": families,
+            "schedules": {k: {n: s.tolist() for n, s in v} for k, v in sorted_steps.items()},
+            "samplers": list(SAMPLERS),
+            "samplers_apart": self.samplers_apart,
+            "particles": sorted(self.particles, key=int),
+            "start": self.start,
+        }
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Export everything that the lab can choose into `folder`, which is replaced when complete; the manifest.
+
+        manifest.json names, for each ONNX file, its architecture, target and number of training points, checksum and
+        size, and what Python's Heun sampler finds from the state `check`: the numbers, and where the first CHECKED
+        particles end. The page must agree with that.
+        """
+        new = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(new, ignore_errors=True)
+        schedule, levels = next(iter(self.schedules)), [s[:-1] for v in self.schedules.values() for s in v.values()]
+        check = {**self.start, "schedule": schedule, "seed": 0}
+        manifest: dict[str, Any] = {"lab": self.name, "check": check, "targets": {}, "models": {}}
+        most = max((n for n in self.counts.values() if n), default=None)
+        for target in self.targets:
+            pictures: list[Tensor] = []
+            for count, family, value in self._models():
+                denoiser = self.denoiser(target, count, family.name, value)
+                data = export(denoiser, torch.cat(levels).unique().flip(0), self.event)
+                name = "-".join(filter(None, (target, count, family.name, value))).replace(" ", "_")
+                entry = _stored(new / f"{name}.onnx", data)
+                entry |= {"architecture": family.name, family.knob or "knob": value, "class": type(denoiser).__name__}
+                entry |= {"target": target, "points": self.counts[count]}
+                if not self.image:
+                    picture, entry["total_variation"] = self.densities(target, count, family.name, value, schedule)
+                    entry["picture"] = len(pictures)
+                    pictures.append(picture)
+                state = {**check, "target": target, "count": count, "left": [family.name, value, "Heun"]}
+                end = self.sample(state, "left")[-1]
+                first = [None if math.isnan(v) else v for v in end[:CHECKED].flatten().tolist()]
+                entry["check"] = {"end": first} | self.numbers(end, target, count)
+                manifest["models"]["/".join((target, count, family.name, value))] = entry
+            arrays = {}
+            if not self.image:
+                arrays = {"generated": torch.stack(pictures), "target": self.target_picture(target),
+                          "reference": self._reference(target).float()}  # fmt: skip
+            points = self.training(target, str(most)) if most else None
+            if points is not None:  # images come from 8 bits and go back to them
+                arrays["training"] = torch.round(255 * points).to(torch.uint8) if self.image else points.float()
+            manifest["targets"][target] = _stored(new / f"{target}.safetensors", save(arrays))
+        write_atomically(new / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(new, folder)
+        return manifest
+
+    def _models(self) -> list[tuple[str, Family, str]]:
+        return [(count, f, str(value)) for count in self.counts for f in self.families.values() for value in f.values]
+
+    def html(self) -> str:
+        """The custom element: its choices, a still picture of what the first press shows, and the caption."""
+        manifest = self.write(results_folder() / "labs" / self.name)
+        spec = self.spec() | {"version": hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:12], "numbers": {}}
+        target, count, ends = self.start["target"], self.start["count"], {}
+        for side in ("left", "right"):
+            ends[side] = self.sample(self.start, side)[-1]
+            entry = manifest["models"]["/".join((target, count, *self.start[side][:2]))]
+            numbers = self.numbers(ends[side], target, count)
+            spec["numbers"][side] = numbers | {"total variation": entry.get("total_variation")}
+        text = json.dumps(spec, separators=(",", ":")).replace("</", "<\\/")
+        return (
+            f'<denoise-lab id="lab-{html.escape(self.name)}"><script type="application/json">{text}</script>'
+            f'<figure class="lab-still">{stills.picture(self, ends)}'
+            f"<figcaption>{html.escape(self.caption)}</figcaption></figure>"
+            '<p class="lab-press">Press to run: these denoisers run in your browser.</p>'
+            "<noscript><p>The lab needs JavaScript; the picture shows what it draws first.</p></noscript></denoise-lab>"
+        )
+
+    def _repr_mimebundle_(self, **arguments: Any) -> Any:
+        if os.environ.get(plots.SITE):
+            return {"text/html": self.html(), "text/plain": f"{self.caption} {self.alt}"}
+        from .widget import Widget
+
+        return Widget(self)._repr_mimebundle_(**arguments)  # Jupyter and Colab: this kernel answers
+
+
+def _picture(log_p: Tensor) -> Tensor:
+    """A density as 8-bit rows from the top, brightest at its own peak."""
+    p = log_p.exp().view(CELLS, CELLS).T.flip(0)
+    return (255 * p / p.max().clamp(min=1e-300)).round().to(torch.uint8).contiguous()
+
+
+def _stored(path: Path, data: bytes) -> dict[str, Any]:
+    write_atomically(path, data)
+    return {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

@@ -1,0 +1,45 @@
+"""The lab beside a kernel: the same lab.js as an anywidget, and this kernel's answers."""
+
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+
+class Widget(anywidget.AnyWidget):
+    """Sends a lab's choices to its front end and answers what it asks: data of a target, or samples of a state."""
+
+    _esm = Path(__file__).with_name("lab.js")
+    spec = traitlets.Dict().tag(sync=True)
+    caption = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, lab: Any):
+        super().__init__(spec=lab.spec(), caption=lab.caption)
+        self.lab = lab
+        self.on_msg(self._answer)
+
+    def _answer(self, _: Any, question: dict, buffers: Any) -> None:
+        self.send({"id": question["id"], "working": True})  # so that the front end knows that there is a kernel
+        try:
+            answer, arrays = getattr(self, f"_{question['ask']}")(question)
+        except Exception as error:  # a reader's own denoiser may fail in any way: the panel shows how
+            answer, arrays = {"error": f"{type(error).__name__}: {error}"}, {}
+        answer |= {"id": question["id"], "arrays": [[k, str(v.dtype)[6:], list(v.shape)] for k, v in arrays.items()]}
+        self.send(answer, [v.contiguous().numpy().tobytes() for v in arrays.values()])
+
+    def _data(self, question: dict) -> tuple[dict, dict]:
+        points = self.lab.training(question["target"], question["count"])
+        arrays = {} if points is None else {"training": points.float()}
+        return {}, arrays if self.lab.image else arrays | {"target": self.lab.target_picture(question["target"])}
+
+    def _sample(self, question: dict) -> tuple[dict, dict]:
+        state, side = question["state"], question["side"]
+        frames = self.lab.sample(state, side)
+        numbers, arrays = self.lab.numbers(frames[-1], state["target"], state["count"]), {"frames": frames.float()}
+        if not self.lab.image:
+            picture, numbers["total variation"] = self.lab.densities(
+                state["target"], state["count"], *state[side][:2], state["schedule"]
+            )
+            arrays["generated"] = picture
+        return {"numbers": numbers}, arrays
