@@ -8,6 +8,7 @@ from .gaussian_mixture import GaussianMixture
 from .linear import LinearDenoiser
 from .mlp import MLP
 from .posterior_mean import PosteriorMean
+from .unet import UNet
 
 __all__ = [
     "MLP",
@@ -21,6 +22,7 @@ __all__ = [
     "PosteriorMean",
     "ProjectedDenoiser",
     "RandomFeatures",
+    "UNet",
     "per_level",
     "score",
 ]

@@ -1,0 +1,193 @@
+"""The convolutional network of the image chapters: a UNet with the options under study."""
+
+import torch
+from torch import Tensor, nn
+
+from .base import Denoiser, positive_int
+
+OPTIONS = {
+    "pooling": ("average", "max", "strided", "none"),
+    "upsampling": ("transposed", "nearest", "bilinear"),
+    "skip": ("concatenate", "none"),
+    "normalisation": ("bias-free", "batch", "none"),
+    "padding": ("zeros", "circular", "reflect"),
+}
+
+
+class UNet(Denoiser):
+    r"""UNet of Kadkhodaie et al. 2024, blind as theirs or conditioned with the preconditioning of EDM, as `MLP` is.
+
+        blind:        D(y) = y - F(y),
+        conditioned:  D(y, sigma) = c_skip y + c_out F( c_in y, log(sigma) / 4 ),   coefficients from s = data_std.
+
+    F: `blocks` stages of two 3x3 convolutions, each followed by a normalisation and a ReLU, with c, 2c, 4c, ...
+    channels and a pooling by 2 between them; a middle stage; the same stages upwards, each on its input enlarged by 2
+    beside the output of the stage opposite (skip). The first convolution is not normalised, the last is linear;
+    log(sigma) / 4 enters as one more image channel.
+
+    Blind, without bias, and with "bias-free" or no normalisation, the network is homogeneous in evaluation mode,
+    D(c y) = c D(y) for c > 0, hence D(y) = J(y) y with J its Jacobian.
+
+    y (batch, image_channels, H, W), or (batch, H, W) for one channel; H and W multiples of 2^blocks. In training mode
+    a normalised network depends on the whole batch; call eval() before use. Weights are drawn from `seed`.
+
+    pooling "none" keeps the size and dilates the convolutions of stage b by 2^b instead; stages are then joined by 1x1
+    convolutions. upsampling "nearest" and "bilinear" are followed by a 1x1 convolution that halves the channels.
+    normalisation "batch" is the usual one, whose shift is a bias even where the convolutions have none: with it and
+    bias=False this is the network of Levine & Weiss 2026. padding "circular" makes the network equivariant to shifts
+    by multiples of 2^blocks (by any shift for pooling "none"), except that "bilinear" sees the border.
+    """
+
+    def __init__(
+        self,
+        blocks: int = 3,
+        channels: int = 64,
+        image_channels: int = 1,
+        pooling: str = "average",
+        upsampling: str = "transposed",
+        skip: str = "concatenate",
+        normalisation: str = "bias-free",
+        padding: str = "zeros",
+        bias: bool = False,
+        blind: bool = True,
+        data_std: float = 0.5,
+        seed: int = 0,
+    ):
+        super().__init__()
+        # what a file of weights must say to build this network again
+        self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        for name, choices in OPTIONS.items():
+            if self.arguments[name] not in choices:
+                raise ValueError(f"{name} is {self.arguments[name]!r}: choose one of {', '.join(choices)}")
+        if positive_int("blocks", blocks) > 5:
+            raise ValueError(f"blocks is {blocks}: choose 1 to 5, each doubles the channels and the receptive field")
+        if image_channels not in (1, 3):
+            raise ValueError(f"image_channels is {image_channels}: choose 1 for gray or 3 for colour")
+        if not data_std > 0:
+            raise ValueError(f"data_std is {data_std}: pass the standard deviation of the data, a positive number")
+        self.data_std = data_std
+        self.blocks, self.pooling, self.padding, self.blind = blocks, pooling, padding, blind
+        self.image_channels, self.skip = image_channels, skip == "concatenate"
+        widths = [positive_int("channels", channels) * 2**b for b in range(blocks + 1)]
+
+        def conv(inputs: int, outputs: int, stage: int) -> nn.Conv2d:
+            reach = 2**stage if pooling == "none" else 1
+            return nn.Conv2d(inputs, outputs, 3, padding=reach, dilation=reach, padding_mode=padding, bias=bias)
+
+        def norm(width: int) -> list[nn.Module]:
+            if normalisation == "none":
+                return []
+            return [BiasFreeNorm(width) if normalisation == "bias-free" else nn.BatchNorm2d(width)]
+
+        def stage(inputs: int, b: int) -> list[nn.Module]:
+            w = widths[b]
+            return [conv(inputs, w, b), *norm(w), nn.ReLU(), conv(w, w, b), *norm(w), nn.ReLU()]
+
+        with torch.random.fork_rng(devices=[]):  # the global generator stays as the reader left it
+            torch.manual_seed(seed)
+            first = conv(image_channels + (not blind), channels, 0)
+            encoder = [[first, nn.ReLU(), conv(channels, channels, 0), *norm(channels), nn.ReLU()]]
+            encoder += [stage(widths[b - 1], b) for b in range(1, blocks)]
+            decoder = [stage(widths[b] * (1 + self.skip), b) for b in range(blocks)]
+            decoder[0] = [*decoder[0][: 2 + len(norm(1))], conv(channels, image_channels, 0)]
+            # the names of the released checkpoints, so that those load
+            self.encoder = nn.ModuleList(nn.Sequential(*layers) for layers in encoder)
+            self.mid_block = nn.Sequential(*stage(widths[-2], blocks))
+            self.decoder = nn.ModuleList(nn.Sequential(*layers) for layers in decoder)
+            self.downsample = nn.ModuleList(_downsample(pooling, w, bias) for w in widths[:-1])
+            self.upsample = nn.ModuleList(
+                _upsample("none" if pooling == "none" else upsampling, w, bias) for w in widths[:-1]
+            )
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight)
+                    if bias:
+                        nn.init.zeros_(module.bias)
+
+    def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
+        flat = y.ndim == 3  # gray images without a channel axis
+        images = y[:, None] if flat else y
+        self._check(y, images)
+        dtype = self.encoder[0][0].weight.dtype
+        if self.blind:
+            x_hat = images - self.network(images.to(dtype)).to(y)
+        else:
+            sigma = sigma.reshape(-1, 1, 1, 1)
+            total = self.data_std**2 + sigma**2
+            # shape[0], not len: len would fix the size of the batch in an export
+            level = (sigma.log() / 4).expand(y.shape[0], 1, *y.shape[-2:])
+            f = self.network(torch.cat([images / total.sqrt(), level], dim=1).to(dtype)).to(y)
+            x_hat = self.data_std**2 / total * images + self.data_std * sigma / total.sqrt() * f
+        return x_hat[:, 0] if flat else x_hat
+
+    def network(self, z: Tensor) -> Tensor:
+        """F: (batch, input channels, H, W) -> (batch, image_channels, H, W)."""
+        across = []
+        for stage, smaller in zip(self.encoder, self.downsample, strict=True):
+            z = stage(z)
+            across.append(z)
+            z = smaller(z)
+        z = self.mid_block(z)
+        for b in reversed(range(self.blocks)):
+            z = self.upsample[b](z)
+            z = self.decoder[b](torch.cat([z, across[b]], dim=1) if self.skip else z)
+        return z
+
+    def _check(self, y: Tensor, images: Tensor) -> None:
+        if images.ndim != 4 or images.shape[1] != self.image_channels:
+            gray = " or (batch, H, W)" if self.image_channels == 1 else ""
+            raise ValueError(
+                f"y has shape {tuple(y.shape)}: this UNet takes (batch, {self.image_channels}, H, W){gray}"
+            )
+        multiple, reach = (1, 2**self.blocks) if self.pooling == "none" else (2**self.blocks, 1)
+        for name, size in zip(("height", "width"), images.shape[2:], strict=True):
+            if size % multiple or size == 0:
+                raise ValueError(
+                    f"{name} is {size}: {self.blocks} poolings need a multiple of {multiple}; pad the images to "
+                    f"{(size // multiple + 1) * multiple} or take fewer blocks"
+                )
+            least = {"zeros": 1, "circular": reach, "reflect": reach + 1}[self.padding]
+            if size // multiple < least:
+                raise ValueError(
+                    f"{name} is {size}: {self.padding} padding needs at least {least * multiple} with {self.blocks} "
+                    "blocks; take larger images, fewer blocks or zeros"
+                )
+
+
+class BiasFreeNorm(nn.Module):
+    r"""Batch normalisation that neither centres nor shifts (Mohan et al. 2020): gamma x / s per channel.
+
+    s = sqrt(Var + 1e-5) over batch and pixels in training; its running mean, with weight .1 for the newest, in
+    evaluation, where the layer is linear and a row does not depend on the others. x (batch, channels, H, W).
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        # tiny and of random sign, as in the released code
+        self.gammas = nn.Parameter((torch.randn(1, channels, 1, 1) * 2 / 9 / 64).clamp(-0.025, 0.025))
+        self.register_buffer("running_sd", torch.ones(1, channels, 1, 1))
+
+    running_sd: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x * (self.gammas / self.running_sd).to(x.dtype)
+        wide = x.to(self.gammas.dtype)  # under autocast x is bfloat16
+        sd = torch.sqrt(wide.var(dim=(0, 2, 3), keepdim=True, correction=0) + 1e-5)
+        with torch.no_grad():
+            self.running_sd.lerp_(sd, 0.1)
+        return x * (self.gammas / sd).to(x.dtype)
+
+
+def _downsample(pooling: str, width: int, bias: bool) -> nn.Module:
+    if pooling == "strided":
+        return nn.Conv2d(width, width, 2, stride=2, bias=bias)
+    return {"average": nn.AvgPool2d(2), "max": nn.MaxPool2d(2), "none": nn.Identity()}[pooling]
+
+
+def _upsample(upsampling: str, width: int, bias: bool) -> nn.Module:
+    if upsampling == "transposed":
+        return nn.ConvTranspose2d(2 * width, width, 2, stride=2, bias=bias)
+    halve = nn.Conv2d(2 * width, width, 1, bias=bias)
+    # halving first costs a quarter, and the two commute
+    return halve if upsampling == "none" else nn.Sequential(halve, nn.Upsample(scale_factor=2, mode=upsampling))

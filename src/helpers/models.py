@@ -1,0 +1,126 @@
+"""Trained networks: weights as safetensors beside one manifest that says what each is and how it was made."""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as tensor_bytes
+from torch import Tensor
+
+from .denoisers.unet import UNet
+from .files import write_atomically
+from .metrics import psnr
+
+MODELS = "CREATIVE_DENOISER_MODELS"  # environment variable: the folder of models
+LEVELS = (10, 25, 50, 100)  # noise levels of the table, of 255
+HALF_PRECISION_COST = 0.05  # dB that storing float16 may cost at any level
+CLASSES = {"UNet": UNet}
+
+
+def models_folder() -> Path:
+    """$CREATIVE_DENOISER_MODELS, or `models` of the checkout this package is installed from, or ./models."""
+    if MODELS in os.environ:
+        return Path(os.environ[MODELS])
+    checkout = Path(__file__).resolve().parents[2] / "models"
+    return checkout if checkout.is_dir() else Path("models")
+
+
+def manifest() -> dict[str, dict[str, Any]]:
+    """The cards of all models by name; ValueError when the manifest is missing or damaged."""
+    path = models_folder() / "manifest.json"
+    try:
+        cards = json.loads(path.read_text("utf-8"))
+        if not isinstance(cards, dict) or not all(isinstance(card, dict) for card in cards.values()):
+            raise TypeError
+    except FileNotFoundError:
+        raise ValueError(
+            f"{path} is missing: run from the checkout of the book, set {MODELS}, or train the models"
+        ) from None
+    except (OSError, ValueError, TypeError):
+        raise ValueError(f"{path} is damaged: restore it from the repository") from None
+    return cards
+
+
+def load(name: str) -> UNet:
+    """The model of that name, float32 and in evaluation mode, on the CPU.
+
+    Raises ValueError naming the file and the remedy when the name is unknown, or when the manifest or the weights are
+    missing, damaged, or of another network.
+    """
+    cards = manifest()
+    if name not in cards:
+        raise ValueError(f"no model is called {name!r}: choose one of {', '.join(sorted(cards))}")
+    card, path = cards[name], models_folder() / f"{name}.safetensors"
+    try:
+        data = path.read_bytes()
+    except OSError:
+        raise ValueError(f"{path} is missing: restore it from the repository, or train it: {_recipe(card)}") from None
+    if hashlib.sha256(data).hexdigest() != card.get("sha256"):
+        raise ValueError(f"{path} does not match its checksum in the manifest: restore both from the repository")
+    try:
+        denoiser = CLASSES[card["class"]](**card["arguments"])
+        denoiser.load_state_dict({k: v.float() for k, v in read_tensors(data).items()})
+    except (SafetensorError, RuntimeError, KeyError, TypeError):
+        raise ValueError(f"{path} holds another network than its card says: restore both from the repository") from None
+    return denoiser.eval()
+
+
+def save(name: str, denoiser: UNet, card: dict[str, Any], images: Tensor) -> dict[str, Any]:
+    """Write the weights and enter them in the manifest, both atomically; returns the completed card.
+
+    To `card` (how the network was trained) are added: class and arguments, number of parameters, the PSNR table on
+    `images` (clean test images as the denoiser takes them), type, size and checksum of the file. The weights are
+    stored as float16 where that costs less than HALF_PRECISION_COST dB at every level of the table. The denoiser is
+    left in evaluation mode.
+    """
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ValueError(f"name is {name!r}: use lower-case letters, digits and single hyphens")
+    if type(denoiser).__name__ not in CLASSES:
+        raise ValueError(f"denoiser is a {type(denoiser).__name__}: only {', '.join(CLASSES)} can be saved")
+    folder = models_folder()
+    cards = manifest() if (folder / "manifest.json").exists() else {}
+    weights = {k: v.detach().cpu().contiguous() for k, v in denoiser.eval().state_dict().items()}
+    half = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+    rounded = CLASSES[type(denoiser).__name__](**denoiser.arguments).eval()
+    rounded.load_state_dict({k: v.float() for k, v in half.items()})
+    table, table_half = psnr_table(denoiser, images), psnr_table(rounded, images)
+    lossless = all(a - b < HALF_PRECISION_COST for a, b in zip(table["psnr"], table_half["psnr"], strict=True))
+    data = tensor_bytes(half if lossless else weights)
+    complete = {
+        "class": type(denoiser).__name__,
+        "arguments": denoiser.arguments,
+        "parameters": sum(p.numel() for p in denoiser.parameters()),
+        **card,
+        "test": {"images": len(images), **(table_half if lossless else table)},
+        "dtype": "float16" if lossless else "float32",
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    # weights first: a kill in between leaves an old card that refuses the new file, never a card without a file
+    write_atomically(folder / f"{name}.safetensors", data)
+    text = json.dumps({**cards, name: complete}, indent=1, sort_keys=False, allow_nan=False) + "\n"
+    write_atomically(folder / "manifest.json", text)
+    return complete
+
+
+@torch.no_grad()
+def psnr_table(denoiser: UNet, images: Tensor, levels: tuple[int, ...] = LEVELS, seed: int = 0) -> dict[str, list]:
+    """Mean PSNR in dB of noisy and of denoised images at each level of 255; the noise is drawn anew from `seed`."""
+    noisy, denoised = [], []
+    for level in levels:
+        g, sigma = torch.Generator().manual_seed(seed), level / 255
+        y = images + sigma * torch.randn(images.shape, generator=g)
+        x_hat = torch.cat([denoiser(part, sigma) for part in y.split(250)])
+        noisy.append(round(psnr(y, images), 2))
+        denoised.append(round(psnr(x_hat, images), 2))
+    return {"sigma_of_255": list(levels), "noisy": noisy, "psnr": denoised}
+
+
+def _recipe(card: dict[str, Any]) -> str:
+    return str(card.get("recipe", "see its card"))
