@@ -105,16 +105,18 @@ export async function sample(sampler, denoise, n, d, sigmas, seed, seen = () => 
 
 const rows = (y, d) => Array.from({ length: y.length / d }, (_, i) => y.subarray(i * d, (i + 1) * d));
 
-// Squared distance to the nearest and second nearest training point, and the nearest one's index.
+// Squared distance to the nearest and second nearest training point, and the nearest one's index. Training images are
+// bytes, so that ten thousand of them fit: they are 255 times as large as x.
 export function nearest(x, training, d) {
+  const unit = training instanceof Uint8Array ? 255 : 1;
   let best = Infinity, second = Infinity, index = -1;
   for (let i = 0, k = 0; i < training.length; i += d, k++) {
     let sum = 0;
-    for (let j = 0; j < d && sum < second; j++) sum += (x[j] - training[i + j]) ** 2;
+    for (let j = 0; j < d && sum < second; j++) sum += (unit * x[j] - training[i + j]) ** 2;
     if (sum < best) [second, best, index] = [best, sum, k];
     else if (sum < second) second = sum;
   }
-  return { best, second, index };
+  return { best: best / unit ** 2, second: second / unit ** 2, index };
 }
 
 // Two samples of the plane: root mean over 32 evenly spaced directions of the squared W2 of the projections.
@@ -151,19 +153,20 @@ export function measure(y, d, training, reference) {
 
 const inside = (file) => new URL(file, import.meta.url);
 
+const unzip = (bytes) => new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+
+// Files named .gz are unpacked here, unless the server has done it already.
 async function download(url) {
   const answer = await fetch(url).catch(() => { throw new Error(`no network: could not load ${url.pathname}`); });
   if (!answer.ok) throw new Error(`${url.pathname} is not there: the server answered ${answer.status}`);
-  return new Uint8Array(await answer.arrayBuffer());
+  const bytes = new Uint8Array(await answer.arrayBuffer());
+  return url.pathname.endsWith(".gz") && bytes[0] === 0x1f && bytes[1] === 0x8b ? new Uint8Array(await unzip(bytes)) : bytes;
 }
-
-const unzip = (bytes) => new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 
 async function loadRuntime() {
   if (typeof WebAssembly !== "object") throw new Error("this browser has no WebAssembly, which the denoisers need");
   const ort = await import(inside("ort/ort.wasm.bundle.min.mjs").href).catch((e) => { throw new Error(`the ONNX runtime did not load: ${e.message}`); });
-  const bytes = await download(inside("ort/ort-wasm-simd-threaded.wasm.gz"));
-  ort.env.wasm.wasmBinary = bytes[0] === 0x1f ? await unzip(bytes) : bytes.buffer; // some servers unzip it themselves
+  ort.env.wasm.wasmBinary = (await download(inside("ort/ort-wasm-simd-threaded.wasm.gz"))).buffer;
   ort.env.wasm.numThreads = 1; // more need headers that a static page does not have
   return ort;
 }
@@ -173,8 +176,9 @@ const TYPES = { F32: Float32Array, F64: Float64Array, U8: Uint8Array };
 export function safetensors(bytes) {
   const length = Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true)), found = {};
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
+  delete header.__metadata__;
   for (const [name, { dtype, data_offsets: [from, to] }] of Object.entries(header)) {
-    if (name !== "__metadata__") found[name] = new TYPES[dtype](bytes.slice(8 + length + from, 8 + length + to).buffer);
+    found[name] = new TYPES[dtype](bytes.slice(8 + length + from, 8 + length + to).buffer);
   }
   return found;
 }
@@ -191,12 +195,15 @@ class Files {
   url(file) { return inside(`labs/${this.spec.name}/${file}?v=${this.spec.version}`); }
   manifest() { return once(this.url("manifest.json").href, async () => JSON.parse(new TextDecoder().decode(await download(this.url("manifest.json"))))); }
 
+  async arrays(entry) {
+    if (!entry) return {};
+    const url = this.url(entry.file);
+    return once(url.href, async () => safetensors(await download(url)));
+  }
+
   async data({ target, count }) {
-    const entry = (await this.manifest()).targets[target], url = this.url(entry.file);
-    const { training, ...arrays } = await once(url.href, async () => safetensors(await download(url)));
-    if (count === "all" || !training) return arrays;
-    const scale = training instanceof Uint8Array ? 255 : 1;
-    return { ...arrays, training: Float64Array.from(training.subarray(0, count * this.d), (v) => v / scale) };
+    const { targets, training } = await this.manifest();
+    return { ...(await this.arrays(targets[target])), ...(await this.arrays(training[`${target}/${count}`])) };
   }
 
   async denoiser(entry) {
@@ -223,8 +230,9 @@ class Files {
     const numbers = measure(frames.at(-1), this.d, data.training, data.reference), cells = this.spec.cells ** 2;
     const flat = new Float32Array(frames.length * frames[0].length);
     frames.forEach((frame, i) => flat.set(frame, i * frame.length));
+    const near = this.spec.image && data.training ? rows(frames.at(-1), this.d).map((row) => nearest(row, data.training, this.d)) : undefined;
     if ("total_variation" in entry) numbers["total variation"] = entry.total_variation;
-    return { numbers, end: frames.at(-1), frames: flat, generated: data.generated?.slice(entry.picture * cells, (entry.picture + 1) * cells) };
+    return { numbers, near, end: frames.at(-1), frames: flat, generated: data.generated?.slice(entry.picture * cells, (entry.picture + 1) * cells) };
   }
 }
 
@@ -285,6 +293,7 @@ class Page extends Answers {
   }
 }
 
+const GONE = "The kernel that built these denoisers is gone. Run this cell again.";
 class Kernel extends Answers {
   constructor(model) {
     super();
@@ -296,22 +305,26 @@ class Kernel extends Answers {
       });
       this.receive(answer);
     });
+    model.on("comm_live_update", () => this.fail(GONE));
   }
 
   ask(question, working = () => {}) {
     let heard = false;
-    const timer = setTimeout(() => heard || working("no answer from the kernel yet: it is busy, or it is gone"), 10_000);
+    const timer = setTimeout(() => heard || working("No answer from the kernel yet: it is busy, or it is gone"), 10_000);
     const seen = (step) => { heard = true; working(step); };
     return super.ask(question, seen).finally(() => clearTimeout(timer));
   }
 
-  send({ spec, ...question }) { this.model.send(question); }
+  send({ spec, ...question }) {
+    try { this.model.send(question); } catch { this.fail(GONE); }
+  }
 }
 
 // The panel -----------------------------------------------------------------------------------------------------------
 
 const STYLE = `
-.lab { --line: color-mix(in srgb, currentColor 30%, transparent); margin: 1em 0; font-size: .9em; color: inherit; }
+.lab, .lab * { box-sizing: border-box; }
+.lab { container-type: inline-size; --line: color-mix(in srgb, currentColor 30%, transparent); margin: 1em 0; font-size: .9em; color: inherit; }
 .lab-controls, .lab-time { display: flex; flex-wrap: wrap; gap: .5em 1em; align-items: end; margin: .5em 0; }
 .lab label { display: flex; flex-direction: column; font-size: .85em; }
 .lab select, .lab input, .lab button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--line);
@@ -320,24 +333,26 @@ const STYLE = `
 .lab input[type=number] { width: 6em; }
 .lab button { cursor: pointer; }
 .lab :is(select, input, button):focus-visible { outline: 2px solid #4c72b0; outline-offset: 1px; }
-.lab-stage { position: relative; display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .8em; }
+.lab-stage { position: relative; display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 0 .8em; }
+.lab-panel { display: grid; grid-row: span 3; grid-template-rows: subgrid; }
 .lab-panel canvas { width: 100%; border: 1px solid var(--line); display: block; }
-.lab-panel .lab-choice { display: flex; flex-wrap: wrap; gap: .2em .6em; min-height: 3.4em; align-content: end; margin-bottom: .3em; align-items: end; }
+.lab-panel .lab-choice { display: flex; flex-wrap: wrap; gap: .2em .6em; align-content: end; margin-bottom: .3em; align-items: end; }
 .lab-panel input[type=range] { width: 6em; padding: 0; }
-.lab-numbers { display: grid; grid-template-columns: 1fr auto; gap: 0 .5em; margin: .3em 0; font-size: .85em; }
-.lab-numbers dt { font-weight: normal; margin: 0; } .lab-numbers dd { margin: 0; font-variant-numeric: tabular-nums; text-align: right; }
+.lab .lab-numbers { display: grid; grid-template-columns: 1fr auto; gap: 0 .5em; margin: .3em 0; font-size: .85em; }
+.lab .lab-numbers :is(dt, dd) { float: none; width: auto; margin: 0; font-weight: normal; } /* JupyterLab floats them */
+.lab .lab-numbers dd { font-variant-numeric: tabular-nums; text-align: right; }
+.lab-stale .lab-view { opacity: .35; }
 .lab-view { position: relative; } .lab-view svg { position: absolute; inset: 0; }
 .lab-over { position: absolute; inset: 0; display: grid; place-items: center; pointer-events: none; }
 .lab-over button { pointer-events: auto; }
 .lab .lab-over button { background: #a8324a; color: #fff; border: 0; font-size: 1.15em; padding: .6em 1.2em; }
 .lab-time input[type=range] { flex: 1; min-width: 8em; padding: 0; }
-.lab-status { min-height: 1.4em; margin: .3em 0; } .lab-status[data-bad] { font-weight: bold; border-left: 4px solid #d1495b; padding-left: .6em; }
+.lab-status, .lab-detail { margin: .3em 0; } .lab-status[data-bad] { font-weight: bold; border-left: 4px solid #d1495b; padding-left: .6em; }
 .lab figcaption { font-size: 1em; }
-@media (max-width: 560px) {
+@container (max-width: 560px) {
   .lab-stage { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .lab-panel.lab-target { grid-column: 1 / -1; width: 60%; justify-self: center; }
-  .lab-panel .lab-choice { min-height: 5.6em; } .lab-panel .lab-choice select { width: 100%; }
-  .lab-panel.lab-target .lab-choice { min-height: 0; }
+  .lab-panel .lab-choice select { width: 100%; }
 }`;
 const COLOURS = { target: "#4c72b0", particle: "#d1495b", generated: "#2a9d8f" };
 const LABELS = { plane: "distance to target", image: "distance to nearest training image" };
@@ -369,8 +384,9 @@ class Panel {
     this.build(caption, stills);
     if (linked) this.readLink();
     this.show();
-    new MutationObserver(() => this.draw()).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-    new ResizeObserver(() => this.draw()).observe(this.root);
+    this.theme = new MutationObserver(() => requestAnimationFrame(() => this.draw())); // JupyterLab hides all for a moment
+    for (const element of [document.documentElement, document.body]) this.theme.observe(element, { attributeFilter: ["data-theme", "data-jp-theme-name"] });
+    new ResizeObserver(() => this.draw()).observe(this.stage); // the root on a page is inline: it has no size
   }
 
   // Building
@@ -412,10 +428,12 @@ class Panel {
       this.linked ? h("button", { type: "button", onclick: () => this.copyLink() }, "Copy link to this state") : "");
     this.root.replaceChildren(h("figure", { class: "lab", role: "group", "aria-label": `Lab: ${caption}` }, controls, this.stage, this.timeline, this.detail, this.status, buttons,
       caption ? h("figcaption", {}, caption) : ""));
+    // JupyterLab takes the arrow keys, and x to cut the cell, from every control that does not say this.
+    for (const control of this.root.querySelectorAll("select, input, button")) control.dataset.lmSuppressShortcuts = "true";
   }
 
   panel(side, still = "") {
-    const { spec } = this, canvas = h("canvas", { role: "img", width: 10, height: 10 });
+    const { spec } = this, canvas = h("canvas", { role: "img", width: 10, height: 10, "aria-label": `${side} panel, not run yet` });
     canvas.addEventListener("click", (event) => this.pick(side, event));
     this.sides[side] = { canvas, still };
     const name = side === "target" ? h("strong", {}, "target") : this.choice(side);
@@ -480,7 +498,7 @@ class Panel {
     this.show();
     this.writeLink();
     clearTimeout(this.soon);
-    if (this.started) this.soon = setTimeout(() => this.run(), 120);
+    this.soon = this.started ? setTimeout(() => { this.soon = 0; this.run(); }, 120) : 0;
   }
 
   reset() {
@@ -540,10 +558,15 @@ class Panel {
     const working = (what) => turn === this.ask && this.say(typeof what === "string" ? `${what} …` : "Sampling …");
     try {
       const data = await this.answers.ask({ ask: "data", spec, target: state.target, count: state.count }, working);
-      const [left, right] = await Promise.all(["left", "right"].map((side) => this.answers.ask({ ask: "sample", spec, state, side }, working)));
+      const results = {}; // one after the other: a side that fails is the last word, and a changed mind asks no more
+      for (const side of ["left", "right"]) {
+        if (turn !== this.ask) return;
+        results[side] = await this.answers.ask({ ask: "sample", spec, state, side }, working);
+      }
       if (turn !== this.ask) return;
-      Object.assign(this, { data, results: { left, right }, shown: state, started: true });
+      Object.assign(this, { data, results, shown: state, started: true });
       this.over.remove();
+      this.stage.classList.remove("lab-stale");
       for (const { still } of Object.values(this.sides)) if (still) still.remove();
       this.steps = spec.schedules[state.schedule][state.steps].length - 1;
       this.time.max = this.steps;
@@ -558,7 +581,10 @@ class Panel {
       if (matchMedia("(prefers-reduced-motion: reduce)").matches) this.draw();
       else this.animate();
     } catch (error) {
-      if (turn === this.ask) this.say(`${error.message}. Change something or press again to retry.`, true);
+      if (turn !== this.ask) return;
+      this.stage.classList.toggle("lab-stale", this.started);
+      const remedy = this.started ? "Change something to retry." : "Change something or press again to retry.";
+      this.say(error.message.endsWith(".") ? error.message : `${error.message}. ${remedy}`, true);
     } finally {
       if (turn === this.ask) this.press.disabled = false;
     }
@@ -606,7 +632,7 @@ class Panel {
   levels() { return this.spec.schedules[this.shown.schedule][this.shown.steps]; }
 
   draw() {
-    if (!this.results) return;
+    if (!this.results || !this.stage.clientWidth) return; // nothing to see: drawn when it comes into view
     const levels = this.levels(), at = Math.floor(this.frame), sigma = levels[Math.min(at, this.steps)];
     this.time.value = at;
     this.time.setAttribute("aria-valuetext", `step ${at} of ${this.steps}`);
@@ -678,7 +704,11 @@ class Panel {
     if (near) ring(inWindow(this.trainingPoint(near.index)), 7);
   }
 
-  trainingPoint(index) { return this.data.training.subarray(index * this.d, (index + 1) * this.d); }
+  trainingPoint(index) {
+    const point = this.data.training.subarray(index * this.d, (index + 1) * this.d);
+    return point instanceof Uint8Array ? Float32Array.from(point, (v) => v / 255) : point;
+  }
+
   end(side, i) { const { frames } = this.results[side]; return frames.subarray(frames.length - (this.shown.particles - i) * this.d).subarray(0, this.d); }
 
   near(side, i = this.chosen) {
@@ -690,20 +720,21 @@ class Panel {
   drawImages(side) {
     const [h0, w0] = this.spec.event.slice(-2), n = side === "target" ? Math.min(16, this.data.training ? this.data.training.length / this.d : 0) : Number(this.shown.particles);
     const columns = 4, lines = Math.ceil(Math.max(n, 1) / columns), double = side !== "target" && this.data.training;
-    const [context, width] = this.context(side, ((double ? 2 : 1) * lines * h0) / (columns * w0)), size = width / columns, tall = (size * h0) / w0;
+    const ratio = h0 / w0, row = (double ? 2.2 : 1) * ratio; // a fifth of an image between the pairs
+    const [context, width] = this.context(side, (lines * row) / columns), size = width / columns, tall = size * ratio;
     context.imageSmoothingEnabled = false;
     const sigma = side === "target" ? 0 : this.levels()[Math.floor(this.frame)], frames = this.results[side]?.frames;
     for (let i = 0; i < n; i++) {
-      const line = Math.floor(i / columns) * (double ? 2 : 1), x = (i % columns) * size;
+      const y = Math.floor(i / columns) * row * size, x = (i % columns) * size;
       const from = (Math.floor(this.frame) * n + i) * this.d;
       const image = side === "target" ? this.trainingPoint(i) : frames.subarray(from, from + this.d);
-      context.drawImage(this.picture(image, sigma), x, line * tall, size, tall);
+      context.drawImage(this.picture(image, sigma), x, y, size, tall);
       const near = double && this.nearestImage(side, i);
-      if (near) context.drawImage(this.picture(this.trainingPoint(near.index), 0), x, (line + 1) * tall, size, tall);
+      if (near) context.drawImage(this.picture(this.trainingPoint(near.index), 0), x, y + tall, size, tall);
       if (i === this.chosen && side !== "target") {
         context.strokeStyle = COLOURS.particle;
         context.lineWidth = 3;
-        context.strokeRect(x + 1, line * tall + 1, size - 2, tall * (double ? 2 : 1) - 2);
+        context.strokeRect(x + 1, y + 1, size - 2, tall * (double ? 2 : 1) - 2);
       }
     }
     this.sides[side].canvas.setAttribute("aria-label", side === "target" ? "Training images" : `Samples of ${this.title(side)}, each above the training image nearest to it`);
@@ -729,7 +760,7 @@ class Panel {
     if (!this.results || side === "target") return;
     const { canvas } = this.sides[side], x = event.offsetX, y = event.offsetY, width = canvas.clientWidth, n = Number(this.shown.particles);
     if (this.spec.image) {
-      const tall = ((width / 4) * this.spec.event.at(-2)) / this.spec.event.at(-1) * (this.data.training ? 2 : 1);
+      const tall = ((width / 4) * this.spec.event.at(-2)) / this.spec.event.at(-1) * (this.data.training ? 2.2 : 1);
       return this.choose(Math.min(n - 1, 4 * Math.floor(y / tall) + Math.floor((4 * x) / width)));
     }
     let best = Infinity, chosen = null;
@@ -752,7 +783,7 @@ class Panel {
       const where = this.spec.image ? `training image ${near.index + 1}` : `the training point (${[...this.trainingPoint(near.index)].map((v) => shortened(v, 2)).join(", ")})`;
       return `${name}:${place} ${place ? "at" : " is at"} distance ${shortened(Math.sqrt(near.best))} from ${where}${copy}.`;
     });
-    this.detail.textContent = words.length ? `${this.spec.image ? "Image" : "Particle"} ${this.chosen + 1}, the same noise on both sides. ${words.join(" ")}` : this.results ? `Click a${this.spec.image ? "n image" : " particle: its path, and the training point nearest to its end"}.` : "";
+    this.detail.textContent = words.length ? `${this.spec.image ? "Image" : "Particle"} ${this.chosen + 1}, the same noise on both sides. ${words.join(" ")}` : this.results ? this.spec.image ? "Click an image: how far is it from the training image under it?" : `Click a particle: its path${this.data.training ? ", and the training point nearest to its end" : ""}.` : "";
     this.draw();
   }
 }
@@ -782,6 +813,7 @@ export default {
   render({ model, el }) {
     const root = h("div", {});
     el.append(root);
-    new Panel(root, model.get("spec"), new Kernel(model), { caption: model.get("caption") });
+    const panel = new Panel(root, model.get("spec"), new Kernel(model), { caption: model.get("caption") });
+    return () => panel.theme.disconnect(); // the cell ran again, or is gone
   },
 };

@@ -1,10 +1,13 @@
 """The lab: two denoisers side by side, from the same noise, on a static page or beside a kernel."""
 
+import copy
+import gzip
 import hashlib
 import html
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -29,7 +32,7 @@ SAMPLERS: dict[str, Callable] = {
     "gradient estimation": sampling.gradient_estimation,
 }
 BLUR = 0.1  # noise level at which densities are drawn and compared: a grid cannot hold sharper ones
-CELLS, DENSITY_STEPS = 60, 24  # total variation to 1e-3
+CELLS, DENSITY_STEPS = 48, 24  # total variation to 2e-3
 REFERENCE = 2000  # points of the target against which samples are measured
 # Evenly spaced directions, so that the page computes the same number
 DIRECTIONS = torch.stack([f(torch.arange(32, dtype=torch.float64) * math.pi / 32) for f in (torch.cos, torch.sin)])
@@ -58,8 +61,8 @@ class Lab:
     stacks of training images (N, *event). counts: numbers of training points; None is the target itself.
     schedules: by name, functions of the number of steps. caption: one sentence. alt: what the still picture shows.
     samplers_apart: each side has a sampler of its own. start: the first state, where not the first of every choice:
-    target, count, left and right as (family, value) or (family, value, sampler), schedule, steps, seed, particles.
-    Raises ValueError when a state asks for what the lab does not have.
+    target, count, left and right as (family, value) or (family, value, sampler), schedule, seed, particles.
+    Raises ValueError when a state asks for what the lab does not have, or when a name cannot be part of a file's.
     """
 
     def __init__(
@@ -80,7 +83,8 @@ class Lab:
         self.targets, self.families = dict(targets), {f.name: f for f in families}
         self.counts = {"all" if n is None else str(n): n for n in counts}
         schedules = {"EDM": partial(sampling.edm, sigma_min=0.02)} if schedules is None else schedules
-        self.schedules = {k: {str(n): make(n) for n in steps} for k, make in schedules.items()}
+        # float32, which is what a denoiser on the page is given
+        self.schedules = {k: {str(n): make(n).float().double() for n in steps} for k, make in schedules.items()}
         self.samplers_apart = samplers_apart
         first = next(iter(self.targets.values()))
         self.image = isinstance(first, Tensor)
@@ -88,8 +92,16 @@ class Lab:
         self.particles = ["16"] if self.image else ["1000", "250", "500", "2000"]
         self._denoisers: dict[tuple, Denoiser] = {}
         self._densities: dict[tuple, tuple[Tensor, float]] = {}
+        names = [name, *self.targets, *self.families, *(str(v) for f in families for v in f.values)]
+        for word in names:
+            if not re.fullmatch(r"[\w.,' -]*", word):
+                raise ValueError(
+                    f"the name {word!r} becomes part of a file's: use letters, digits, spaces, . , - _ and '"
+                )
         self.start: dict[str, Any] = {key: next(iter(known)) for key, known in self._choices().items()} | {"seed": 0}
         for key, value in start.items():
+            if key not in {*self.start, "left", "right"}:
+                raise ValueError(f"start has no {key!r}: it has {', '.join(self.start)}, left, right")
             self.start[key] = "all" if (key, value) == ("count", None) else value if key == "seed" else str(value)
         for side in ("left", "right"):
             family, value, *sampler = start.get(side, (families[0].name, families[0].values[0]))
@@ -113,6 +125,8 @@ class Lab:
                 raise ValueError(f"architecture {family!r} {value!r}: this lab has {has}")
             if sampler not in SAMPLERS:
                 raise ValueError(f"sampler is {sampler!r}: this lab has {', '.join(SAMPLERS)}")
+        if not (str(state["seed"]).isdigit() and int(state["seed"]) < 2**32):
+            raise ValueError(f"seed is {state['seed']}: choose a whole number from 0 to 2^32 - 1")
 
     def training(self, target: str, count: str) -> Tensor | None:
         """The training set (N, *event), or None where the denoiser sees the whole target."""
@@ -130,7 +144,10 @@ class Lab:
             points = self.training(target, count)
             known = {str(v): v for v in self.families[family].values}
             data = self.targets[target] if points is None else points
-            self._denoisers[key] = self.families[family].build(data, known[value]).eval()
+            denoiser = self.families[family].build(data, known[value]).eval()
+            if any(t.device.type != "cpu" for t in denoiser.state_dict().values()):
+                denoiser = copy.deepcopy(denoiser).cpu()  # the lab's noise is there
+            self._denoisers[key] = denoiser
         return self._denoisers[key]
 
     def sample(self, state: Mapping[str, Any], side: str) -> Tensor:
@@ -170,7 +187,8 @@ class Lab:
         if key not in self._densities:
             cells, denoiser = density.grid(self.extent, CELLS), self.denoiser(target, count, family, value)
             sigma_max = float(next(iter(self.schedules[schedule].values()))[0])
-            log_q = density.generated_log_density(denoiser, cells.points, BLUR, sigma_max, DENSITY_STEPS)
+            points = cells.points.float()  # twice as fast, and a picture has 8 bits
+            log_q = density.generated_log_density(denoiser, points, BLUR, sigma_max, DENSITY_STEPS).double()
             log_p = self.targets[target].log_prob(cells.points, BLUR)
             self._densities[key] = _picture(log_q), density.total_variation(log_p, log_q, cells.cell)
         return self._densities[key]
@@ -210,19 +228,20 @@ class Lab:
         size, and what Python's Heun sampler finds from the state `check`: the numbers, and where the first CHECKED
         particles end. The page must agree with that.
         """
-        new = folder.with_name(f".{folder.name}.part")
+        new = folder.with_name(f".{folder.name}.unfinished")
         shutil.rmtree(new, ignore_errors=True)
         schedule, levels = next(iter(self.schedules)), [s[:-1] for v in self.schedules.values() for s in v.values()]
         check = {**self.start, "schedule": schedule, "seed": 0}
-        manifest: dict[str, Any] = {"lab": self.name, "check": check, "targets": {}, "models": {}}
-        most = max((n for n in self.counts.values() if n), default=None)
+        manifest: dict[str, Any] = {"lab": self.name, "check": check, "targets": {}, "training": {}, "models": {}}
         for target in self.targets:
             pictures: list[Tensor] = []
             for count, family, value in self._models():
                 denoiser = self.denoiser(target, count, family.name, value)
                 data = export(denoiser, torch.cat(levels).unique().flip(0), self.event)
-                name = "-".join(filter(None, (target, count, family.name, value))).replace(" ", "_")
-                entry = _stored(new / f"{name}.onnx", data)
+                name = _file("-".join(filter(None, (target, count, family.name, value)))) + ".onnx"
+                if (new / name).exists():
+                    raise ValueError(f"two denoisers would both be {name}: give targets and families other names")
+                entry = _stored(new / name, data)
                 entry |= {"architecture": family.name, family.knob or "knob": value, "class": type(denoiser).__name__}
                 entry |= {"target": target, "points": self.counts[count]}
                 if not self.image:
@@ -234,14 +253,16 @@ class Lab:
                 first = [None if math.isnan(v) else v for v in end[:CHECKED].flatten().tolist()]
                 entry["check"] = {"end": first} | self.numbers(end, target, count)
                 manifest["models"]["/".join((target, count, family.name, value))] = entry
-            arrays = {}
             if not self.image:
                 arrays = {"generated": torch.stack(pictures), "target": self.target_picture(target),
                           "reference": self._reference(target).float()}  # fmt: skip
-            points = self.training(target, str(most)) if most else None
-            if points is not None:  # images come from 8 bits and go back to them
-                arrays["training"] = torch.round(255 * points).to(torch.uint8) if self.image else points.float()
-            manifest["targets"][target] = _stored(new / f"{target}.safetensors", save(arrays))
+                manifest["targets"][target] = _stored(new / f"{_file(target)}.safetensors.gz", _packed(arrays))
+            for count in self.counts:
+                points = self.training(target, count)
+                if points is not None:  # images come from 8 bits and go back to them
+                    points = torch.round(255 * points).to(torch.uint8) if self.image else points.float()
+                    entry = _stored(new / f"{_file(target)}-{count}.safetensors.gz", _packed({"training": points}))
+                    manifest["training"][f"{target}/{count}"] = entry
         write_atomically(new / "manifest.json", json.dumps(manifest, indent=1) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(new, folder)
@@ -281,6 +302,14 @@ def _picture(log_p: Tensor) -> Tensor:
     """A density as 8-bit rows from the top, brightest at its own peak."""
     p = log_p.exp().view(CELLS, CELLS).T.flip(0)
     return (255 * p / p.max().clamp(min=1e-300)).round().to(torch.uint8).contiguous()
+
+
+def _file(name: str) -> str:
+    return re.sub(r"[ ,']+", "_", name)
+
+
+def _packed(arrays: dict[str, Tensor]) -> bytes:
+    return gzip.compress(save({k: v.contiguous() for k, v in arrays.items()}), mtime=0)
 
 
 def _stored(path: Path, data: bytes) -> dict[str, Any]:

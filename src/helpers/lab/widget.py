@@ -19,6 +19,9 @@ class Widget(anywidget.AnyWidget):
         self.lab = lab
         self.on_msg(self._answer)
 
+    def __repr__(self) -> str:  # what is read where no widget can be shown: GitHub, a page made by nbconvert
+        return f"Lab: {self.caption} Run this cell to use it."
+
     def _answer(self, _: Any, question: dict, buffers: Any) -> None:
         self.send({"id": question["id"], "working": True})  # so that the front end knows that there is a kernel
         try:

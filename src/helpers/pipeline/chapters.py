@@ -191,7 +191,7 @@ class Book:
         files |= {file for file in (self.root / "models").rglob("*") if file.is_file()}
         files |= {file for file in [self.root / "requirements.txt"] if file.is_file()}
         if chapter.stem == LEDGER:
-            files |= {file for file in self.results.rglob("*.json")}
+            files |= {file for file in self.results.glob("claims/*.json")}
         found = {"the chapter": sha256(json.dumps(cells, sort_keys=True).encode())}
         found |= {"python": platform.python_version(), "profile": profile}
         for file in sorted(files):

@@ -82,9 +82,9 @@ def assemble(book: Book, scripts: Path) -> Path:
     shutil.copytree(book.root / "book", source / "book", ignore=unwanted)
     if book.results.is_dir():
         # pages in Markdown show figures that chapters drew; labs load the denoisers that chapters exported
-        shutil.copytree(book.results, source / "results", ignore=shutil.ignore_patterns("labs", "*.part"))
+        shutil.copytree(book.results, source / "results", ignore=shutil.ignore_patterns("labs"))
     if (book.results / "labs").is_dir():
-        shutil.copytree(book.results / "labs", assets / "labs", ignore=shutil.ignore_patterns("*.part"))
+        shutil.copytree(book.results / "labs", assets / "labs", ignore=shutil.ignore_patterns(".*"))
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(book.root / name, source)
     for chapter in book.chapters:
