@@ -90,17 +90,21 @@ def test_a_kernel_that_dies_is_a_failure_like_any_other(scratch):
 
 
 def test_the_ledger_runs_last_and_again_when_a_claim_changes(scratch):
-    claim = "import json, os, pathlib\nfolder = pathlib.Path(os.environ['CREATIVE_DENOISER_RESULTS'])\n"
-    write = claim + "folder.mkdir(exist_ok=True, parents=True)\n(folder / 'a.json').write_text(json.dumps({}))"
-    scratch.chapter("ledger", claim + "print((folder / 'a.json').read_text())")
-    scratch.chapter("01_claims", write.format(1))
+    results = "import json, os, pathlib\nfolder = pathlib.Path(os.environ['CREATIVE_DENOISER_RESULTS'])\n"
+    write = "(folder / '%s').mkdir(exist_ok=True, parents=True)\n(folder / '%s/01_claims.json').write_text('%s')\n"
+    claim, lab = results + write % ("claims", "claims", "[1]"), write % ("labs", "labs", "{}")
+    scratch.chapter("ledger", results + "print((folder / 'claims/01_claims.json').read_text())")
+    scratch.chapter("01_claims", claim)
     assert scratch("execute").returncode == 0
     assert lines(scratch("execute"), "ledger") == ["ledger: up to date"]
-    scratch.chapter("01_claims", write.replace("{}", "[2]"))
-    assert lines(scratch("execute"), "ledger") == ["ledger: build/results/a.json changed"]
+    scratch.chapter("01_claims", claim + lab)
+    assert lines(scratch("execute"), "ledger") == ["ledger: up to date"], "a lab is no claim"
+    scratch.chapter("01_claims", claim.replace("[1]", "[2]") + lab)
+    assert lines(scratch("execute"), "ledger") == ["ledger: build/results/claims/01_claims.json changed"]
     assert nbformat.read(scratch.executed("ledger"), 4).cells[-1].outputs[0].text == "[2]\n"
     assert scratch("store").returncode == 0
-    assert json.loads((scratch.root / "results/a.json").read_text()) == [2]
+    assert json.loads((scratch.root / "results/claims/01_claims.json").read_text()) == [2]
+    assert not (scratch.root / "results/labs").exists(), "every build exports the labs anew"
 
 
 def test_profiles(scratch):
