@@ -37,7 +37,8 @@ from helpers.denoisers import (
     UNet,
 )
 from helpers.lab import Family, Lab, export
-from helpers.lab.lab import CHECKED, DIRECTIONS, SAMPLERS
+from helpers.lab.lab import DIRECTIONS, SAMPLERS
+from helpers.lab.page import CHECKED
 from helpers.lab.widget import Widget
 
 torch.set_num_threads(1)

@@ -137,13 +137,19 @@ export function slicedW2(a, b) {
   return Math.sqrt(total / 32);
 }
 
-export function measure(y, d, training, reference) {
-  const kept = rows(y, d).filter((row) => !Number.isNaN(row[0]));
+const isLost = (row) => Number.isNaN(row[0]);
+const isCopy = ({ best, second }) => Math.sqrt(best) < Math.sqrt(second) / 3;
+
+// The nearest training point of every row, null for one that diverged.
+const neighbours = (y, d, training) => training && rows(y, d).map((row) => (isLost(row) ? null : nearest(row, training, d)));
+
+export function measure(y, d, training, reference, near = neighbours(y, d, training)) {
+  const kept = rows(y, d).filter((row) => !isLost(row));
   const found = { diverged: y.length / d - kept.length, copies: null, distance: null };
-  if (kept.length && training) {
-    const near = kept.map((row) => nearest(row, training, d));
-    if (training.length > d) found.copies = near.filter((r) => Math.sqrt(r.best) < Math.sqrt(r.second) / 3).length / kept.length;
-    if (!reference) found.distance = near.reduce((sum, r) => sum + Math.sqrt(r.best), 0) / kept.length;
+  if (kept.length && near) {
+    const there = near.filter(Boolean);
+    if (training.length > d) found.copies = there.filter(isCopy).length / kept.length;
+    if (!reference) found.distance = there.reduce((sum, r) => sum + Math.sqrt(r.best), 0) / kept.length;
   }
   if (kept.length && reference) found.distance = slicedW2(Float64Array.from(kept.flatMap((r) => [...r])), reference);
   return found;
@@ -227,12 +233,12 @@ class Files {
     const data = await this.data({ target, count }), denoise = await this.denoiser(entry);
     const sigmas = this.spec.schedules[schedule][steps];
     const frames = await sample(sampler, denoise, Number(particles), this.d, sigmas, Number(seed), seen);
-    const numbers = measure(frames.at(-1), this.d, data.training, data.reference), cells = this.spec.cells ** 2;
+    const end = frames.at(-1), near = neighbours(end, this.d, data.training), cells = this.spec.cells ** 2;
+    const numbers = measure(end, this.d, data.training, data.reference, near);
     const flat = new Float32Array(frames.length * frames[0].length);
     frames.forEach((frame, i) => flat.set(frame, i * frame.length));
-    const near = this.spec.image && data.training ? rows(frames.at(-1), this.d).map((row) => nearest(row, data.training, this.d)) : undefined;
     if ("total_variation" in entry) numbers["total variation"] = entry.total_variation;
-    return { numbers, near, end: frames.at(-1), frames: flat, generated: data.generated?.slice(entry.picture * cells, (entry.picture + 1) * cells) };
+    return { numbers, near, end, frames: flat, generated: data.generated?.slice(entry.picture * cells, (entry.picture + 1) * cells) };
   }
 }
 
@@ -712,8 +718,9 @@ class Panel {
   end(side, i) { const { frames } = this.results[side]; return frames.subarray(frames.length - (this.shown.particles - i) * this.d).subarray(0, this.d); }
 
   near(side, i = this.chosen) {
-    const end = this.end(side, i);
-    return this.data.training && !Number.isNaN(end[0]) ? nearest(end, this.data.training, this.d) : null;
+    const result = this.results[side], end = this.end(side, i);
+    if (!this.data.training || isLost(end)) return null;
+    return ((result.near ??= [])[i] ??= nearest(end, this.data.training, this.d)); // the page's worker has found them all
   }
 
   // Images: a row of samples, and under it the row of the training images nearest to where they end.
@@ -729,7 +736,7 @@ class Panel {
       const from = (Math.floor(this.frame) * n + i) * this.d;
       const image = side === "target" ? this.trainingPoint(i) : frames.subarray(from, from + this.d);
       context.drawImage(this.picture(image, sigma), x, y, size, tall);
-      const near = double && this.nearestImage(side, i);
+      const near = double && this.near(side, i);
       if (near) context.drawImage(this.picture(this.trainingPoint(near.index), 0), x, y + tall, size, tall);
       if (i === this.chosen && side !== "target") {
         context.strokeStyle = COLOURS.particle;
@@ -739,8 +746,6 @@ class Panel {
     }
     this.sides[side].canvas.setAttribute("aria-label", side === "target" ? "Training images" : `Samples of ${this.title(side)}, each above the training image nearest to it`);
   }
-
-  nearestImage(side, i) { return ((this.results[side].near ??= [])[i] ??= this.near(side, i)); }
 
   // Noise of level sigma around 1/2 is shrunk to the window; values outside [0, 1] are drawn black or white.
   picture(image, sigma) {
@@ -776,10 +781,10 @@ class Panel {
     this.particle.value = this.chosen === null ? "" : this.chosen + 1;
     const words = this.chosen === null ? [] : ["left", "right"].map((side) => {
       const end = this.end(side, this.chosen), name = this.title(side);
-      if (Number.isNaN(end[0])) return `${name}: it diverged.`;
+      if (isLost(end)) return `${name}: it diverged.`;
       const near = this.near(side), place = this.spec.image ? "" : ` ends at (${shortened(end[0], 2)}, ${shortened(end[1], 2)})`;
       if (!near) return `${name}:${place || " no training image to compare with"}.`;
-      const copy = this.data.training.length > this.d ? (Math.sqrt(near.best) < Math.sqrt(near.second) / 3 ? ": a copy" : ": not a copy") : "";
+      const copy = this.data.training.length > this.d ? (isCopy(near) ? ": a copy" : ": not a copy") : "";
       const where = this.spec.image ? `training image ${near.index + 1}` : `the training point (${[...this.trainingPoint(near.index)].map((v) => shortened(v, 2)).join(", ")})`;
       return `${name}:${place} ${place ? "at" : " is at"} distance ${shortened(Math.sqrt(near.best))} from ${where}${copy}.`;
     });

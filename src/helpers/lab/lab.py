@@ -1,29 +1,21 @@
 """The lab: two denoisers side by side, from the same noise, on a static page or beside a kernel."""
 
 import copy
-import gzip
-import hashlib
-import html
-import json
 import math
 import os
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from .. import density, metrics, noise, plots, sampling
 from ..denoisers import Denoiser
-from ..files import write_atomically
 from ..ledger import results_folder
-from . import stills
-from .export import export
+from . import page
 
 SAMPLERS: dict[str, Callable] = {
     "Heun": sampling.heun,
@@ -33,10 +25,9 @@ SAMPLERS: dict[str, Callable] = {
 }
 BLUR = 0.1  # noise level at which densities are drawn and compared: a grid cannot hold sharper ones
 CELLS, DENSITY_STEPS = 48, 24  # total variation to 2e-3
-REFERENCE = 2000  # points of the target against which samples are measured
+REFERENCE = 2000
 # Evenly spaced directions, so that the page computes the same number
 DIRECTIONS = torch.stack([f(torch.arange(32, dtype=torch.float64) * math.pi / 32) for f in (torch.cos, torch.sin)])
-CHECKED = 16  # particles whose ends, by Python, are kept beside each exported denoiser
 
 
 class Family(NamedTuple):
@@ -170,12 +161,13 @@ class Lab:
         if len(kept) and points is not None and len(points) > 1:
             found["copies"] = metrics.share_of_copies(kept, points.to(kept))
         if len(kept) and not self.image:
-            found["distance"] = metrics.sliced_w2(kept, self._reference(target), projections=DIRECTIONS)
+            found["distance"] = metrics.sliced_w2(kept, self.reference(target), projections=DIRECTIONS)
         elif len(kept) and points is not None:
             found["distance"] = float(metrics.nearest(kept, points.to(kept), k=1)[0].mean())
         return found
 
-    def _reference(self, target: str) -> Tensor:
+    def reference(self, target: str) -> Tensor:
+        """Points of the target, (REFERENCE, 2), against which samples are measured."""
         return self.targets[target].sample(REFERENCE, seed=1).float().double()  # as the page stores them
 
     def densities(self, target: str, count: str, family: str, value: str, schedule: str) -> tuple[Tensor, float]:
@@ -222,73 +214,12 @@ class Lab:
         }
 
     def write(self, folder: Path) -> dict[str, Any]:
-        """Export everything that the lab can choose into `folder`, which is replaced when complete; the manifest.
-
-        manifest.json names, for each ONNX file, its architecture, target and number of training points, checksum and
-        size, and what Python's Heun sampler finds from the state `check`: the numbers, and where the first CHECKED
-        particles end. The page must agree with that.
-        """
-        new = folder.with_name(f".{folder.name}.unfinished")
-        shutil.rmtree(new, ignore_errors=True)
-        schedule, levels = next(iter(self.schedules)), [s[:-1] for v in self.schedules.values() for s in v.values()]
-        check = {**self.start, "schedule": schedule, "seed": 0}
-        manifest: dict[str, Any] = {"lab": self.name, "check": check, "targets": {}, "training": {}, "models": {}}
-        for target in self.targets:
-            pictures: list[Tensor] = []
-            for count, family, value in self._models():
-                denoiser = self.denoiser(target, count, family.name, value)
-                data = export(denoiser, torch.cat(levels).unique().flip(0), self.event)
-                name = _file("-".join(filter(None, (target, count, family.name, value)))) + ".onnx"
-                if (new / name).exists():
-                    raise ValueError(f"two denoisers would both be {name}: give targets and families other names")
-                entry = _stored(new / name, data)
-                entry |= {"architecture": family.name, family.knob or "knob": value, "class": type(denoiser).__name__}
-                entry |= {"target": target, "points": self.counts[count]}
-                if not self.image:
-                    picture, entry["total_variation"] = self.densities(target, count, family.name, value, schedule)
-                    entry["picture"] = len(pictures)
-                    pictures.append(picture)
-                state = {**check, "target": target, "count": count, "left": [family.name, value, "Heun"]}
-                end = self.sample(state, "left")[-1]
-                first = [None if math.isnan(v) else v for v in end[:CHECKED].flatten().tolist()]
-                entry["check"] = {"end": first} | self.numbers(end, target, count)
-                manifest["models"]["/".join((target, count, family.name, value))] = entry
-            if not self.image:
-                arrays = {"generated": torch.stack(pictures), "target": self.target_picture(target),
-                          "reference": self._reference(target).float()}  # fmt: skip
-                manifest["targets"][target] = _stored(new / f"{_file(target)}.safetensors.gz", _packed(arrays))
-            for count in self.counts:
-                points = self.training(target, count)
-                if points is not None:  # images come from 8 bits and go back to them
-                    points = torch.round(255 * points).to(torch.uint8) if self.image else points.float()
-                    entry = _stored(new / f"{_file(target)}-{count}.safetensors.gz", _packed({"training": points}))
-                    manifest["training"][f"{target}/{count}"] = entry
-        write_atomically(new / "manifest.json", json.dumps(manifest, indent=1) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(new, folder)
-        return manifest
-
-    def _models(self) -> list[tuple[str, Family, str]]:
-        return [(count, f, str(value)) for count in self.counts for f in self.families.values() for value in f.values]
+        """The files of the page, see `page.write`; the manifest."""
+        return page.write(self, folder)
 
     def html(self) -> str:
-        """The custom element: its choices, a still picture of what the first press shows, and the caption."""
-        manifest = self.write(results_folder() / "labs" / self.name)
-        spec = self.spec() | {"version": hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:12], "numbers": {}}
-        target, count, ends = self.start["target"], self.start["count"], {}
-        for side in ("left", "right"):
-            ends[side] = self.sample(self.start, side)[-1]
-            entry = manifest["models"]["/".join((target, count, *self.start[side][:2]))]
-            numbers = self.numbers(ends[side], target, count)
-            spec["numbers"][side] = numbers | {"total variation": entry.get("total_variation")}
-        text = json.dumps(spec, separators=(",", ":")).replace("</", "<\\/")
-        return (
-            f'<denoise-lab id="lab-{html.escape(self.name)}"><script type="application/json">{text}</script>'
-            f'<figure class="lab-still">{stills.picture(self, ends)}'
-            f"<figcaption>{html.escape(self.caption)}</figcaption></figure>"
-            '<p class="lab-press">Press to run: these denoisers run in your browser.</p>'
-            "<noscript><p>The lab needs JavaScript; the picture shows what it draws first.</p></noscript></denoise-lab>"
-        )
+        """The custom element of the page, whose files it writes to <results>/labs/<name>."""
+        return page.element(self, self.write(results_folder() / "labs" / self.name))
 
     def _repr_mimebundle_(self, **arguments: Any) -> Any:
         if os.environ.get(plots.SITE):
@@ -302,16 +233,3 @@ def _picture(log_p: Tensor) -> Tensor:
     """A density as 8-bit rows from the top, brightest at its own peak."""
     p = log_p.exp().view(CELLS, CELLS).T.flip(0)
     return (255 * p / p.max().clamp(min=1e-300)).round().to(torch.uint8).contiguous()
-
-
-def _file(name: str) -> str:
-    return re.sub(r"[ ,']+", "_", name)
-
-
-def _packed(arrays: dict[str, Tensor]) -> bytes:
-    return gzip.compress(save({k: v.contiguous() for k, v in arrays.items()}), mtime=0)
-
-
-def _stored(path: Path, data: bytes) -> dict[str, Any]:
-    write_atomically(path, data)
-    return {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

@@ -1,0 +1,103 @@
+"""What a lab leaves on the page: exported denoisers and data with a manifest, and the HTML of the custom element."""
+
+import gzip
+import hashlib
+import html
+import json
+import math
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from ..files import write_atomically
+from . import stills
+from .export import export
+
+CHECKED = 16  # particles whose ends, by Python, are kept beside each exported denoiser
+
+
+def write(lab: Any, folder: Path) -> dict[str, Any]:
+    """Export everything that the lab can choose into `folder`, which is replaced when complete; the manifest.
+
+    manifest.json names, for each ONNX file, its architecture, target and number of training points, checksum and
+    size, and what Python's Heun sampler finds from the state `check`: the numbers, and where the first CHECKED
+    particles end. The page must agree with that.
+    """
+    new = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(new, ignore_errors=True)
+    schedule = next(iter(lab.schedules))
+    levels = torch.cat([s[:-1] for v in lab.schedules.values() for s in v.values()]).unique().flip(0)
+    check = {**lab.start, "schedule": schedule, "seed": 0}
+    manifest: dict[str, Any] = {"lab": lab.name, "check": check, "targets": {}, "training": {}, "models": {}}
+    choices = [(count, f, str(value)) for count in lab.counts for f in lab.families.values() for value in f.values]
+    for target in lab.targets:
+        pictures: list[Tensor] = []
+        for count, family, value in choices:
+            denoiser = lab.denoiser(target, count, family.name, value)
+            name = _file("-".join(filter(None, (target, count, family.name, value)))) + ".onnx"
+            if (new / name).exists():
+                raise ValueError(f"two denoisers would both be {name}: give targets and families other names")
+            entry = _stored(new / name, export(denoiser, levels, lab.event))
+            entry |= {"architecture": family.name, family.knob or "knob": value, "class": type(denoiser).__name__}
+            entry |= {"target": target, "points": lab.counts[count]}
+            if not lab.image:
+                picture, entry["total_variation"] = lab.densities(target, count, family.name, value, schedule)
+                entry["picture"] = len(pictures)
+                pictures.append(picture)
+            state = {**check, "target": target, "count": count, "left": [family.name, value, "Heun"]}
+            end = lab.sample(state, "left")[-1]
+            first = [None if math.isnan(v) else v for v in end[:CHECKED].flatten().tolist()]
+            entry["check"] = {"end": first} | lab.numbers(end, target, count)
+            manifest["models"]["/".join((target, count, family.name, value))] = entry
+        if not lab.image:
+            arrays = {"generated": torch.stack(pictures), "target": lab.target_picture(target),
+                      "reference": lab.reference(target).float()}  # fmt: skip
+            manifest["targets"][target] = _stored(new / f"{_file(target)}.safetensors.gz", _packed(arrays))
+        for count in lab.counts:
+            points = lab.training(target, count)
+            if points is not None:  # images come from 8 bits and go back to them
+                points = torch.round(255 * points).to(torch.uint8) if lab.image else points.float()
+                entry = _stored(new / f"{_file(target)}-{count}.safetensors.gz", _packed({"training": points}))
+                manifest["training"][f"{target}/{count}"] = entry
+    write_atomically(new / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(new, folder)
+    return manifest
+
+
+def element(lab: Any, manifest: dict[str, Any]) -> str:
+    """The custom element: the lab's choices, a still picture of what the first press shows, and the caption."""
+    spec = lab.spec() | {"version": hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:12], "numbers": {}}
+    target, count, ends = lab.start["target"], lab.start["count"], {}
+    for side in ("left", "right"):
+        ends[side] = lab.sample(lab.start, side)[-1]
+        entry = manifest["models"]["/".join((target, count, *lab.start[side][:2]))]
+        numbers = lab.numbers(ends[side], target, count)
+        spec["numbers"][side] = numbers | {"total variation": entry.get("total_variation")}
+    text = json.dumps(spec, separators=(",", ":")).replace("</", "<\\/")
+    return (
+        f'<denoise-lab id="lab-{html.escape(lab.name)}"><script type="application/json">{text}</script>'
+        f'<figure class="lab-still">{stills.picture(lab, ends)}'
+        f"<figcaption>{html.escape(lab.caption)}</figcaption></figure>"
+        '<p class="lab-press">Press to run: these denoisers run in your browser.</p>'
+        "<noscript><p>The lab needs JavaScript; the picture shows what it draws first.</p></noscript></denoise-lab>"
+    )
+
+
+def _file(name: str) -> str:
+    return re.sub(r"[ ,']+", "_", name)
+
+
+def _packed(arrays: dict[str, Tensor]) -> bytes:
+    return gzip.compress(save({k: v.contiguous() for k, v in arrays.items()}), mtime=0)
+
+
+def _stored(path: Path, data: bytes) -> dict[str, Any]:
+    write_atomically(path, data)
+    return {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
