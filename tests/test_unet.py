@@ -95,6 +95,29 @@ def test_circular_padding_commutes_with_shifts(pooling, upsampling):
     torch.testing.assert_close(net(y.roll(shift, axes), 1.0), net(y, 1.0).roll(shift, axes), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", OPTIONS["pooling"])
+@pytest.mark.parametrize("upsampling", ["transposed", "nearest"])
+def test_the_window_is_the_shift_a_network_hears(pooling, upsampling):
+    """One block: shifts by the window commute; by one pixel they do where nothing is pooled, and only there."""
+    net = ready(blocks=1, window=4, padding="circular", pooling=pooling, upsampling=upsampling)
+    y = noise(2, 1, 16, 16)
+    by_window, by_one = ((net(y.roll(s, 2), 1.0) - net(y, 1.0).roll(s, 2)).abs().max() for s in (4, 1))
+    assert by_window < 1e-5 and (by_one < 1e-5) == (pooling == "none")
+
+
+@pytest.mark.parametrize(("window", "reach"), [(1, 7), (2, 9), (3, 11)])
+def test_the_window_dilates_where_nothing_is_pooled(window, reach):
+    """One block: two convolutions before and two after reach 4 pixels, the two in the middle 2 windows more."""
+    net = UNet(1, channels=2, pooling="none", window=window, normalisation="none").double()
+    y = torch.ones(1, 31, 31, dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.fill_(0.1)
+    net(y, 1.0)[0, 15, 15].backward()
+    seen = y.grad[0].abs().sum(0) > 0
+    assert seen.nonzero().flatten().tolist() == list(range(15 - reach + 1, 16 + reach - 1))
+
+
 def test_zero_padding_does_not_commute_with_shifts():
     net, y = ready(), noise(2, 1, 16, 16)
     assert (net(y.roll(4, 2), 1.0) - net(y, 1.0).roll(4, 2)).abs().max() > 1e-3
@@ -174,6 +197,7 @@ def test_export_equals_torch(options, tmp_path):
         ({"channels": 2.5}, "channels is 2.5"),
         ({"data_std": 0.0}, "data_std is 0.0: pass the standard deviation"),
         ({"image_channels": 2}, "image_channels is 2: choose 1 for gray or 3 for colour"),
+        ({"window": 0}, "window is 0: it must be a whole number of at least 1"),
         *(({name: "wrong"}, f"{name} is 'wrong': choose one of {', '.join(c)}") for name, c in OPTIONS.items()),
     ],
 )
@@ -187,9 +211,14 @@ def test_bad_options(options, message):
     [
         ({"blocks": 3}, (2, 28, 32), "height is 28: 3 poolings need a multiple of 8; pad the images to 32"),
         ({"blocks": 3}, (2, 1, 32, 28), "width is 28: .* or take fewer blocks"),
-        ({"blocks": 1}, (2, 3, 28, 28), r"y has shape \(2, 3, 28, 28\): this UNet takes \(batch, 1, H, W\) or"),
+        ({"blocks": 1}, (2, 3, 28, 28), r"y has shape \(2, 3, 28, 28\): this network takes \(batch, 1, H, W\) or"),
         ({"blocks": 1, "image_channels": 3}, (2, 28, 28), r"takes \(batch, 3, H, W\)"),
         ({"blocks": 1}, (2, 784), r"y has shape \(2, 784\)"),
+        (
+            {"blocks": 2, "window": 3},
+            (2, 28, 27),
+            "height is 28: .* a multiple of 9; pad the images to 36",
+        ),
         ({"blocks": 3, "padding": "reflect"}, (2, 8, 8), "height is 8: reflect padding needs at least 16"),
         ({"blocks": 4, "pooling": "none", "padding": "circular"}, (2, 28, 12), "width is 12: circular padding needs"),
     ],

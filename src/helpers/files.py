@@ -1,8 +1,18 @@
 """Writing files so that nothing is ever half there."""
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: creative-denoiser in $XDG_CACHE_HOME, else in ~/.cache."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "creative-denoiser"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:
@@ -17,3 +27,22 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def folder_atomically(folder: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `folder` at the end of the block; nothing is left of it after an error.
+
+    When another process has made `folder` meanwhile, its files stay.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+    try:
+        yield temporary
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

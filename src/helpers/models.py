@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
-from .denoisers.unet import UNet
-from .files import write_atomically
+from .denoisers import CNN, Denoiser, ImageMLP, UNet
+from .files import cache_folder, write_atomically
 from .metrics import psnr
 
 MODELS = "CREATIVE_DENOISER_MODELS"  # environment variable: the folder of models
 LEVELS = (10, 25, 50, 100)  # noise levels of the table, of 255
 HALF_PRECISION_COST = 0.05  # dB that storing float16 may cost at any level
-CLASSES = {"UNet": UNet}
+CLASSES = {"UNet": UNet, "CNN": CNN, "ImageMLP": ImageMLP}
 
 
 def models_folder() -> Path:
@@ -47,7 +48,7 @@ def manifest() -> dict[str, dict[str, Any]]:
     return cards
 
 
-def load(name: str) -> UNet:
+def load(name: str) -> Denoiser:
     """The model of that name, float32 and in evaluation mode, on the CPU.
 
     Raises ValueError naming the file and the remedy when the name is unknown, or when the manifest or the weights are
@@ -71,11 +72,14 @@ def load(name: str) -> UNet:
     return denoiser.eval()
 
 
-def save(name: str, denoiser: UNet, card: dict[str, Any], images: Tensor) -> dict[str, Any]:
+def save(
+    name: str, denoiser: Denoiser, card: dict[str, Any], images: Tensor, training: Tensor | None = None
+) -> dict[str, Any]:
     """Write the weights and enter them in the manifest, both atomically; returns the completed card.
 
-    To `card` (how the network was trained) are added: class and arguments, number of parameters, the PSNR table on
-    `images` (clean test images as the denoiser takes them), type, size and checksum of the file. The weights are
+    To `card` (how the network was trained) are added: class and arguments, number of parameters, the PSNR tables on
+    `images` (clean test images as the denoiser takes them) and on as many `training` images, each as often as needed
+    for 100 drawings of noise, and type, size and checksum of the file. The weights are
     stored as float16 where that costs less than HALF_PRECISION_COST dB at every level of the table. The denoiser is
     left in evaluation mode.
     """
@@ -83,8 +87,6 @@ def save(name: str, denoiser: UNet, card: dict[str, Any], images: Tensor) -> dic
         raise ValueError(f"name is {name!r}: use lower-case letters, digits and single hyphens")
     if type(denoiser).__name__ not in CLASSES:
         raise ValueError(f"denoiser is a {type(denoiser).__name__}: only {', '.join(CLASSES)} can be saved")
-    folder = models_folder()
-    cards = manifest() if (folder / "manifest.json").exists() else {}
     weights = {k: v.detach().cpu().contiguous() for k, v in denoiser.eval().state_dict().items()}
     half = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
     rounded = CLASSES[type(denoiser).__name__](**denoiser.arguments).eval()
@@ -92,30 +94,39 @@ def save(name: str, denoiser: UNet, card: dict[str, Any], images: Tensor) -> dic
     table, table_half = psnr_table(denoiser, images), psnr_table(rounded, images)
     lossless = all(a - b < HALF_PRECISION_COST for a, b in zip(table["psnr"], table_half["psnr"], strict=True))
     data = tensor_bytes(half if lossless else weights)
+    seen = {}
+    if training is not None:
+        training = training[: len(images)].repeat(-(-100 // len(training)), *[1] * (training.ndim - 1))
+        seen = {"train": {"images": len(training), **psnr_table(rounded if lossless else denoiser, training)}}
     complete = {
         "class": type(denoiser).__name__,
         "arguments": denoiser.arguments,
         "parameters": sum(p.numel() for p in denoiser.parameters()),
         **card,
         "test": {"images": len(images), **(table_half if lossless else table)},
+        **seen,
         "dtype": "float16" if lossless else "float32",
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    # weights first: a kill in between leaves an old card that refuses the new file, never a card without a file
-    write_atomically(folder / f"{name}.safetensors", data)
-    text = json.dumps({**cards, name: complete}, indent=1, sort_keys=False, allow_nan=False) + "\n"
-    write_atomically(folder / "manifest.json", text)
+    folder = models_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache_folder() / "models.lock"):  # several trainings may end at once
+        cards = manifest() if (folder / "manifest.json").exists() else {}
+        # weights first: a kill in between leaves an old card that refuses the new file, never a card without a file
+        write_atomically(folder / f"{name}.safetensors", data)
+        text = json.dumps({**cards, name: complete}, indent=1, sort_keys=False, allow_nan=False) + "\n"
+        write_atomically(folder / "manifest.json", text)
     return complete
 
 
 @torch.no_grad()
-def psnr_table(denoiser: UNet, images: Tensor, levels: tuple[int, ...] = LEVELS, seed: int = 0) -> dict[str, list]:
+def psnr_table(denoiser: Denoiser, images: Tensor, levels: tuple[int, ...] = LEVELS, seed: int = 0) -> dict[str, list]:
     """Mean PSNR in dB of noisy and of denoised images at each level of 255; the noise is drawn anew from `seed`."""
     noisy, denoised = [], []
     for level in levels:
         g, sigma = torch.Generator().manual_seed(seed), level / 255
-        y = images + sigma * torch.randn(images.shape, generator=g)
+        y = images + sigma * torch.randn(images.shape, generator=g).to(images)
         x_hat = torch.cat([denoiser(part, sigma) for part in y.split(250)])
         noisy.append(round(psnr(y, images), 2))
         denoised.append(round(psnr(x_hat, images), 2))

@@ -1,6 +1,8 @@
-"""Targets in the plane with exact densities, and embedded Fashion-MNIST."""
+"""Targets in the plane with exact densities, and images: `load`."""
 
+from .celeba import download_celeba
 from .fashion_mnist import fashion_mnist
+from .images import ImageSet, load
 from .plane import (
     TARGETS,
     Checkerboard,
@@ -19,9 +21,12 @@ from .plane import (
 __all__ = [
     "TARGETS",
     "Checkerboard",
+    "ImageSet",
     "Pinwheel",
     "checkerboard",
+    "download_celeba",
     "fashion_mnist",
+    "load",
     "moons",
     "pinwheel",
     "ring",

@@ -2,9 +2,11 @@
 
 from .base import Denoiser, per_level, score
 from .bottleneck import PerLevelMLP, ProjectedDenoiser
+from .cnn import CNN
 from .convolutional import LinearConvolution
 from .features import FeatureRegression, Polynomial, RandomFeatures
 from .gaussian_mixture import GaussianMixture
+from .image_mlp import ImageMLP
 from .linear import LinearDenoiser
 from .local import LocalMean, MaskedMean
 from .mlp import MLP
@@ -12,10 +14,12 @@ from .posterior_mean import PosteriorMean
 from .unet import UNet
 
 __all__ = [
+    "CNN",
     "MLP",
     "Denoiser",
     "FeatureRegression",
     "GaussianMixture",
+    "ImageMLP",
     "LinearConvolution",
     "LinearDenoiser",
     "LocalMean",

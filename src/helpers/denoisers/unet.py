@@ -1,5 +1,7 @@
 """The convolutional network of the image chapters: a UNet with the options under study."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -22,21 +24,21 @@ class UNet(Denoiser):
         conditioned:  D(y, sigma) = c_skip y + c_out F( c_in y, log(sigma) / 4 ),   coefficients from s = data_std.
 
     F: `blocks` stages of two 3x3 convolutions, each followed by a normalisation and a ReLU, with c, 2c, 4c, ...
-    channels and a pooling by 2 between them; a middle stage; the same stages upwards, each on its input enlarged by 2
-    beside the output of the stage opposite (skip). The first convolution is not normalised, the last is linear;
-    log(sigma) / 4 enters as one more image channel.
+    channels and a pooling by w = window between them; a middle stage; the same stages upwards, each on its input
+    enlarged by w beside the output of the stage opposite (skip). The first convolution is not normalised, the last is
+    linear; log(sigma) / 4 enters as one more image channel.
 
     Blind, without bias, and with "bias-free" or no normalisation, the network is homogeneous in evaluation mode,
     D(c y) = c D(y) for c > 0, hence D(y) = J(y) y with J its Jacobian.
 
-    y (batch, image_channels, H, W), or (batch, H, W) for one channel; H and W multiples of 2^blocks. In training mode
+    y (batch, image_channels, H, W), or (batch, H, W) for one channel; H and W multiples of w^blocks. In training mode
     a normalised network depends on the whole batch; call eval() before use. Weights are drawn from `seed`.
 
-    pooling "none" keeps the size and dilates the convolutions of stage b by 2^b instead; stages are then joined by 1x1
+    pooling "none" keeps the size and dilates the convolutions of stage b by w^b instead; stages are then joined by 1x1
     convolutions. upsampling "nearest" and "bilinear" are followed by a 1x1 convolution that halves the channels.
     normalisation "batch" is the usual one, whose shift is a bias even where the convolutions have none: with it and
     bias=False this is the network of Levine & Weiss 2026. padding "circular" makes the network equivariant to shifts
-    by multiples of 2^blocks (by any shift for pooling "none"), except that "bilinear" sees the border.
+    by multiples of w^blocks (by any shift for pooling "none"), except that "bilinear" sees the border.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class UNet(Denoiser):
         channels: int = 64,
         image_channels: int = 1,
         pooling: str = "average",
+        window: int = 2,
         upsampling: str = "transposed",
         skip: str = "concatenate",
         normalisation: str = "bias-free",
@@ -57,22 +60,18 @@ class UNet(Denoiser):
         super().__init__()
         # what a file of weights must say to build this network again
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        for name, choices in OPTIONS.items():
-            if self.arguments[name] not in choices:
-                raise ValueError(f"{name} is {self.arguments[name]!r}: choose one of {', '.join(choices)}")
+        check_options(self.arguments)
         if positive_int("blocks", blocks) > 5:
             raise ValueError(f"blocks is {blocks}: choose 1 to 5, each doubles the channels and the receptive field")
-        if image_channels not in (1, 3):
-            raise ValueError(f"image_channels is {image_channels}: choose 1 for gray or 3 for colour")
         if not data_std > 0:
             raise ValueError(f"data_std is {data_std}: pass the standard deviation of the data, a positive number")
         self.data_std = data_std
         self.blocks, self.pooling, self.padding, self.blind = blocks, pooling, padding, blind
-        self.image_channels, self.skip = image_channels, skip == "concatenate"
+        self.window, self.image_channels, self.skip = positive_int("window", window), image_channels, skip != "none"
         widths = [positive_int("channels", channels) * 2**b for b in range(blocks + 1)]
 
         def conv(inputs: int, outputs: int, stage: int) -> nn.Conv2d:
-            reach = 2**stage if pooling == "none" else 1
+            reach = window**stage if pooling == "none" else 1
             return nn.Conv2d(inputs, outputs, 3, padding=reach, dilation=reach, padding_mode=padding, bias=bias)
 
         def norm(width: int) -> list[nn.Module]:
@@ -95,9 +94,9 @@ class UNet(Denoiser):
             self.encoder = nn.ModuleList(nn.Sequential(*layers) for layers in encoder)
             self.mid_block = nn.Sequential(*stage(widths[-2], blocks))
             self.decoder = nn.ModuleList(nn.Sequential(*layers) for layers in decoder)
-            self.downsample = nn.ModuleList(_downsample(pooling, w, bias) for w in widths[:-1])
+            self.downsample = nn.ModuleList(_downsample(pooling, window, w, bias) for w in widths[:-1])
             self.upsample = nn.ModuleList(
-                _upsample("none" if pooling == "none" else upsampling, w, bias) for w in widths[:-1]
+                _upsample("none" if pooling == "none" else upsampling, window, w, bias) for w in widths[:-1]
             )
             for module in self.modules():
                 if isinstance(module, nn.Conv2d):
@@ -106,9 +105,8 @@ class UNet(Denoiser):
                         nn.init.zeros_(module.bias)
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
-        flat = y.ndim == 3  # gray images without a channel axis
-        images = y[:, None] if flat else y
-        self._check(y, images)
+        images = as_images(y, self.image_channels)
+        self._check(images)
         dtype = self.encoder[0][0].weight.dtype
         if self.blind:
             x_hat = images - self.network(images.to(dtype)).to(y)
@@ -119,7 +117,7 @@ class UNet(Denoiser):
             level = (sigma.log() / 4).expand(y.shape[0], 1, *y.shape[-2:])
             f = self.network(torch.cat([images / total.sqrt(), level], dim=1).to(dtype)).to(y)
             x_hat = self.data_std**2 / total * images + self.data_std * sigma / total.sqrt() * f
-        return x_hat[:, 0] if flat else x_hat
+        return x_hat.view_as(y)
 
     def network(self, z: Tensor) -> Tensor:
         """F: (batch, input channels, H, W) -> (batch, image_channels, H, W)."""
@@ -134,13 +132,9 @@ class UNet(Denoiser):
             z = self.decoder[b](torch.cat([z, across[b]], dim=1) if self.skip else z)
         return z
 
-    def _check(self, y: Tensor, images: Tensor) -> None:
-        if images.ndim != 4 or images.shape[1] != self.image_channels:
-            gray = " or (batch, H, W)" if self.image_channels == 1 else ""
-            raise ValueError(
-                f"y has shape {tuple(y.shape)}: this UNet takes (batch, {self.image_channels}, H, W){gray}"
-            )
-        multiple, reach = (1, 2**self.blocks) if self.pooling == "none" else (2**self.blocks, 1)
+    def _check(self, images: Tensor) -> None:
+        scale = self.window**self.blocks
+        multiple, reach = (1, scale) if self.pooling == "none" else (scale, 1)
         for name, size in zip(("height", "width"), images.shape[2:], strict=True):
             if size % multiple or size == 0:
                 raise ValueError(
@@ -180,15 +174,33 @@ class BiasFreeNorm(nn.Module):
         return x * (self.gammas / sd).to(x.dtype)
 
 
-def _downsample(pooling: str, width: int, bias: bool) -> nn.Module:
+def check_options(arguments: dict[str, Any]) -> None:
+    """ValueError naming the first of the arguments that is not among its choices."""
+    for name, choices in OPTIONS.items():
+        if name in arguments and arguments[name] not in choices:
+            raise ValueError(f"{name} is {arguments[name]!r}: choose one of {', '.join(choices)}")
+    if arguments["image_channels"] not in (1, 3):
+        raise ValueError(f"image_channels is {arguments['image_channels']}: choose 1 for gray or 3 for colour")
+
+
+def as_images(y: Tensor, image_channels: int) -> Tensor:
+    """y as (batch, image_channels, H, W); gray images may come as (batch, H, W). ValueError otherwise."""
+    images = y[:, None] if y.ndim == 3 else y
+    if images.ndim != 4 or images.shape[1] != image_channels:
+        gray = " or (batch, H, W)" if image_channels == 1 else ""
+        raise ValueError(f"y has shape {tuple(y.shape)}: this network takes (batch, {image_channels}, H, W){gray}")
+    return images
+
+
+def _downsample(pooling: str, window: int, width: int, bias: bool) -> nn.Module:
     if pooling == "strided":
-        return nn.Conv2d(width, width, 2, stride=2, bias=bias)
-    return {"average": nn.AvgPool2d(2), "max": nn.MaxPool2d(2), "none": nn.Identity()}[pooling]
+        return nn.Conv2d(width, width, window, stride=window, bias=bias)
+    return {"average": nn.AvgPool2d(window), "max": nn.MaxPool2d(window), "none": nn.Identity()}[pooling]
 
 
-def _upsample(upsampling: str, width: int, bias: bool) -> nn.Module:
+def _upsample(upsampling: str, window: int, width: int, bias: bool) -> nn.Module:
     if upsampling == "transposed":
-        return nn.ConvTranspose2d(2 * width, width, 2, stride=2, bias=bias)
+        return nn.ConvTranspose2d(2 * width, width, window, stride=window, bias=bias)
     halve = nn.Conv2d(2 * width, width, 1, bias=bias)
-    # halving first costs a quarter, and the two commute
-    return halve if upsampling == "none" else nn.Sequential(halve, nn.Upsample(scale_factor=2, mode=upsampling))
+    # halving first is cheaper by the square of the window, and the two commute
+    return halve if upsampling == "none" else nn.Sequential(halve, nn.Upsample(scale_factor=window, mode=upsampling))

@@ -11,6 +11,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from ..files import cache_folder
+
 # -ffast-math itself is avoided: linking with it switches denormal numbers off for the whole process.
 FLAGS = (
     "-O3 -march=native -std=c11 -shared -fPIC -fno-math-errno -fno-trapping-math -fno-signed-zeros "
@@ -38,10 +40,8 @@ def library(name: str) -> ctypes.CDLL | None:
         return None
     version = subprocess.run([cc, "--version"], capture_output=True, text=True).stdout
     key = hashlib.sha256(source + "\0".join([version, *FLAGS, WIDE, _processor()]).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "creative-denoiser"
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return _load(cc, source, folder / f"{name}-{key}.so")
+        return _load(cc, source, cache_folder() / f"{name}-{key}.so")
     except OSError:  # a read-only home, or a file there that does not load
         with tempfile.TemporaryDirectory() as own:
             return _load(cc, source, Path(own) / f"{name}.so")

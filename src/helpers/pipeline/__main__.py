@@ -71,6 +71,32 @@ def build(profile: Profile = "quick") -> None:
 
 
 @app.command()
+def train(
+    names: Annotated[list[str] | None, typer.Argument(help="Entries of the zoo; none means all.")] = None,
+    profile: Annotated[str, typer.Option(help="cpu: hours on two cores; gpu: minutes; full: the papers'.")] = "cpu",
+    workers: Annotated[int, typer.Option(help="Networks at a time; 0 means one for each core, or for a GPU.")] = 0,
+    list_only: Annotated[bool, typer.Option("--list", help="Only say what is missing.")] = False,
+) -> None:
+    """Train the networks of the zoo that are missing or whose recipe changed; goes on where it was interrupted."""
+    import torch  # the other commands start faster without it
+
+    from helpers.pipeline import sweep
+
+    with message_not_traceback() as book:
+        todo = sweep.pending(names or [], profile)
+        if list_only or not todo:
+            console.print("\n".join(todo) or "all networks are there", highlight=False)
+            return
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        workers = workers or (1 if device == "cuda" else os.cpu_count() or 1)
+        status = sweep.sweep(todo, profile, device, workers, book.root / "build" / "train")
+    failed = [name for name, code in status.items() if code]
+    if failed:
+        console.print(f"[red]failed:[/] {', '.join(failed)}; run again to go on", soft_wrap=True)
+        raise typer.Exit(1)
+
+
+@app.command()
 def check() -> None:
     """Check the built pages: links, figures, weight; with a Chromium also scripts, mathematics and accessibility."""
     with message_not_traceback() as book:

@@ -1,0 +1,234 @@
+"""CelebA: faces, prepared as Kadkhodaie et al. 2024 did, from files that the reader has.
+
+CelebA (Liu et al. 2015) is for non-commercial research and is not part of this book. The environment variable
+CELEBA_ROOT names a folder with either
+
+- the original: `img_align_celeba` (a folder or a .zip of 178x218 JPEGs) and `list_eval_partition.txt`, or
+- a prepared subset: `index.csv` (role,rank,file,...) beside .zip archives of originals or of 80x80 gray images.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from ..files import cache_folder, folder_atomically
+
+ROOT = "CELEBA_ROOT"
+CROP = (9, 29, 169, 189)  # of 178x218: columns 9:-9, rows 29:-29, which leaves 160x160
+SEED = 20240515  # of the permutation of the training pool
+REPEAT = 0.95  # correlation above which two images are one
+SPLITS = ("pool", "test")
+VERSION = 1  # of the preparation, part of the key of what is cached
+
+Source = tuple[dict[str, list[str]], Callable[[str], bytes], bool, str]  # splits, reader, gray at 80x80, fingerprint
+
+
+def celeba(split: str, size: int, colour: str) -> tuple[Tensor, str]:
+    """All images of a split ("pool" or "test") and where they come from; (N, H, W) or (N, 3, H, W) float32 in [0, 1].
+
+    The 160x160 centre is brought to `size` by Pillow's bicubic filter on 8 bits; gray is the plain mean of red, green
+    and blue; 40 and 20 are block means of 80. Repeats (`repeats`) are left out, the pool is permuted once, and the test
+    images are from the official test partition.
+
+    Prepared once, written whole or not at all to the user's cache under a key of the source's content, and mapped into
+    memory: what is not looked at is not read. Raises ValueError when CELEBA_ROOT is missing or holds something else.
+    """
+    root = Path(os.environ.get(ROOT) or "")
+    if not os.environ.get(ROOT) or not root.is_dir():
+        found = f"{ROOT} is {os.environ[ROOT]!r}, not a folder" if os.environ.get(ROOT) else f"{ROOT} is not set"
+        raise ValueError(
+            f"{found}: set it to a folder with CelebA, or call helpers.data.download_celeba; "
+            "'fashion-mnist' and the synthetic classes need nothing"
+        )
+    folder = _prepared(root, size, colour)
+    images = np.load(folder / f"{split}.npy", mmap_mode="c")  # writes stay in memory
+    return torch.from_numpy(images), json.loads((folder / "source.json").read_text())["source"]
+
+
+def download_celeba(root: str | Path, accept_terms: bool = False) -> None:
+    """Fetch the original CelebA (1.4 GB) with torchvision, which checks its checksums; then set CELEBA_ROOT to `root`.
+
+    Raises ValueError unless the terms of CelebA are accepted.
+    """
+    if not accept_terms:
+        raise ValueError(
+            "CelebA is for non-commercial research only and must not be passed on "
+            "(https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html): if you agree, pass accept_terms=True"
+        )
+    from torchvision.datasets import CelebA
+
+    CelebA(str(root), split="all", download=True)
+
+
+def repeats(images: Tensor, threshold: float = REPEAT, block: int = 2048) -> Tensor:
+    """Which images (N, H, W) repeat an earlier one: boolean (N,); H and W multiples of 20.
+
+    Two images are one when the correlation of their 20x20 block means exceeds `threshold` in absolute value
+    (Kadkhodaie et al. 2024, released code); of each group the first stays. In blocks: memory is O(block^2 + N).
+    """
+    if images.ndim != 3 or images.shape[1] % 20 or images.shape[2] % 20:
+        raise ValueError(f"images have shape {tuple(images.shape)}: pass (N, H, W) with H and W multiples of 20")
+    small = [torch.nn.functional.adaptive_avg_pool2d(part[:, None], 20).flatten(1) for part in images.split(block)]
+    z = torch.nn.functional.normalize(torch.cat(small) - torch.cat(small).mean(1, keepdim=True))
+    out = torch.zeros(len(z), dtype=torch.bool)
+    for i in range(0, len(z), block):
+        for j in range(0, i + 1, block):
+            same = (z[i : i + block] @ z[j : j + block].T).abs() > threshold
+            out[i : i + block] |= (same.tril(-1) if i == j else same).any(1)
+    return out
+
+
+def _prepared(root: Path, size: int, colour: str) -> Path:
+    splits, read, gray80, fingerprint = _source(root, gray80=colour == "gray" and size in (20, 40, 80))
+    key = hashlib.sha256(json.dumps([VERSION, size, colour, fingerprint]).encode()).hexdigest()[:16]
+    folder = cache_folder() / f"celeba-{colour}-{size}-{key}"
+    if folder.is_dir():
+        return folder
+    finer = _prepared(root, 80, colour) if colour == "gray" and size in (20, 40) else None
+    if finer is None:
+        print(f"preparing CelebA, {colour} {size}x{size}, once ...", file=sys.stderr, flush=True)
+    origin = f"CelebA, {'80x80 gray archive' if gray80 else 'aligned originals'}, key {key}"
+    with folder_atomically(folder) as new:
+        for split in SPLITS:
+            shape = (size, size) if colour == "gray" else (3, size, size)
+            fine = np.load(finer / f"{split}.npy", mmap_mode="r") if finer else None
+            count = len(splits[split] if fine is None else fine)
+            out = np.lib.format.open_memmap(new / f"{split}.npy", "w+", np.float32, (count, *shape))
+            images = _decoded(splits[split], read, gray80, size, colour) if fine is None else _means(fine, 80 // size)
+            for i, image in enumerate(images):
+                out[i] = image
+        # the original still has its repeats; a prepared subset has none
+        if finer is None and not (root / "index.csv").exists():
+            _drop_repeats(new)
+        (new / "source.json").write_text(json.dumps({"source": origin}))
+    return folder
+
+
+def _drop_repeats(folder: Path) -> None:
+    pool, test = (np.load(folder / f"{split}.npy", mmap_mode="c") for split in SPLITS)
+    keep = ~repeats(torch.cat([_thumbnails(part) for part in (pool, test)])).numpy()
+    order = np.random.default_rng(SEED).permutation(np.flatnonzero(keep[: len(pool)]))
+    np.save(folder / "pool.npy", np.array(pool[order]))
+    np.save(folder / "test.npy", np.array(test[keep[len(pool) :]]))
+
+
+def _thumbnails(images: np.ndarray) -> Tensor:
+    """20x20 gray, (N, 20, 20)."""
+    gray = ((part.mean(1) if part.ndim == 4 else part)[:, None] for part in torch.from_numpy(images).split(2048))
+    return torch.cat([torch.nn.functional.interpolate(g, (20, 20), mode="area")[:, 0] for g in gray])
+
+
+def _source(root: Path, gray80: bool) -> Source:
+    """Where the images are: file names by split, a reader, whether they are 80x80 gray already, and a fingerprint."""
+    found = _subset(root, gray80) if (root / "index.csv").exists() else _original(root)
+    if found is None:
+        raise ValueError(
+            f"{ROOT}={root} holds no CelebA: it needs img_align_celeba (a folder or .zip) beside "
+            "list_eval_partition.txt, or index.csv beside .zip archives of the files that it names"
+            + ("" if gray80 else "; colour, and gray sizes other than 20, 40 and 80, need the original JPEGs")
+        )
+    return found
+
+
+def _subset(root: Path, gray80: bool) -> Source | None:
+    with open(root / "index.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        ranked = sorted((r["role"], int(r["rank"]), Path(r["file"]).stem) for r in rows if r["role"] in SPLITS)
+    except (KeyError, ValueError):
+        raise ValueError(f"{root / 'index.csv'} is damaged: it needs the columns role, rank, file") from None
+    # the gray archive first where it will do: it has more images
+    for path in sorted(root.glob("*.zip"), key=lambda p: (("gray80" in p.name) != gray80, p.name)):
+        if "gray80" in path.name and not gray80:
+            continue
+        names, read, fingerprint = _archive(path)
+        stems = {Path(n).stem: n for n in names}
+        found = {s: [stems[f] for role, _, f in ranked if role == s and f in stems] for s in SPLITS}
+        if all(found.values()):
+            return found, read, "gray80" in path.name, fingerprint
+    return None
+
+
+def _original(root: Path) -> Source | None:
+    for base in (root, root / "celeba"):  # torchvision downloads to a folder of that name
+        partition, folder = base / "list_eval_partition.txt", base / "img_align_celeba"
+        if not partition.exists() or not (folder.is_dir() or folder.with_suffix(".zip").exists()):
+            continue
+        names, read, fingerprint = _folder(folder) if folder.is_dir() else _archive(folder.with_suffix(".zip"))
+        part = dict(line.split() for line in partition.read_text().splitlines() if line.strip())
+        pool = [n for n in names if part.get(Path(n).name) in ("0", "1")]
+        test = [n for n in names if part.get(Path(n).name) == "2"]
+        if pool and test:
+            return {"pool": pool, "test": test}, read, False, fingerprint
+    return None
+
+
+def _folder(folder: Path) -> tuple[list[str], Callable[[str], bytes], str]:
+    files = sorted(folder.glob("*.jpg"))
+    fingerprint = _digest([(f.name, f.stat().st_size) for f in files])
+    return [f.name for f in files], lambda name: (folder / name).read_bytes(), fingerprint
+
+
+def _archive(path: Path) -> tuple[list[str], Callable[[str], bytes], str]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile):
+        raise ValueError(f"{path} is not a readable .zip: download it again") from None
+    entries = [i for i in archive.infolist() if not i.is_dir()]
+
+    def read(name: str) -> bytes:
+        try:
+            return archive.read(name)
+        except (OSError, zipfile.BadZipFile, zlib.error):
+            raise ValueError(f"{name} in {path} is damaged: download the archive again") from None
+
+    # the archive's own checksums: its content is known without reading it
+    return [i.filename for i in entries], read, _digest([(i.filename, i.CRC, i.file_size) for i in entries])
+
+
+def _means(images: np.ndarray, k: int) -> Iterator[np.ndarray]:
+    for image in images:
+        yield image.reshape(len(image) // k, k, -1, k).mean((1, 3))
+
+
+def _digest(entries: list) -> str:
+    return hashlib.sha256(json.dumps(sorted(entries)).encode()).hexdigest()
+
+
+def _decoded(
+    names: list[str], read: Callable[[str], bytes], gray80: bool, size: int, colour: str
+) -> Iterator[np.ndarray]:
+    def decode(item: tuple[str, bytes]) -> np.ndarray:
+        name, data = item
+        try:
+            image = Image.open(io.BytesIO(data))
+            if image.size != ((80, 80) if gray80 else (178, 218)):
+                raise ValueError(
+                    f"{name} is {image.size[0]}x{image.size[1]}: aligned CelebA is 178x218, its archive 80x80"
+                )
+            image = image.convert("RGB") if not gray80 else image.convert("L")
+        except (UnidentifiedImageError, OSError):
+            raise ValueError(f"{name} is not a readable image: download CelebA again") from None
+        if gray80:
+            return np.asarray(image, np.float32) / 255
+        pixels = np.asarray(image.crop(CROP).resize((size, size), Image.Resampling.BICUBIC))
+        if colour == "gray":
+            return pixels.sum(-1, dtype=np.float32) / 765
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / 255
+
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock; zipfile reads in one thread
+        for i in range(0, len(names), 256):
+            yield from pool.map(decode, [(n, read(n)) for n in names[i : i + 256]])

@@ -1,0 +1,44 @@
+"""The fully connected network of the image chapters: every pixel sees every pixel, through a narrow middle."""
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import positive_int
+from .base import Denoiser
+
+
+class ImageMLP(Denoiser):
+    r"""Image bottleneck of Levine & Weiss 2026, released code: one network for one noise level.
+
+        D(y, sigma) = ( 1 + tanh F( (2 y - 1) / sqrt(1 + 4 sigma^2) ) ) / 2.
+
+    They take intensities in [-1, 1] and the variance-preserving x_t = sqrt(1 - t) x_0 + sqrt(t) n, t in (0, 1); the
+    argument of F is their x_t at t = 4 sigma^2 / (1 + 4 sigma^2). F itself is blind.
+
+    F: a linear layer to `width` units, `depth` more of that width, each followed by a leaky ReLU (slope .2), the last
+    by a ReLU, and a linear layer back to the image. So D(y) lies in the tanh of an affine space of `width` dimensions.
+
+    y (batch, 3, size, size), or (batch, size, size) for image_channels=1. Weights are drawn from `seed`.
+    """
+
+    def __init__(self, size: int = 64, image_channels: int = 3, width: int = 200, depth: int = 8, seed: int = 0):
+        super().__init__()
+        # what a file of weights must say to build this network again
+        self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        if image_channels not in (1, 3):
+            raise ValueError(f"image_channels is {image_channels}: choose 1 for gray or 3 for colour")
+        side, width = positive_int("size", size), positive_int("width", width)
+        self.event_shape = (side, side) if image_channels == 1 else (3, side, side)
+        pixels = image_channels * side**2
+        sizes = [pixels] + [width] * (1 + positive_int("depth", depth))
+        with torch.random.fork_rng(devices=[]):  # the global generator stays as the reader left it
+            torch.manual_seed(seed)
+            layers = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.LeakyReLU(0.2))]
+            # the names of the released code, so that its weights load
+            self.encoder = nn.Sequential(*layers[:-1], nn.ReLU())
+            self.decoder = nn.Sequential(nn.Linear(width, pixels), nn.Tanh())
+
+    def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
+        x_t = (2 * y - 1) / (1 + 4 * sigma**2).sqrt()
+        code = self.encoder(x_t.flatten(1).to(self.decoder[0].weight.dtype))
+        return (1 + self.decoder(code).to(y).view_as(y)) / 2

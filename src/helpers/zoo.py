@@ -1,0 +1,213 @@
+"""The zoo: every network that ships with the book, and its training, run by `python -m helpers.pipeline train`."""
+
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import models
+from .data import ImageSet, load
+from .denoisers import Denoiser
+from .files import write_atomically
+from .training import Recipe, train
+
+PROFILES = ("cpu", "gpu", "full")
+LOOKS = 10  # how often in a training the gap between training and test images is measured
+# every level counts alike, from invisible noise to where a blind network no longer knows how bright the image was
+BASE = Recipe(
+    batch=16,
+    rate=3e-3,
+    noise=("log-uniform", 0.01, 5.0),
+    loss="level",
+    warmup=200,
+    ema=0.999,
+    precision="bfloat16",
+)
+PAPER = Recipe(  # released code of Kadkhodaie et al. 2024: 1000 epochs of 250,000 images
+    steps=488_000,
+    batch=512,
+    rate=1e-3,
+    noise=("quadratic", 1.0),
+    loss="sum",
+    decay="halving",
+    epoch=250_000,
+)
+GRID = {  # one thing changed at a time in a UNet of two blocks
+    "base": {},
+    "blocks-1": {"blocks": 1},
+    "blocks-3": {"blocks": 3},
+    "channels-half": {},
+    "pool-max": {"pooling": "max"},
+    "pool-strided": {"pooling": "strided"},
+    "pool-none": {"pooling": "none"},
+    "norm-bias-free": {"normalisation": "bias-free"},
+    "norm-batch": {"normalisation": "batch"},
+    "skip-none": {"skip": "none"},
+    "pad-circular": {"padding": "circular"},
+    "pad-reflect": {"padding": "reflect"},
+    "up-nearest": {"upsampling": "nearest"},
+    "bias": {"bias": True},
+    "conditioned": {"bias": True, "blind": False},
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One network: its class and options, the arguments of `load` for its training set, and the recipe."""
+
+    network: str
+    options: dict[str, Any]
+    data: dict[str, Any]
+    recipe: Recipe
+
+    def key(self) -> str:
+        """Changes with everything that changes the network."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def zoo(profile: str = "cpu") -> dict[str, Entry]:
+    """All entries by name, the most wanted first.
+
+    "cpu": hours on two cores. "gpu": the same networks on one GPU in about 25 minutes, faces 64 channels wide. "full":
+    the papers' networks, sizes and schedules, days on a GPU.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"profile is {profile!r}: choose one of {', '.join(PROFILES)}")
+    return dict(_entries(profile))
+
+
+def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
+    unet = {"blocks": 2, "channels": 16, "normalisation": "none"}
+    gpu = profile != "cpu"
+
+    def recipe(images: int, **changes) -> Recipe:
+        """So many images seen; a GPU sees more of them at a time, and four times as many."""
+        if profile == "full":
+            return PAPER
+        if gpu:
+            changes = {"batch": 256, "compiled": True, **changes}
+            images *= 4
+        made = replace(BASE, **changes)
+        return replace(made, steps=images // made.batch)
+
+    def counts(prefix: str, letter: str, options: dict, data: dict, largest: int) -> Iterator[tuple[str, Entry]]:
+        """The memorisation experiment on one of two disjoint sets of each size."""
+        for n, images in ((1000, 240_000), (largest, 240_000), (100, 240_000), (10, 60_000), (1, 30_000)):
+            where = {**data, "split": {"a": "train", "b": "disjoint"}[letter], "n": n}
+            yield f"{prefix}-n{n}-{letter}", Entry("UNet", options, where, recipe(images))
+
+    if profile == "cpu":  # in the labs of the book: 28x28, conditioned, and a blind one
+        small = {"batch": 64, "rate": 5e-3, "loss": "edm", "clip": 1.0, "ema": None}
+        for name, n, steps, options, law in (
+            ("fashion-unet-n10000", 10_000, 16_000, {"blind": False, "bias": True}, (-1.0, 1.6)),
+            ("fashion-unet-n50", 50, 16_000, {"blind": False, "bias": True}, (-1.0, 1.6)),
+            ("fashion-unet-blind-n10000", 10_000, 6_000, {}, (-2.0, 1.2)),
+        ):
+            made = replace(BASE, steps=steps, noise=("log-normal", *law), **small)
+            yield name, Entry("UNet", {**unet, **options}, {"name": "fashion-mnist", "size": 28, "n": n}, made)
+    faces = {"name": "celeba", "size": 40}
+    wide = {**unet, "channels": 64 if gpu else 32}
+    if profile == "full":
+        faces, wide = {"name": "celeba", "size": 80}, {"blocks": 3, "channels": 64}
+    yield from counts("faces", "a", wide, faces, 9442)
+    yield (
+        "faces80",
+        Entry(
+            "UNet",
+            wide,
+            {"name": "celeba", "n": 18_000, "size": 80},
+            recipe(120_000, noise=("log-uniform", 0.01, 2.0)),
+        ),
+    )
+    for source, data, channels, images in (
+        ("faces", {"name": "celeba", "size": 40, "n": 1000}, 16, 120_000),
+        ("fashion", {"name": "fashion-mnist", "size": 32, "n": 1000}, 8, 80_000),
+    ):
+        for variant, changed in GRID.items():
+            width = channels // 2 if variant == "channels-half" else channels
+            options = {**unet, "channels": width, **changed}
+            yield f"{source}-{variant}", Entry("UNet", options, data, recipe(images))
+        chain = {"channels": channels, "normalisation": "none"}
+        yield f"{source}-chain", Entry("CNN", chain, data, recipe(images, rate=1e-3))
+        mlp = {"size": data["size"], "image_channels": 1, "width": 4 * channels}
+        yield f"{source}-mlp", Entry("ImageMLP", mlp, data, recipe(images, rate=5e-4))
+    clothes = {"name": "fashion-mnist", "size": 32}
+    for letter in "ab":
+        yield from counts("fashion", letter, unet, clothes, 5000)
+    for alpha in (1, 2, 3, 4, 5):
+        data = {"name": "c-alpha", "n": 20_000, "alpha": alpha}
+        yield f"c-alpha-{alpha}", Entry("UNet", unet, data, recipe(50_000))
+    for name in ("disks", "sine"):
+        yield name, Entry("UNet", unet, {"name": name, "n": 20_000, "size": 40}, recipe(120_000))
+    yield "ray", Entry("UNet", unet, {"name": "ray", "n": 20_000, "size": 40}, recipe(50_000))
+    yield "shuffled-faces", Entry("UNet", unet, {"name": "shuffled", "n": 18_000, "size": 40}, recipe(120_000))
+    yield from counts("faces", "b", wide, faces, 9442)
+
+
+def make(name: str, profile: str, device: str, folder: Path) -> None:
+    """Train one network to its end and enter it with its card in the folder of models; resumes from `folder`."""
+    entry = zoo(profile)[name]
+    data = load(**entry.data)
+    test = load(**{**entry.data, "split": "test", "n": None})
+    options, r = dict(entry.options), entry.recipe
+    if entry.network == "UNet":
+        options["data_std"] = round(float(data.images.std()), 3)
+    denoiser = models.CLASSES[entry.network](**options).to(device)
+    checkpoint, history = folder / f"{name}.safetensors", folder / f"{name}.json"
+    curve = json.loads(history.read_text()) if history.exists() and checkpoint.exists() else {}
+    shown, looks = time.perf_counter(), {max(1, r.steps * k // LOOKS) for k in range(1, LOOKS + 1)}
+    for progress in train(denoiser, data.images, r, checkpoint):
+        if progress.step in looks and str(progress.step) not in curve:
+            curve[str(progress.step)] = [gap(progress.denoiser, part, device) for part in (data, test)]
+            write_atomically(history, json.dumps(curve))
+        if time.perf_counter() - shown > 30 or progress.step == r.steps:
+            shown = time.perf_counter()
+            print(
+                f"{name}: step {progress.step} of {r.steps}, loss {progress.loss:.3f}, "
+                f"{progress.images_per_second:.0f} images/s, {progress.remaining:.0f} s left",
+                flush=True,
+            )
+    about = card(name, profile, entry, data, progress.seconds, device)
+    about["curve"] = [[int(step) * r.batch, *psnrs] for step, psnrs in curve.items()]
+    models.save(name, denoiser.cpu(), about, test.images, data.images)
+    checkpoint.unlink(missing_ok=True)
+    history.unlink(missing_ok=True)
+
+
+def gap(denoiser: Denoiser, data: ImageSet, device: str) -> float:
+    """PSNR in dB at sigma = 25/255 on 200 images, or on a smaller set as often as it takes."""
+    images = data.images[:200].to(device)
+    images = images.repeat(-(-200 // len(images)), *[1] * (images.ndim - 1))
+    return models.psnr_table(denoiser, images, levels=(25,))["psnr"][0]
+
+
+def card(name: str, profile: str, entry: Entry, data: ImageSet, seconds: float, device: str) -> dict[str, Any]:
+    """What the manifest says of how a network was made."""
+    r = entry.recipe
+    return {
+        "recipe": f"python -m helpers.pipeline train {name} --profile {profile}",
+        "key": entry.key(),
+        "profile": profile,
+        "data": str(data),
+        "N": len(data),
+        "seed": r.seed,
+        "training": {k: v for k, v in asdict(r).items() if k != "seed"},
+        "images_seen": r.steps * r.batch,
+        "hardware": torch.cuda.get_device_name() if device == "cuda" else f"1 of {os.cpu_count()} CPU cores",
+        "software": f"torch {torch.__version__.split('+')[0]}, Python {platform.python_version()}",
+        "seconds": round(seconds),
+    }
+
+
+if __name__ == "__main__":
+    if sys.argv[3] == "cpu":
+        torch.set_num_threads(1)
+    make(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]))
