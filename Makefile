@@ -11,7 +11,7 @@ PIPELINE := $(BIN)/python -m helpers.pipeline
 READY := .venv/ready-$(shell cat requirements.txt pyproject.toml | $(PYTHON) -c \
   'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')
 
-.PHONY: book test lint serve store clean
+.PHONY: book test lint serve store models results clean
 .DEFAULT_GOAL := book
 
 $(READY):
@@ -40,6 +40,15 @@ lint: $(READY)
 
 store: $(READY)
 	$(PIPELINE) store
+
+# PROFILE=cpu: hours on two cores; gpu: minutes on one GPU; full: the papers' schedules
+PROFILE ?= cpu
+models: $(READY)
+	$(PIPELINE) train --profile $(PROFILE)
+
+# what the chapters show as recorded; faces need CELEBA_ROOT, and the networks of others PEERS_ROOT
+results: $(READY)
+	$(BIN)/python benchmarks/training.py
 
 serve: $(READY)
 	$(BIN)/python -m http.server --bind localhost --directory build/site 8000

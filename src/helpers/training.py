@@ -122,7 +122,7 @@ def train(
     denoiser: Denoiser,
     points: Tensor,
     recipe: Recipe | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 60.0,
 ) -> Iterator[Progress]:
     """Denoising score matching in place, on the denoiser's device: y = x + sigma n, n normal, sigma from recipe.noise.
@@ -164,7 +164,8 @@ def train(
         s = denoiser.data_std
         return ((s**2 + sigma**2) / (s * sigma) ** 2 * e.mean(1)).mean()
 
-    yield from _loop(denoiser, objective, recipe, points, means, g, checkpoint, checkpoint_seconds)
+    path = Path(checkpoint) if checkpoint else None
+    yield from _loop(denoiser, objective, recipe, points, means, g, path, checkpoint_seconds)
 
 
 def train_levels(denoiser: PerLevelMLP, points: Tensor, recipe: Recipe | None = None) -> Iterator[Progress]:

@@ -24,21 +24,23 @@ class UNet(Denoiser):
         conditioned:  D(y, sigma) = c_skip y + c_out F( c_in y, log(sigma) / 4 ),   coefficients from s = data_std.
 
     F: `blocks` stages of two 3x3 convolutions, each followed by a normalisation and a ReLU, with c, 2c, 4c, ...
-    channels and a pooling by w = window between them; a middle stage; the same stages upwards, each on its input
-    enlarged by w beside the output of the stage opposite (skip). The first convolution is not normalised, the last is
-    linear; log(sigma) / 4 enters as one more image channel.
+    channels and a pooling by 2 between them; a middle stage; the same stages upwards, each on its input enlarged by 2
+    beside the output of the stage opposite (skip). The first convolution is not normalised, the last is linear;
+    log(sigma) / 4 enters as one more image channel.
 
     Blind, without bias, and with "bias-free" or no normalisation, the network is homogeneous in evaluation mode,
     D(c y) = c D(y) for c > 0, hence D(y) = J(y) y with J its Jacobian.
 
-    y (batch, image_channels, H, W), or (batch, H, W) for one channel; H and W multiples of w^blocks. In training mode
+    y (batch, image_channels, H, W), or (batch, H, W) for one channel; H and W multiples of 2^blocks. In training mode
     a normalised network depends on the whole batch; call eval() before use. Weights are drawn from `seed`.
 
-    pooling "none" keeps the size and dilates the convolutions of stage b by w^b instead; stages are then joined by 1x1
-    convolutions. upsampling "nearest" and "bilinear" are followed by a 1x1 convolution that halves the channels.
-    normalisation "batch" is the usual one, whose shift is a bias even where the convolutions have none: with it and
-    bias=False this is the network of Levine & Weiss 2026. padding "circular" makes the network equivariant to shifts
-    by multiples of w^blocks (by any shift for pooling "none"), except that "bilinear" sees the border.
+    pooling halves by the average or the maximum of windows of `window` pixels, padded as the convolutions are, or by a
+    strided convolution of that width (released code of Kadkhodaie et al.: pool_window). "none" keeps the size and
+    dilates the convolutions of stage b by 2^b instead; stages are then joined by 1x1 convolutions. upsampling "nearest"
+    and "bilinear" are followed by a 1x1 convolution that halves the channels. normalisation "batch" is the usual one,
+    whose shift is a bias even where the convolutions have none: with it and bias=False this is the network of Levine &
+    Weiss 2026. padding "circular" makes the network equivariant to shifts by multiples of 2^blocks (by any shift for
+    pooling "none"), except that "bilinear" sees the border.
     """
 
     def __init__(
@@ -67,11 +69,11 @@ class UNet(Denoiser):
             raise ValueError(f"data_std is {data_std}: pass the standard deviation of the data, a positive number")
         self.data_std = data_std
         self.blocks, self.pooling, self.padding, self.blind = blocks, pooling, padding, blind
-        self.window, self.image_channels, self.skip = positive_int("window", window), image_channels, skip != "none"
+        self.image_channels, self.skip = image_channels, skip != "none"
         widths = [positive_int("channels", channels) * 2**b for b in range(blocks + 1)]
 
         def conv(inputs: int, outputs: int, stage: int) -> nn.Conv2d:
-            reach = window**stage if pooling == "none" else 1
+            reach = 2**stage if pooling == "none" else 1
             return nn.Conv2d(inputs, outputs, 3, padding=reach, dilation=reach, padding_mode=padding, bias=bias)
 
         def norm(width: int) -> list[nn.Module]:
@@ -94,9 +96,9 @@ class UNet(Denoiser):
             self.encoder = nn.ModuleList(nn.Sequential(*layers) for layers in encoder)
             self.mid_block = nn.Sequential(*stage(widths[-2], blocks))
             self.decoder = nn.ModuleList(nn.Sequential(*layers) for layers in decoder)
-            self.downsample = nn.ModuleList(_downsample(pooling, window, w, bias) for w in widths[:-1])
+            self.downsample = nn.ModuleList(_downsample(pooling, window, padding, w, bias) for w in widths[:-1])
             self.upsample = nn.ModuleList(
-                _upsample("none" if pooling == "none" else upsampling, window, w, bias) for w in widths[:-1]
+                _upsample("none" if pooling == "none" else upsampling, w, bias) for w in widths[:-1]
             )
             for module in self.modules():
                 if isinstance(module, nn.Conv2d):
@@ -133,7 +135,7 @@ class UNet(Denoiser):
         return z
 
     def _check(self, images: Tensor) -> None:
-        scale = self.window**self.blocks
+        scale = 2**self.blocks
         multiple, reach = (1, scale) if self.pooling == "none" else (scale, 1)
         for name, size in zip(("height", "width"), images.shape[2:], strict=True):
             if size % multiple or size == 0:
@@ -192,15 +194,22 @@ def as_images(y: Tensor, image_channels: int) -> Tensor:
     return images
 
 
-def _downsample(pooling: str, window: int, width: int, bias: bool) -> nn.Module:
+def _downsample(pooling: str, window: int, padding: str, width: int, bias: bool) -> nn.Module:
+    if pooling == "none":
+        return nn.Identity()
+    halve: nn.Module
     if pooling == "strided":
-        return nn.Conv2d(width, width, window, stride=window, bias=bias)
-    return {"average": nn.AvgPool2d(window), "max": nn.MaxPool2d(window), "none": nn.Identity()}[pooling]
+        halve = nn.Conv2d(width, width, window, stride=2, bias=bias)
+    else:
+        halve = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}[pooling](window, stride=2)
+    pad = {"zeros": nn.ZeroPad2d, "circular": nn.CircularPad2d, "reflect": nn.ReflectionPad2d}[padding]
+    border = (window - 1) // 2
+    return nn.Sequential(pad(border), halve) if border else halve
 
 
-def _upsample(upsampling: str, window: int, width: int, bias: bool) -> nn.Module:
+def _upsample(upsampling: str, width: int, bias: bool) -> nn.Module:
     if upsampling == "transposed":
-        return nn.ConvTranspose2d(2 * width, width, window, stride=window, bias=bias)
+        return nn.ConvTranspose2d(2 * width, width, 2, stride=2, bias=bias)
     halve = nn.Conv2d(2 * width, width, 1, bias=bias)
-    # halving first is cheaper by the square of the window, and the two commute
-    return halve if upsampling == "none" else nn.Sequential(halve, nn.Upsample(scale_factor=window, mode=upsampling))
+    # halving first costs a quarter, and the two commute
+    return halve if upsampling == "none" else nn.Sequential(halve, nn.Upsample(scale_factor=2, mode=upsampling))

@@ -1,0 +1,188 @@
+"""How fast and how well do networks train? `python benchmarks/training.py [throughput laws faces peers]`.
+
+throughput: images per second of helpers.training against a plain PyTorch loop, in turns, medians of five.
+laws: noise laws and losses compared on Fashion-MNIST, three seeds each.
+faces: PSNR of the zoo's face networks on training and on test images (needs CELEBA_ROOT).
+peers: PSNR on the same test faces of the networks of others, kept as .npz in PEERS_ROOT (needs CELEBA_ROOT).
+
+Each section is written to src/helpers/recorded/training.json when it is done; *Training a denoiser* draws from it.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from datetime import date
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from helpers import models
+from helpers.data import load
+from helpers.denoisers import Denoiser, LinearDenoiser, UNet
+from helpers.files import write_atomically
+from helpers.released import load_peer
+from helpers.training import run, train
+from helpers.zoo import BASE
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT = ROOT / "src/helpers/recorded/training.json"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+LEVELS = (5, 10, 25, 50, 100, 200)  # of 255
+
+
+def plain(denoiser: Denoiser, images: torch.Tensor, batch: int) -> Iterator[None]:
+    """What one writes first: float32, a DataLoader, noise, loss, backward, Adam."""
+    optimiser = torch.optim.Adam(denoiser.parameters(), lr=1e-3)
+    loader = DataLoader(TensorDataset(images), batch, shuffle=True, drop_last=True)
+    while True:
+        for (x,) in loader:
+            x = x.to(DEVICE)
+            sigma = 0.01 * 500 ** torch.rand(len(x), 1, 1, device=DEVICE)
+            loss = (denoiser(x + sigma * torch.randn_like(x), sigma.flatten()) - x).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            loss.item()
+            yield
+
+
+def speed(steps: Iterator, batch: int, seconds: float = 3.0) -> float:
+    """Images per second of CPU time on one thread, or of wall time on a GPU."""
+    clock = time.process_time if DEVICE == "cpu" else time.perf_counter
+    next(steps)
+    start, done = clock(), 0
+    while clock() - start < seconds:
+        next(steps)
+        done += batch
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+    return done / (clock() - start)
+
+
+def throughput() -> dict:
+    """Ours with bfloat16, channels last, a running average and level weights; theirs plain. The same networks."""
+    images, rows = load("fashion-mnist", size=32).images, []
+    batch = 16 if DEVICE == "cpu" else 256
+    for channels, normalisation in itertools.product((16, 32) if DEVICE == "cpu" else (32, 64), ("none", "bias-free")):
+
+        def network(channels: int = channels, normalisation: str = normalisation) -> UNet:
+            return UNet(2, channels, normalisation=normalisation).to(DEVICE)
+
+        recipe = replace(BASE, steps=1_000_000, batch=batch, compiled=DEVICE == "cuda")
+        variants = {"plain": plain(network(), images, batch), "ours": train(network(), images, recipe)}
+        rates: dict[str, list[float]] = {name: [] for name in variants}
+        for _ in range(5):
+            for name, steps in variants.items():
+                rates[name].append(speed(steps, batch))
+        pairs = [a / b for a, b in zip(rates["ours"], rates["plain"], strict=True)]
+        rows.append(
+            {"channels": channels, "normalisation": normalisation, "batch": batch}
+            | {name: round(statistics.median(r)) for name, r in rates.items()}
+            | {"ratio": round(statistics.median(pairs), 2), "ratios": [round(p, 2) for p in pairs]}
+        )
+        print(rows[-1], flush=True)
+    return {"images": "Fashion-MNIST 32x32", "network": "UNet, 2 blocks, blind", "rows": rows}
+
+
+LAWS = {  # up to sigma = 1 all, so that only the law and the loss differ
+    "uniform, sum": {"noise": ("uniform", 0.0, 1.0), "loss": "sum"},
+    "quadratic, sum": {"noise": ("quadratic", 1.0), "loss": "sum"},
+    "log-uniform, sum": {"noise": ("log-uniform", 0.01, 1.0), "loss": "sum"},
+    "log-uniform, log": {"noise": ("log-uniform", 0.01, 1.0), "loss": "log"},
+    "log-uniform, level": {"noise": ("log-uniform", 0.01, 1.0), "loss": "level"},
+}
+
+
+def laws(steps: int = 2500, seeds: int = 3) -> dict:
+    """The same UNet of 16 channels, 40,000 images seen, 10,000 training images; PSNR on 500 test images."""
+    images, test = load("fashion-mnist").images, load("fashion-mnist", "test", 500).images
+    rows: dict[str, list] = {name: [] for name in LAWS}
+    for seed, (name, law) in itertools.product(range(seeds), LAWS.items()):
+        denoiser = UNet(2, 16, normalisation="none", seed=seed)
+        run(train(denoiser, images, replace(BASE, steps=steps, seed=seed, **law)))
+        rows[name].append(models.psnr_table(denoiser, test, LEVELS)["psnr"])
+        print(name, seed, rows[name][-1], flush=True)
+    wiener = models.psnr_table(LinearDenoiser.from_points(images), test, LEVELS)
+    return {
+        "sigma_of_255": list(LEVELS),
+        "noisy": wiener["noisy"],
+        "wiener": wiener["psnr"],
+        "psnr": rows,
+        "data": "Fashion-MNIST 32x32, 10,000 training and 500 test images",
+        "network": "UNet, 2 blocks, 16 channels, blind, no normalisation",
+        "recipe": asdict(replace(BASE, steps=steps)),
+        "seeds": seeds,
+    }
+
+
+def faces(count: int = 300) -> dict:
+    """PSNR of the zoo's networks on their training faces and on test faces, ten levels as in Kadkhodaie et al. 2024."""
+    levels = [round(255 * 10 ** (k / 9 * 2.5 - 2.4065), 2) for k in range(10)]  # 1 to 316 of 255
+    test, rows = load("celeba", "test", count, 40).images, []
+    for name, card in models.manifest().items():
+        if not name.startswith("faces-n"):
+            continue
+        _, n, letter = name.split("-")
+        n = int(n[1:])
+        training = load("celeba", "train" if letter == "a" else "disjoint", n, 40).images[:count]
+        training = training.repeat(-(-count // len(training)), 1, 1)[:count]
+        denoiser = models.load(name)
+        tables = [models.psnr_table(denoiser, part, levels)["psnr"] for part in (training, test)]
+        rows.append(
+            {"model": name, "N": n, "set": letter, "train": tables[0], "test": tables[1], "sha256": card["sha256"]}
+        )
+        print(rows[-1], flush=True)
+    noisy = models.psnr_table(Identity(), test, levels)["noisy"]
+    return {"sigma_of_255": levels, "noisy": noisy, "images": count, "rows": rows}
+
+
+class Identity(Denoiser):
+    """The noisy image itself."""
+
+    def estimate(self, y: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        return y
+
+
+def peers(count: int = 64) -> dict:
+    """PSNR of the networks of others, of the Wiener filter and of ours on the same test faces."""
+    folder, rows = Path(os.environ["PEERS_ROOT"]), []
+    for size, ours in ((80, "faces80"), (40, "faces-n9442-a")):
+        test = load("celeba", "test", count, size).images
+        named = {p.stem: load_peer(p) for p in sorted(folder.glob("*.npz"))} | {ours: models.load(ours)}
+        if size == 40:
+            named["wiener"] = LinearDenoiser.from_points(load("celeba", n=18_000, size=40).images)
+        for name, denoiser in named.items():
+            rows.append({"size": size, "model": name, "psnr": models.psnr_table(denoiser, test)["psnr"]})
+            print(rows[-1], flush=True)
+    return {"sigma_of_255": list(models.LEVELS), "images": count, "rows": rows}
+
+
+def provenance() -> dict:
+    """Where and when."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return {
+        "hardware": torch.cuda.get_device_name() if DEVICE == "cuda" else f"1 thread of {platform.machine()}",
+        "software": f"torch {torch.__version__.split('+')[0]}",
+        "commit": commit.stdout.strip(),
+        "date": date.today().isoformat(),
+    }
+
+
+if __name__ == "__main__":
+    sections = {"throughput": throughput, "laws": laws, "faces": faces, "peers": peers}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", choices=[*sections, []], help="none means all")
+    torch.set_num_threads(1)
+    for section in parser.parse_args().sections or sections:
+        recorded = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+        found = sections[section]() | {"provenance": provenance()}
+        entry = {**recorded.get(section, {}), DEVICE: found} if section == "throughput" else found
+        write_atomically(RESULT, json.dumps(recorded | {section: entry}, indent=1) + "\n")
