@@ -18,6 +18,7 @@ from helpers.denoisers import (
     ProjectedDenoiser,
     RandomFeatures,
 )
+from helpers.training import Recipe
 
 POINTS = torch.randn(9, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 MEAN, EYE, BAD = torch.zeros(2), torch.eye(2), torch.tensor([[0.0, math.nan]])
@@ -192,12 +193,12 @@ CASES = [
     (lambda: metrics.kurtosis(POINTS), "shape (9, 2)", "one-dimensional"),
     (lambda: metrics.psnr(torch.zeros(2, 4, 4), torch.zeros(1, 4, 4)), "(2, 4, 4)", "same shape"),
     # training
-    (lambda: first(training.train(MLP(4), POINTS, steps=0)), "steps is 0", "at least 1"),
-    (lambda: first(training.train(MLP(4), POINTS, batch=0)), "batch is 0", "at least 1"),
-    (lambda: first(training.train(MLP(4), POINTS, sigma_min=0.0)), "sigma_min 0.0", "0 < sigma_min"),
+    (lambda: first(training.train(MLP(4), POINTS, Recipe(steps=0))), "steps is 0", "at least 1"),
+    (lambda: first(training.train(MLP(4), POINTS, Recipe(batch=0))), "batch is 0", "at least 1"),
+    (lambda: Recipe(noise=("log-uniform", 0.0, 20.0)), "noise is ('log-uniform', 0.0, 20.0)", "positive levels"),
     (lambda: first(training.train(MLP(4), POINTS[:, :1])), "points have shape (9, 1)", "(N, 2)"),
     (lambda: first(training.train_levels(PerLevelMLP(torch.ones(1)), POINTS[:, :1])), "shape (9, 1)", "(N, 2)"),
-    (lambda: training.run(training.train(MLP(4), POINTS, rate=1e30, steps=50)), "the loss is", "lower the"),
+    (lambda: training.run(training.train(MLP(4), POINTS, Recipe(rate=1e30, steps=50))), "the loss is", "lower the"),
     # data, ledger, plots
     (lambda: data.fashion_mnist(5, "valid"), "split is 'valid'", "train, test"),
     (lambda: data.fashion_mnist(1001, "test"), "n is 1001", "choose 1 to 1000"),

@@ -24,6 +24,7 @@ from helpers.denoisers import (
     RandomFeatures,
     score,
 )
+from helpers.training import Recipe
 
 
 def smalldiffusion_file():
@@ -137,10 +138,10 @@ def test_training_approaches_the_bayes_denoiser(name):
     x, sigma = points(2000) * torch.tensor([1.0, 0.3]), 1.0
     if name == "mlp":
         denoiser = MLP(32, depth=2)
-        losses = training.run(training.train(denoiser, x, steps=800, rate=1e-2))
+        losses = training.run(training.train(denoiser, x, Recipe(steps=800, rate=1e-2)))
     else:
         denoiser = PerLevelMLP(torch.tensor([3.0, sigma]), code=2)
-        losses = training.run(training.train_levels(denoiser, x, steps=400, rate=1e-2))
+        losses = training.run(training.train_levels(denoiser, x, Recipe(steps=400, batch=256, rate=1e-2)))
     assert sum(losses[-50:]) < sum(losses[:50])
     y = x + sigma * points(2000, seed=1, scale=1.0)
     best = LinearDenoiser.from_points(x)(y, sigma)

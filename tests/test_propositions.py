@@ -24,6 +24,7 @@ from helpers.denoisers import (
     score,
 )
 from helpers.denoisers.linear import flow_variance
+from helpers.training import Recipe
 
 COS60 = sampling.cosine_vp(60)
 
@@ -386,7 +387,7 @@ def test_p4c_samples_lie_on_the_curve_of_the_last_decoder():
     schedule = sampling.log_linear(6, 0.1, 10)
     denoiser = PerLevelMLP(schedule[:-1], width=64, code=1)
     assert sum(p.numel() for p in denoiser.parameters()) == 6 * 515
-    losses = training.run(training.train_levels(denoiser, ring().sample(500), steps=150))
+    losses = training.run(training.train_levels(denoiser, ring().sample(500), Recipe(steps=150, batch=256, rate=3e-3)))
     assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
     end = sampling.last(sampling.euler(denoiser, sampling.initial_noise(200, 2, sigma=10), schedule))
     curve = denoiser.decode(torch.linspace(-10, 10, 20_001, dtype=torch.float64)[:, None], float(schedule[-2]))
