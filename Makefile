@@ -41,7 +41,7 @@ lint: $(READY)
 store: $(READY)
 	$(PIPELINE) store
 
-# PROFILE=cpu: hours on two cores; gpu: minutes on one GPU; full: the papers' schedules
+# PROFILE=cpu: hours on two cores; gpu: eight times the images, on a GPU; full: the papers' schedules
 PROFILE ?= cpu
 models: $(READY)
 	$(PIPELINE) train --profile $(PROFILE)

@@ -73,8 +73,10 @@ def build(profile: Profile = "quick") -> None:
 @app.command()
 def train(
     names: Annotated[list[str] | None, typer.Argument(help="Entries of the zoo; none means all.")] = None,
-    profile: Annotated[str, typer.Option(help="cpu: hours on two cores; gpu: minutes; full: the papers'.")] = "cpu",
-    workers: Annotated[int, typer.Option(help="Networks at a time; 0 means one for each core, or for a GPU.")] = 0,
+    profile: Annotated[
+        str, typer.Option(help="cpu: hours on two cores; gpu: eight times the images; full: the papers' schedules.")
+    ] = "cpu",
+    workers: Annotated[int, typer.Option(help="Networks at a time; 0 means one for each core, or four on a GPU.")] = 0,
     list_only: Annotated[bool, typer.Option("--list", help="Only say what is missing.")] = False,
 ) -> None:
     """Train the networks of the zoo that are missing or whose recipe changed; goes on where it was interrupted."""
@@ -88,7 +90,7 @@ def train(
             console.print("\n".join(todo) or "all networks are there", highlight=False)
             return
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        workers = workers or (1 if device == "cuda" else os.cpu_count() or 1)
+        workers = workers or (4 if device == "cuda" else os.cpu_count() or 1)
         status = sweep.sweep(todo, profile, device, workers, book.root / "build" / "train")
     failed = [name for name, code in status.items() if code]
     if failed:
