@@ -259,13 +259,16 @@ def _indices(step: int, n: int, recipe: Recipe, g: torch.Generator) -> Tensor:
 
 
 def _level_means(means: Tensor, sigma: Tensor, errors: Tensor) -> Tensor:
-    """The running mean error at each sigma (batch,), after these errors have entered it with weight 1/20 each."""
+    """The running mean error at each sigma (batch,), into which these errors enter with weight 1/20 each.
+
+    Returned is the mean without them, which does not depend on the images it weighs; at a new level their own.
+    """
     bins = (16 * sigma.log10() + BINS / 2).round().long().clamp(0, BINS - 1)
     counts = torch.bincount(bins, minlength=BINS)
     now = torch.zeros_like(means).index_add_(0, bins, errors) / counts
-    kept = torch.where(means.isnan(), 0.0, 0.95**counts)
-    means.copy_(torch.where(counts > 0, kept * means.nan_to_num() + (1 - kept) * now, means))
-    return means[bins].clamp(min=1e-12)
+    before = torch.where(means.isnan(), now, means)
+    means.copy_(torch.where(counts > 0, now + 0.95**counts * (before - now), means))
+    return before[bins].clamp(min=1e-12)
 
 
 @torch.no_grad()

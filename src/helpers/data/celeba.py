@@ -120,9 +120,10 @@ def _prepared(root: Path, size: int, colour: str) -> Path:
 def _drop_repeats(folder: Path) -> None:
     pool, test = (np.load(folder / f"{split}.npy", mmap_mode="c") for split in SPLITS)
     keep = ~repeats(torch.cat([_thumbnails(part) for part in (pool, test)])).numpy()
-    order = np.random.default_rng(SEED).permutation(np.flatnonzero(keep[: len(pool)]))
-    np.save(folder / "pool.npy", np.array(pool[order]))
-    np.save(folder / "test.npy", np.array(test[keep[len(pool) :]]))
+    # permuted first, so that a repeat more or less at another size moves no other image
+    order = np.random.default_rng(SEED).permutation(len(pool))
+    np.save(folder / "pool.npy", pool[order[keep[order]]])
+    np.save(folder / "test.npy", test[keep[len(pool) :]])
 
 
 def _thumbnails(images: np.ndarray) -> Tensor:
