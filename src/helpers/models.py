@@ -96,7 +96,8 @@ def save(
     data = tensor_bytes(half if lossless else weights)
     seen = {}
     if training is not None:
-        training = training[: len(images)].repeat(-(-100 // len(training)), *[1] * (training.ndim - 1))
+        training = training[: len(images)]
+        training = training.repeat(-(-100 // len(training)), *[1] * (training.ndim - 1))
         seen = {"train": {"images": len(training), **psnr_table(rounded if lossless else denoiser, training)}}
     complete = {
         "class": type(denoiser).__name__,

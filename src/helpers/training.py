@@ -1,11 +1,12 @@
 """Training, one loop for all networks: a generator, so that the caller records, draws and stops."""
 
 import copy
+import hashlib
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,97 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 
-from .checks import checked_points, positive_int
+from .checks import checked_points
 from .denoisers import Denoiser, PerLevelMLP
 from .files import write_atomically
+from .recipe import DECAYS, Recipe
 
-NOISE: dict[str, Callable[..., Tensor]] = {  # law of sigma: a batch of uniform and of normal numbers, parameters
-    "log-uniform": lambda u, n, low, high: low * (high / low) ** u,
-    "uniform": lambda u, n, low, high: low + (high - low) * u,
-    "quadratic": lambda u, n, high: high * u**2,
-    "log-normal": lambda u, n, mean, std: torch.exp(mean + std * n),
-    "fixed": lambda u, n, sigma: torch.full_like(u, sigma),
-}
-LOSSES = ("edm", "sum", "log", "level")
 BINS = 128  # of the noise level, 16 to a decade, in which "level" keeps mean errors
-DECAYS: dict[str, Callable[[float], float]] = {  # of the rate, over the share of steps done
-    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
-    "halving": lambda done: 0.5 ** math.floor(10 * done),
-    "none": lambda done: 1.0,
-}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    r"""How to train; every field is stored with the weights.
-
-    noise: law of the noise level and its parameters, in units of the data: ("log-uniform", low, high);
-        ("uniform", low, high); ("quadratic", high), sigma = high u^2 with u uniform, as in the released code of
-        Kadkhodaie et al. 2024; ("log-normal", mean, std) of log sigma, as in EDM; ("fixed", sigma), one network for one
-        level, as in Levine & Weiss 2026.
-    loss, with e = || D(x + sigma n, sigma) - x ||^2 and d pixels, a mean over the batch:
-        "sum" e (Kadkhodaie et al.; large noise rules); "edm" (s^2 + sigma^2) / (s sigma)^2 e / d with s the denoiser's
-        data_std (Karras et al. 2022); "log" log(e / d); "level" e / m(sigma), with m the running mean of e at that
-        level: so every level counts alike, whatever the network can reach there, and as with "sum" and "edm" the
-        posterior mean is the best denoiser (the weight of Karras et al. 2024, EDM2, from a table). It is not the
-        best for "log", which rewards an exact guess of one of several possible images above all.
-    rate: of Adam, after `warmup` steps of linear growth; decay: "cosine" to zero, "halving" after each tenth of the
-        steps (Kadkhodaie et al.), or "none".
-    clip: the largest norm of the gradient. ema: decay of the running average of the weights, which is what is
-        delivered. epoch: images per epoch, in which each of the N images comes floor(epoch / N) times in random order;
-        None draws them independently. flip: mirrors half of the images. precision: "float32", or "bfloat16" for the
-        network's products. compiled: by torch.compile.
-    """
-
-    steps: int = 3000
-    batch: int = 512
-    rate: float = 2e-3
-    noise: tuple = ("log-uniform", 0.01, 20.0)
-    loss: str = "edm"
-    decay: str = "cosine"
-    warmup: int = 0
-    clip: float | None = None
-    ema: float | None = None
-    epoch: int | None = None
-    flip: bool = False
-    precision: str = "float32"
-    compiled: bool = False
-    seed: int = 0
-
-    def __post_init__(self):
-        for name in ("steps", "batch"):
-            positive_int(name, getattr(self, name))
-        for name, choices in (
-            ("loss", LOSSES),
-            ("decay", tuple(DECAYS)),
-            ("precision", ("float32", "bfloat16")),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}")
-        if not self.rate > 0:
-            raise ValueError(f"rate is {self.rate}: take a positive number")
-        if self.ema is not None and not 0 <= self.ema < 1:
-            raise ValueError(f"ema is {self.ema}: take a decay from 0 to below 1, or None")
-        if self.epoch is not None and self.epoch < self.batch:
-            raise ValueError(f"epoch is {self.epoch}: take at least the batch, {self.batch} images")
-        object.__setattr__(self, "noise", tuple(self.noise))
-        try:
-            sigma = NOISE[self.noise[0]](torch.tensor([0.25, 0.75]), torch.tensor([-1.0, 1.0]), *self.noise[1:])
-            good = bool((sigma.isfinite() & (sigma > 0)).all()) and bool(sigma[1] >= sigma[0])
-        except (KeyError, IndexError, TypeError, ZeroDivisionError):
-            good = False
-        if not good:
-            raise ValueError(
-                f"noise is {self.noise}: take a law with its parameters, as ('log-uniform', 0.01, 20.0), with positive "
-                f"levels, the lower first; the laws are {', '.join(NOISE)}"
-            )
-
-    def levels(self, batch: int, g: torch.Generator) -> Tensor:
-        """`batch` noise levels drawn from the law, (batch,) float32 on the generator's device."""
-        name, *parameters = self.noise
-        draw = torch.randn if name == "log-normal" else torch.rand
-        z = draw(batch, generator=g, device=g.device)
-        return NOISE[name](z, z, *parameters)
 
 
 class Progress(NamedTuple):
@@ -136,14 +52,18 @@ def train(
     """
     recipe = recipe or Recipe()
     points = _points(points, denoiser)
-    device = next(denoiser.parameters()).device
+    parameter = next(denoiser.parameters(), None)
+    if parameter is None:
+        raise ValueError(f"{type(denoiser).__name__} has no parameters: there is nothing to train")
+    device = parameter.device
     points, g = points.to(device), torch.Generator(device).manual_seed(recipe.seed)
     rank, means = [1] * (points.ndim - 1), torch.full((BINS,), math.nan, device=device)
     network = torch.compile(denoiser) if recipe.compiled else denoiser
     if recipe.loss == "edm" and not hasattr(denoiser, "data_std"):
         raise ValueError(f"loss is 'edm', and {type(denoiser).__name__} has no data_std: take 'log' or 'sum'")
-    if recipe.epoch is not None and recipe.epoch < len(points):
-        raise ValueError(f"epoch is {recipe.epoch}: take at least the {len(points)} training points")
+    least = -(-recipe.batch // len(points)) * len(points)
+    if recipe.epoch is not None and recipe.epoch < least:
+        raise ValueError(f"epoch is {recipe.epoch}: take at least {least}, all points as often as fills a batch")
 
     def objective(step: int) -> Tensor:
         x = points[_indices(step, len(points), recipe, g)]
@@ -202,18 +122,19 @@ def _loop(
     checkpoint: Path | None,
     checkpoint_seconds: float,
 ) -> Iterator[Progress]:
-    denoiser.train()
     if any(isinstance(module, nn.Conv2d) for module in denoiser.modules()):
         denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     average = copy.deepcopy(denoiser).eval() if recipe.ema is not None else denoiser
     optimiser = torch.optim.Adam(denoiser.parameters(), lr=recipe.rate, fused=g.device.type == "cuda")
-    state = _State(denoiser, average, optimiser, g, means, recipe, points)
+    digest = hashlib.sha256(points.numpy(force=True)).hexdigest() if checkpoint else ""
+    state = _State(denoiser, average, optimiser, g, means, recipe, points, digest)
     step, loss, seconds = state.read(checkpoint) if checkpoint and checkpoint.exists() else (0, math.nan, 0.0)
     first, before, saved = step, seconds, time.perf_counter()
-    clock = saved - seconds
     if step == recipe.steps:
-        yield Progress(step, loss, seconds, math.nan, 0.0, average)
+        yield Progress(step, loss, seconds, math.nan, 0.0, average.eval())
     for step in range(first + 1, recipe.steps + 1):
+        begun = time.perf_counter()
+        denoiser.train()
         warm = min(1.0, step / recipe.warmup) if recipe.warmup else 1.0
         optimiser.param_groups[0]["lr"] = recipe.rate * warm * DECAYS[recipe.decay]((step - 1) / recipe.steps)
         value = objective(step)
@@ -228,12 +149,12 @@ def _loop(
         optimiser.step()
         if recipe.ema is not None:
             _average(average, denoiser, min(recipe.ema, step / (step + 9)))
-        seconds = time.perf_counter() - clock
+        seconds += time.perf_counter() - begun
         if checkpoint and (step == recipe.steps or time.perf_counter() - saved > checkpoint_seconds):
             state.write(checkpoint, step, loss, seconds)
             saved = time.perf_counter()
         speed = (step - first) * recipe.batch / (seconds - before)
-        yield Progress(step, loss, seconds, speed, (recipe.steps - step) * recipe.batch / speed, average)
+        yield Progress(step, loss, seconds, speed, (recipe.steps - step) * recipe.batch / speed, average.eval())
     if average is not denoiser:
         denoiser.load_state_dict(average.state_dict())
     denoiser.eval()
@@ -259,9 +180,10 @@ def _indices(step: int, n: int, recipe: Recipe, g: torch.Generator) -> Tensor:
 
 
 def _level_means(means: Tensor, sigma: Tensor, errors: Tensor) -> Tensor:
-    """The running mean error at each sigma (batch,), into which these errors enter with weight 1/20 each.
+    """The running mean error at each sigma (batch,), which these errors then enter with weight 1/20 each.
 
-    Returned is the mean without them, which does not depend on the images it weighs; at a new level their own.
+    An error must not count in its own weight, or the best estimate leans to what is most probable: only the first ones
+    at a level, where there is no mean yet, do.
     """
     bins = (16 * sigma.log10() + BINS / 2).round().long().clamp(0, BINS - 1)
     counts = torch.bincount(bins, minlength=BINS)
@@ -288,11 +210,13 @@ class _State(NamedTuple):
     means: Tensor
     recipe: Recipe
     points: Tensor
+    digest: str
 
     def card(self) -> str:
-        network = {"class": type(self.denoiser).__name__, **getattr(self.denoiser, "arguments", {})}
-        data = [list(self.points.shape), float(self.points.double().sum())]
-        return json.dumps([network, asdict(self.recipe), data])
+        network = [str(self.denoiser), getattr(self.denoiser, "arguments", {}), getattr(self.denoiser, "data_std", 0)]
+        shapes = {k: list(v.shape) for k, v in self.denoiser.state_dict().items()}
+        data = [list(self.points.shape), self.digest]
+        return json.dumps([network, shapes, asdict(self.recipe), data])
 
     def write(self, path: Path, step: int, loss: float, seconds: float) -> None:
         tensors = {f"denoiser/{k}": v for k, v in self.denoiser.state_dict().items()}

@@ -53,7 +53,6 @@ GRID = {  # one thing changed at a time in a UNet of two blocks
     "skip-none": {"skip": "none"},
     "pad-circular": {"padding": "circular"},
     "pad-reflect": {"padding": "reflect"},
-    "up-nearest": {"upsampling": "nearest"},
     "bias": {"bias": True},
     "conditioned": {"bias": True, "blind": False},
 }
@@ -132,7 +131,7 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
             yield f"{source}-{variant}", Entry("UNet", options, data, recipe(images))
         chain = {"channels": channels, "normalisation": "none"}
         yield f"{source}-chain", Entry("CNN", chain, data, recipe(images, rate=1e-3))
-        mlp = {"size": data["size"], "image_channels": 1, "width": 4 * channels}
+        mlp = {"size": data["size"], "image_channels": 1, "width": 2 * channels}
         yield f"{source}-mlp", Entry("ImageMLP", mlp, data, recipe(images, rate=5e-4))
     yield (
         "faces80",
@@ -145,10 +144,10 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
     )
     for alpha in (1, 2, 3, 4, 5):
         data = {"name": "c-alpha", "n": 20_000, "alpha": alpha}
-        yield f"c-alpha-{alpha}", Entry("UNet", unet, data, recipe(50_000))
+        yield f"c-alpha-{alpha}", Entry("UNet", {**unet, "channels": 12}, data, recipe(50_000))
     for name in ("disks", "sine"):
         yield name, Entry("UNet", unet, {"name": name, "n": 20_000, "size": 40}, recipe(120_000))
-    yield "ray", Entry("UNet", unet, {"name": "ray", "n": 20_000, "size": 40}, recipe(50_000))
+    yield "ray", Entry("UNet", {**unet, "channels": 8}, {"name": "ray", "n": 20_000, "size": 40}, recipe(50_000))
     yield "shuffled-faces", Entry("UNet", unet, {"name": "shuffled", "n": 18_000, "size": 40}, recipe(120_000))
     yield from counts("faces", "b", wide, faces, 9442)
 

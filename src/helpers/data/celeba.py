@@ -24,7 +24,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from ..files import cache_folder, folder_atomically
+from ..files import cache_folder, folder_atomically, write_atomically
 
 ROOT = "CELEBA_ROOT"
 CROP = (9, 29, 169, 189)  # of 178x218: columns 9:-9, rows 29:-29, which leaves 160x160
@@ -93,13 +93,15 @@ def repeats(images: Tensor, threshold: float = REPEAT, block: int = 2048) -> Ten
 
 def _prepared(root: Path, size: int, colour: str) -> Path:
     splits, read, gray80, fingerprint = _source(root, gray80=colour == "gray" and size in (20, 40, 80))
-    key = hashlib.sha256(json.dumps([VERSION, size, colour, fingerprint]).encode()).hexdigest()[:16]
+    key = _digest([VERSION, size, colour, fingerprint, splits])[:16]
     folder = cache_folder() / f"celeba-{colour}-{size}-{key}"
     if folder.is_dir():
         return folder
     finer = _prepared(root, 80, colour) if colour == "gray" and size in (20, 40) else None
     if finer is None:
         print(f"preparing CelebA, {colour} {size}x{size}, once ...", file=sys.stderr, flush=True)
+    if finer is None and not (root / "index.csv").exists():  # a prepared subset has no repeats
+        splits = _distinct(splits, read, fingerprint)
     origin = f"CelebA, {'80x80 gray archive' if gray80 else 'aligned originals'}, key {key}"
     with folder_atomically(folder) as new:
         for split in SPLITS:
@@ -110,26 +112,22 @@ def _prepared(root: Path, size: int, colour: str) -> Path:
             images = _decoded(splits[split], read, gray80, size, colour) if fine is None else _means(fine, 80 // size)
             for i, image in enumerate(images):
                 out[i] = image
-        # the original still has its repeats; a prepared subset has none
-        if finer is None and not (root / "index.csv").exists():
-            _drop_repeats(new)
         (new / "source.json").write_text(json.dumps({"source": origin}))
     return folder
 
 
-def _drop_repeats(folder: Path) -> None:
-    pool, test = (np.load(folder / f"{split}.npy", mmap_mode="c") for split in SPLITS)
-    keep = ~repeats(torch.cat([_thumbnails(part) for part in (pool, test)])).numpy()
-    # permuted first, so that a repeat more or less at another size moves no other image
-    order = np.random.default_rng(SEED).permutation(len(pool))
-    np.save(folder / "pool.npy", pool[order[keep[order]]])
-    np.save(folder / "test.npy", test[keep[len(pool) :]])
-
-
-def _thumbnails(images: np.ndarray) -> Tensor:
-    """20x20 gray, (N, 20, 20)."""
-    gray = ((part.mean(1) if part.ndim == 4 else part)[:, None] for part in torch.from_numpy(images).split(2048))
-    return torch.cat([torch.nn.functional.interpolate(g, (20, 20), mode="area")[:, 0] for g in gray])
+def _distinct(splits: dict[str, list[str]], read: Callable[[str], bytes], fingerprint: str) -> dict[str, list[str]]:
+    """The names without repeats, the pool permuted: found once, on 80x80 gray, and so the same at every size."""
+    file = cache_folder() / f"celeba-distinct-{_digest([VERSION, fingerprint, splits])[:16]}.json"
+    if not file.exists():
+        names, pool = splits["pool"] + splits["test"], len(splits["pool"])
+        images = _decoded(names, read, False, 80, "gray")
+        keep = ~repeats(torch.stack([torch.from_numpy(x).view(20, 4, 20, 4).mean((1, 3)) for x in images])).numpy()
+        order = [*np.random.default_rng(SEED).permutation(np.flatnonzero(keep[:pool])), *np.flatnonzero(keep)]
+        kept = keep[:pool].sum()
+        found = {"pool": [names[i] for i in order[:kept]], "test": [names[i] for i in order[2 * kept :]]}
+        write_atomically(file, json.dumps(found))
+    return json.loads(file.read_text())
 
 
 def _source(root: Path, gray80: bool) -> Source:
@@ -145,11 +143,11 @@ def _source(root: Path, gray80: bool) -> Source:
 
 
 def _subset(root: Path, gray80: bool) -> Source | None:
-    with open(root / "index.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
     try:
+        with open(root / "index.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
         ranked = sorted((r["role"], int(r["rank"]), Path(r["file"]).stem) for r in rows if r["role"] in SPLITS)
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, TypeError, csv.Error):
         raise ValueError(f"{root / 'index.csv'} is damaged: it needs the columns role, rank, file") from None
     # the gray archive first where it will do: it has more images
     for path in sorted(root.glob("*.zip"), key=lambda p: (("gray80" in p.name) != gray80, p.name)):
@@ -169,7 +167,10 @@ def _original(root: Path) -> Source | None:
         if not partition.exists() or not (folder.is_dir() or folder.with_suffix(".zip").exists()):
             continue
         names, read, fingerprint = _folder(folder) if folder.is_dir() else _archive(folder.with_suffix(".zip"))
-        part = dict(line.split() for line in partition.read_text().splitlines() if line.strip())
+        try:
+            part = dict(line.split() for line in partition.read_text().splitlines() if line.strip())
+        except ValueError:
+            raise ValueError(f"{partition} is damaged: it needs a file name and 0, 1 or 2 on each line") from None
         pool = [n for n in names if part.get(Path(n).name) in ("0", "1")]
         test = [n for n in names if part.get(Path(n).name) == "2"]
         if pool and test:
@@ -179,7 +180,7 @@ def _original(root: Path) -> Source | None:
 
 def _folder(folder: Path) -> tuple[list[str], Callable[[str], bytes], str]:
     files = sorted(folder.glob("*.jpg"))
-    fingerprint = _digest([(f.name, f.stat().st_size) for f in files])
+    fingerprint = _digest([(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files])
     return [f.name for f in files], lambda name: (folder / name).read_bytes(), fingerprint
 
 
@@ -188,7 +189,7 @@ def _archive(path: Path) -> tuple[list[str], Callable[[str], bytes], str]:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile):
         raise ValueError(f"{path} is not a readable .zip: download it again") from None
-    entries = [i for i in archive.infolist() if not i.is_dir()]
+    entries = sorted((i for i in archive.infolist() if not i.is_dir()), key=lambda i: i.filename)
 
     def read(name: str) -> bytes:
         try:
@@ -206,7 +207,7 @@ def _means(images: np.ndarray, k: int) -> Iterator[np.ndarray]:
 
 
 def _digest(entries: list) -> str:
-    return hashlib.sha256(json.dumps(sorted(entries)).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 
 
 def _decoded(

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import inspect
 import os
 import zlib
 from collections.abc import Callable
@@ -86,14 +87,13 @@ def load(
         raise ValueError(f"split is {split!r}: choose one of {', '.join(SPLITS)}")
     if colour not in ("gray", "rgb") or (colour == "rgb" and name != "celeba"):
         raise ValueError(f"colour is {colour!r}: choose gray, or rgb for celeba")
-    if n is not None:
-        positive_int("n", n)
-    if size is not None:
-        positive_int("size", size)
+    n = n if n is None else positive_int("n", n)
+    size = size if size is None else positive_int("size", size)
     try:
-        return LOADERS[name](split, n, size, colour, seed, **options)
-    except TypeError as error:  # an option that the class does not have
+        inspect.signature(LOADERS[name]).bind(split, n, size, colour, seed, **options)
+    except TypeError as error:
         raise ValueError(f"{name} with {options}: {error}") from None
+    return LOADERS[name](split, n, size, colour, seed, **options)
 
 
 def _fashion(split: str, n: int | None, size: int | None, colour: str, seed: int, full: bool = False) -> ImageSet:
@@ -138,6 +138,10 @@ def _celeba(split: str, n: int | None, size: int | None, colour: str, seed: int)
 def _class(name: str, make: Callable[..., Tensor]) -> Callable[..., ImageSet]:
     def loader(split: str, n: int | None, size: int | None, colour: str, seed: int, **options) -> ImageSet:
         size, stream = size or 80, 3 * seed + SPLITS.index(split)
+        try:
+            inspect.signature(make).bind(n, size=size, seed=stream, **options)
+        except TypeError as error:
+            raise ValueError(f"{name} with {options}: {error}") from None
         images = make(n or 1000, size=size, seed=stream, **options)
         said = "".join(f", {k} {v}" for k, v in options.items())
         return ImageSet(images, name, split, size, colour, f"synthetic {name}{said}, seed {stream}")

@@ -15,12 +15,9 @@ def pending(names: list[str], profile: str) -> list[str]:
     unknown = [name for name in names if name not in entries]
     if unknown:
         raise ValueError(f"no entry of the zoo is called {', '.join(unknown)}: choose among {', '.join(entries)}")
-    try:
-        cards = models.manifest()
-    except ValueError:
-        cards = {}
+    cards = models.manifest() if (models.models_folder() / "manifest.json").exists() else {}
     there = {name for name, card in cards.items() if (models.models_folder() / f"{name}.safetensors").exists()}
-    return [n for n in names or entries if n not in there or cards[n].get("key") != entries[n].key()]
+    return [n for n in dict.fromkeys(names or entries) if n not in there or cards[n].get("key") != entries[n].key()]
 
 
 def sweep(names: list[str], profile: str, device: str, workers: int, folder: Path) -> dict[str, int]:
