@@ -43,8 +43,8 @@ class Recipe:
         steps (Kadkhodaie et al.), or "none".
     clip: the largest norm of the gradient. ema: decay of the running average of the weights, which is what is
         delivered. epoch: images per epoch, in which each of the N images comes floor(epoch / N) times in random order;
-        None draws them independently. flip: mirrors half of the images. precision: "float32", or "bfloat16" for the
-        network's products. compiled: by torch.compile.
+        what does not fill a batch at its end is left out; None draws them independently. flip: mirrors half of the
+        images. precision: "float32", or "bfloat16" for the network's products. compiled: by torch.compile.
     """
 
     steps: int = 3000

@@ -1,6 +1,7 @@
 """Training, one loop for all networks: a generator, so that the caller records, draws and stops."""
 
 import copy
+import functools
 import hashlib
 import json
 import math
@@ -45,7 +46,7 @@ def train(
 
     points (N, *event), the training set, moved to the device once. At the end the denoiser is in evaluation mode and
     has the averaged weights. checkpoint: a file written whole every `checkpoint_seconds` and at the end; from one that
-    exists training goes on with the very numbers of an uninterrupted run on the same machine.
+    exists training goes on, on a CPU with the very numbers of an uninterrupted run on the same machine.
 
     Raises ValueError for points that the denoiser does not take, for a loss that is not finite, and for a checkpoint
     that is damaged or belongs to another network, recipe or training set.
@@ -138,7 +139,8 @@ def _loop(
         warm = min(1.0, step / recipe.warmup) if recipe.warmup else 1.0
         optimiser.param_groups[0]["lr"] = recipe.rate * warm * DECAYS[recipe.decay]((step - 1) / recipe.steps)
         value = objective(step)
-        if g.device.type == "cpu" or step % 20 == 0:  # looking at a number makes a GPU wait
+        due = step == recipe.steps or time.perf_counter() - saved > checkpoint_seconds
+        if g.device.type == "cpu" or due or step % 20 == 0:  # looking at a number makes a GPU wait
             loss = value.item()
             if not math.isfinite(loss):
                 raise ValueError(f"the loss is {loss}: lower the learning rate or check the training points")
@@ -150,7 +152,7 @@ def _loop(
         if recipe.ema is not None:
             _average(average, denoiser, min(recipe.ema, step / (step + 9)))
         seconds += time.perf_counter() - begun
-        if checkpoint and (step == recipe.steps or time.perf_counter() - saved > checkpoint_seconds):
+        if checkpoint and due:
             state.write(checkpoint, step, loss, seconds)
             saved = time.perf_counter()
         speed = (step - first) * recipe.batch / (seconds - before)
@@ -174,9 +176,13 @@ def _indices(step: int, n: int, recipe: Recipe, g: torch.Generator) -> Tensor:
         return torch.randint(n, (recipe.batch,), generator=g, device=g.device)
     images = recipe.epoch // n * n
     epoch, place = divmod(step - 1, images // recipe.batch)
-    order = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
-    chosen = torch.randperm(images, generator=order)[place * recipe.batch :][: recipe.batch] % n
+    chosen = _order(images, recipe.seed, epoch)[place * recipe.batch :][: recipe.batch] % n
     return chosen.to(g.device)
+
+
+@functools.lru_cache(1)
+def _order(images: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(images, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
 
 def _level_means(means: Tensor, sigma: Tensor, errors: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ PAPER = Recipe(  # released code of Kadkhodaie et al. 2024: 1000 epochs of 250,0
     decay="halving",
     epoch=250_000,
 )
-GRID = {  # one thing changed at a time in a UNet of two blocks
+GRID = {  # one thing changed at a time in a UNet of two blocks ("conditioned" against "bias")
     "base": {},
     "blocks-1": {"blocks": 1},
     "blocks-3": {"blocks": 3},
@@ -161,7 +161,8 @@ def make(name: str, profile: str, device: str, folder: Path) -> None:
     if entry.network == "UNet":
         options["data_std"] = round(float(data.images.std()), 3)
     denoiser = models.CLASSES[entry.network](**options).to(device)
-    checkpoint, history = folder / f"{name}.safetensors", folder / f"{name}.json"
+    stem = folder / f"{name}-{entry.key()}"  # a changed entry does not meet the checkpoint of the old one
+    checkpoint, history = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
     curve = json.loads(history.read_text()) if history.exists() and checkpoint.exists() else {}
     shown, looks = time.perf_counter(), {max(1, r.steps * k // LOOKS) for k in range(1, LOOKS + 1)}
     for progress in train(denoiser, data.images, r, checkpoint):

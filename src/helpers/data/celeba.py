@@ -40,8 +40,8 @@ def celeba(split: str, size: int, colour: str) -> tuple[Tensor, str]:
     """All images of a split ("pool" or "test") and where they come from; (N, H, W) or (N, 3, H, W) float32 in [0, 1].
 
     The 160x160 centre is brought to `size` by Pillow's bicubic filter on 8 bits; gray is the plain mean of red, green
-    and blue; 40 and 20 are block means of 80. Repeats (`repeats`) are left out, the pool is permuted once, and the test
-    images are from the official test partition.
+    and blue; gray 40 and 20 are block means of 80. Repeats (`repeats`) are left out, the pool is permuted once, and the
+    test images are from the official test partition.
 
     Prepared once, written whole or not at all to the user's cache under a key of the source's content, and mapped into
     memory: what is not looked at is not read. Raises ValueError when CELEBA_ROOT is missing or holds something else.
@@ -194,7 +194,7 @@ def _archive(path: Path) -> tuple[list[str], Callable[[str], bytes], str]:
     def read(name: str) -> bytes:
         try:
             return archive.read(name)
-        except (OSError, zipfile.BadZipFile, zlib.error):
+        except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error):
             raise ValueError(f"{name} in {path} is damaged: download the archive again") from None
 
     # the archive's own checksums: its content is known without reading it

@@ -70,6 +70,8 @@ class UNet(Denoiser):
         self.data_std = data_std
         self.blocks, self.pooling, self.padding, self.blind = blocks, pooling, padding, blind
         self.image_channels, self.skip = image_channels, skip != "none"
+        if window not in (2, 3, 4, 5):
+            raise ValueError(f"window is {window}: choose 2 to 5 pixels")
         widths = [positive_int("channels", channels) * 2**b for b in range(blocks + 1)]
 
         def conv(inputs: int, outputs: int, stage: int) -> nn.Conv2d:
