@@ -6,8 +6,10 @@ import io
 import os
 import shutil
 import sys
+import time
 import types
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -338,16 +340,25 @@ def test_an_interrupted_preparation_leaves_nothing(faces, cache, error, monkeypa
     with monkeypatch.context() as patch, pytest.raises(error):
         patch.setattr(Image, "open", interrupted)
         gray(40)
-    assert list(cache.iterdir()) == []
+    assert {path.suffix for path in cache.iterdir()} <= {".lock"}
     assert len(gray(40)) == 7
 
 
-def test_of_two_that_prepare_the_first_wins(tmp_path):
-    with files.folder_atomically(tmp_path / "a") as second:
-        (second / "x").write_text("second")
-        with files.folder_atomically(tmp_path / "a") as first:
-            (first / "x").write_text("first")
-    assert (tmp_path / "a" / "x").read_text() == "first" and len(list(tmp_path.iterdir())) == 1
+def test_of_two_that_ask_at_once_one_prepares(faces, monkeypatch, capsys):
+    opened = Image.open
+    monkeypatch.setattr(Image, "open", lambda file: time.sleep(0.02) or opened(file))
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(gray, [80, 80])
+    assert torch.equal(first, second) and capsys.readouterr().err.count("preparing") == 1
+
+
+def test_what_a_killed_preparation_left_is_removed(tmp_path):
+    left = tmp_path / ".a.0123.tmp"
+    left.mkdir()
+    (left / "half").write_text("")
+    with files.folder_atomically(tmp_path / "a") as new:
+        (new / "x").write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"] and (tmp_path / "a" / "x").read_text() == "whole"
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -407,7 +418,7 @@ def test_a_damaged_source_is_named(faces, cache, damage, message):
     damage(faces)
     with pytest.raises(ValueError, match=message):
         load("celeba")
-    assert not list(cache.glob("*celeba*"))
+    assert all(path.suffix == ".lock" for path in cache.glob("*celeba*"))
 
 
 INDICES = {

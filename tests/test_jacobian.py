@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from nets import noise as normal
+from nets import settled
 from torch import nn
 from torch.nn import functional as F
 
@@ -20,12 +22,12 @@ from helpers.denoisers import (
     ProjectedDenoiser,
     RandomFeatures,
 )
-from helpers.denoisers.unet import OPTIONS, BiasFreeNorm, UNet
+from helpers.denoisers.unet import OPTIONS, UNet
 from helpers.jacobian import FROZEN, REFERENCE, Jacobian, asymmetry, eigen, svd
 
 
 def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+    return normal(*shape, seed=seed, dtype=dtype)
 
 
 def ready(**options) -> UNet:
@@ -35,12 +37,7 @@ def ready(**options) -> UNet:
         for i, (name, p) in enumerate(net.named_parameters()):
             if name.endswith("bias"):
                 p.copy_(0.3 * noise(*p.shape, seed=i))
-        for module in net.modules():
-            if isinstance(module, BiasFreeNorm):
-                module.gammas.copy_(1 + 0.1 * noise(*module.gammas.shape))
-        for i in range(20):
-            net(noise(4, net.image_channels, 16, 16, seed=i), 1.0)
-    return net.eval()
+    return settled(net)
 
 
 def by_autograd(denoiser: nn.Module, y: torch.Tensor, sigma: float) -> torch.Tensor:

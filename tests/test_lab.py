@@ -167,9 +167,9 @@ const answer = {
   sliced: sliced.map(([a, b]) => lab.slicedW2(numbers(a), numbers(b))),
   file: Object.entries(lab.safetensors(padded)).map(([name, v]) => [name, v.constructor.name, [...v]]),
 };
-for (const { denoiser, sampler, n, sigmas, seed } of samples) {
+for (const { denoiser, sampler, n, sigmas, seed, centre } of samples) {
   const seen = [], note = (step) => seen.push(step);
-  const frames = await lab.sample(sampler, DENOISERS[denoiser], n, 2, sigmas, seed, note);
+  const frames = await lab.sample(sampler, DENOISERS[denoiser], n, 2, sigmas, seed, note, centre);
   answer.samples.push({ seen, frames: frames.map((frame) => [...frame]) });
 }
 console.log(JSON.stringify(answer));
@@ -182,7 +182,7 @@ TWINS = {
     "explosive": Explosive(),
 }
 NOISE = [(1, 0, 0), (2, 0, 1), (7, 3, 2**32 - 1), (4001, 2**32 - 1, 0), (100_000, 12345, 17)]
-RUNS = [(d, s, 40, sampling.edm(12, 0.02), 2**32 - 1) for d in TWINS for s in SAMPLERS]
+RUNS = [(d, s, 40, sampling.edm(12, 0.02), 2**32 - 1, centre) for d in TWINS for s in SAMPLERS for centre in (0, 0.3)]
 NEAR = THREE.repeat(8, 1) + 0.3 * draws(24, 2)
 LOST = NEAR.clone().index_fill_(0, torch.tensor([0, 7, 23]), math.nan)
 BYTES = torch.randint(256, (20, 9), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -214,8 +214,8 @@ def node(tmp_path_factory):
         "mean": MEAN.tolist(),
         "variance": VARIANCE.tolist(),
         "samples": [
-            {"denoiser": d, "sampler": s, "n": n, "sigmas": sigmas.tolist(), "seed": seed}
-            for d, s, n, sigmas, seed in RUNS
+            {"denoiser": d, "sampler": s, "n": n, "sigmas": sigmas.tolist(), "seed": seed, "centre": centre}
+            for d, s, n, sigmas, seed, centre in RUNS
         ],
         "measures": [
             {"y": numbers(y), "d": y.shape[1], "training": numbers(x), "bytes": x is BYTES or x is MEASURES[7][1]}
@@ -241,10 +241,10 @@ def test_javascript_has_the_same_bits(node):
         assert found == hashlib.sha256(z.numpy().astype("<f8").tobytes()).hexdigest()
 
 
-@pytest.mark.parametrize("i", range(len(RUNS)), ids=[f"{s}, {d}" for d, s, *_ in RUNS])
+@pytest.mark.parametrize("i", range(len(RUNS)), ids=[f"{s}, {d}, {centre}" for d, s, *_, centre in RUNS])
 def test_javascript_samples_as_python(node, i):
-    name, sampler, n, sigmas, seed = RUNS[i]
-    start = sigmas[0] * noise.normal(n, 2, seed=seed)
+    name, sampler, n, sigmas, seed, centre = RUNS[i]
+    start = centre + sigmas[0] * noise.normal(n, 2, seed=seed)
     expected = sampling.trajectory(start, BY_HAND[sampler](TWINS[name], start, sigmas, seed))
     found = torch.from_numpy(np.array(node["samples"][i]["frames"], dtype=float)).view_as(expected)
     assert node["samples"][i]["seen"] == list(range(1, len(sigmas)))
@@ -465,9 +465,9 @@ def test_more_training_images_than_there_are():
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_lab_samples_as_by_hand(sampler):
-    lab = plane_lab(particles=250, seed=7, right=("polynomial", 3, sampler))
+    lab = plane_lab(particles=250, seed=7, right=("polynomial", 3, sampler), centre=0.3)
     sigmas = sampling.edm(3, sigma_min=0.02).float().double()
-    y = sigmas[0] * noise.normal(250, 2, seed=7)
+    y = 0.3 + sigmas[0] * noise.normal(250, 2, seed=7)
     denoiser = Polynomial(ring(4).sample(9), 3)
     steps = BY_HAND[sampler](denoiser, y, sigmas, 7)
     assert torch.equal(lab.sample(lab.start, "right"), sampling.trajectory(y, steps))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nets import noise
 
 from helpers.denoisers.local import LocalMean, MaskedMean
 from helpers.denoisers.posterior_mean import PosteriorMean
@@ -21,10 +22,6 @@ VARIANTS = [
 ]
 HAS_C = library("local") is not None
 needs_c = pytest.mark.skipif(not HAS_C, reason="no C compiler")
-
-
-def noise(*shape: int, seed: int = 0, dtype=torch.float32) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 def uniform(*shape: int, seed: int = 0, dtype=torch.float32) -> torch.Tensor:

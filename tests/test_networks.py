@@ -7,35 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nets import noise, settled
 from torch.nn.functional import batch_norm, conv2d, leaky_relu, linear, pad
 
 from helpers import data
 from helpers.denoisers.cnn import CNN
 from helpers.denoisers.image_mlp import ImageMLP
-from helpers.denoisers.unet import OPTIONS, BiasFreeNorm, UNet
+from helpers.denoisers.unet import OPTIONS, UNet
 from helpers.metrics import psnr
 from helpers.released import DilatedUNet, load_peer, load_released
 
 PADDINGS = {"zeros": "constant", "circular": "circular", "reflect": "reflect"}
 
 
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def ready(net: torch.nn.Module) -> torch.nn.Module:
-    """The network after a few batches, in evaluation mode, its gains of visible size."""
-    with torch.no_grad():
-        for module in net.modules():
-            if isinstance(module, BiasFreeNorm):
-                module.gammas.copy_(1 + 0.1 * noise(*module.gammas.shape))
-        for i in range(20):
-            net(noise(4, net.image_channels, 12, 12, seed=i), 1.0)
-    return net.eval()
-
-
 def small(**options) -> CNN:
-    return ready(CNN(**{"depth": 5, "channels": 6, **options}))
+    return settled(CNN(**{"depth": 5, "channels": 6, **options}))
 
 
 def count(net: torch.nn.Module) -> int:
@@ -226,7 +212,7 @@ def test_bad_options_of_the_image_mlp(options):
 
 
 NETWORKS = {
-    "UNet": lambda: ready(UNet(2, channels=4, image_channels=3)),
+    "UNet": lambda: settled(UNet(2, channels=4, image_channels=3)),
     "BF-CNN": lambda: small(receptive_field=7),
     "UNet of Mohan et al.": DilatedUNet,
 }

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from nets import noise
 from safetensors.torch import save_file
 from scipy import stats
 from torch import nn
@@ -35,10 +36,6 @@ def one_thread():
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=generator(seed))
 
 
 class Constant(Denoiser):

@@ -5,25 +5,14 @@ import json
 
 import pytest
 import torch
+from nets import noise, settled
 
 from helpers import models
 from helpers.denoisers.unet import OPTIONS, BiasFreeNorm, UNet
 
 
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def ready(**options) -> UNet:
-    """A small network whose running statistics have seen a few batches, in evaluation mode, of visible size."""
-    net = UNet(**{"blocks": 2, "channels": 6, **options})
-    with torch.no_grad():
-        for module in net.modules():
-            if isinstance(module, BiasFreeNorm):
-                module.gammas.copy_(1 + 0.1 * noise(*module.gammas.shape))
-        for i in range(20):
-            net(noise(4, net.image_channels, 16, 16, seed=i), 1.0)
-    return net.eval()
+    return settled(UNet(**{"blocks": 2, "channels": 6, **options}))
 
 
 @pytest.mark.parametrize(("blocks", "count"), [(1, 366_080), (2, 1_825_024), (3, 7_659_264), (4, 30_993_152)])

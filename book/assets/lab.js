@@ -89,8 +89,8 @@ const STEPS = {
 };
 
 // The start and every later point, one Float64Array each; `seen(step)` is awaited after each step.
-export async function sample(sampler, denoise, n, d, sigmas, seed, seen = () => {}) {
-  let y = normal(n * d, seed).map((v) => sigmas[0] * v);
+export async function sample(sampler, denoise, n, d, sigmas, seed, seen = () => {}, centre = 0) {
+  let y = normal(n * d, seed).map((v) => centre + sigmas[0] * v);
   const frames = [y], memory = {}, limit = DIVERGED * sigmas[0];
   for (let step = 1; step < sigmas.length; step++) {
     const [sigma, after] = sigmas.slice(step - 1);
@@ -232,7 +232,7 @@ class Files {
     if (!entry) throw new Error(`this page has no denoiser ${key}`);
     const data = await this.data({ target, count }), denoise = await this.denoiser(entry);
     const sigmas = this.spec.schedules[schedule][steps];
-    const frames = await sample(sampler, denoise, Number(particles), this.d, sigmas, Number(seed), seen);
+    const frames = await sample(sampler, denoise, Number(particles), this.d, sigmas, Number(seed), seen, this.spec.centre);
     const end = frames.at(-1), near = neighbours(end, this.d, data.training), cells = this.spec.cells ** 2;
     const numbers = measure(end, this.d, data.training, data.reference, near);
     const flat = new Float32Array(frames.length * frames[0].length);

@@ -33,16 +33,14 @@ def write_atomically(path: Path, data: str | bytes) -> None:
 def folder_atomically(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes `folder` at the end of the block; nothing is left of it after an error.
 
-    When another process has made `folder` meanwhile, its files stay.
+    What a killed run left is removed first: hold a lock where several processes may make the same folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{folder.name}.*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
     try:
         yield temporary
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
+        temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -96,8 +96,7 @@ def save(
     data = tensor_bytes(half if lossless else weights)
     seen = {}
     if training is not None:
-        training = training[: len(images)]
-        training = training.repeat(-(-100 // len(training)), *[1] * (training.ndim - 1))
+        training = repeated(training[: len(images)], 100)
         seen = {"train": {"images": len(training), **psnr_table(rounded if lossless else denoiser, training)}}
     complete = {
         "class": type(denoiser).__name__,
@@ -119,6 +118,11 @@ def save(
         text = json.dumps({**cards, name: complete}, indent=1, sort_keys=False, allow_nan=False) + "\n"
         write_atomically(folder / "manifest.json", text)
     return complete
+
+
+def repeated(images: Tensor, n: int) -> Tensor:
+    """The images as often as it takes to have at least n: a small set meets as much noise as a large one."""
+    return images.repeat(-(-n // len(images)), *[1] * (images.ndim - 1))
 
 
 @torch.no_grad()

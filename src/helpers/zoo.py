@@ -185,8 +185,7 @@ def make(name: str, profile: str, device: str, folder: Path) -> None:
 
 def gap(denoiser: Denoiser, data: ImageSet, device: str) -> float:
     """PSNR in dB at sigma = 25/255 on 200 images, or on a smaller set as often as it takes."""
-    images = data.images[:200].to(device)
-    images = images.repeat(-(-200 // len(images)), *[1] * (images.ndim - 1))
+    images = models.repeated(data.images[:200].to(device), 200)
     return models.psnr_table(denoiser, images, levels=(25,))["psnr"][0]
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -46,9 +47,10 @@ def celeba(split: str, size: int, colour: str) -> tuple[Tensor, str]:
     Prepared once, written whole or not at all to the user's cache under a key of the source's content, and mapped into
     memory: what is not looked at is not read. Raises ValueError when CELEBA_ROOT is missing or holds something else.
     """
-    root = Path(os.environ.get(ROOT) or "")
-    if not os.environ.get(ROOT) or not root.is_dir():
-        found = f"{ROOT} is {os.environ[ROOT]!r}, not a folder" if os.environ.get(ROOT) else f"{ROOT} is not set"
+    named = os.environ.get(ROOT, "")
+    root = Path(named)
+    if not named or not root.is_dir():
+        found = f"{ROOT} is {named!r}, not a folder" if named else f"{ROOT} is not set"
         raise ValueError(
             f"{found}: set it to a folder with CelebA, or call helpers.data.download_celeba; "
             "'fashion-mnist' and the synthetic classes need nothing"
@@ -95,24 +97,27 @@ def _prepared(root: Path, size: int, colour: str) -> Path:
     splits, read, gray80, fingerprint = _source(root, gray80=colour == "gray" and size in (20, 40, 80))
     key = _digest([VERSION, size, colour, fingerprint, splits])[:16]
     folder = cache_folder() / f"celeba-{colour}-{size}-{key}"
-    if folder.is_dir():
-        return folder
-    finer = _prepared(root, 80, colour) if colour == "gray" and size in (20, 40) else None
-    if finer is None:
-        print(f"preparing CelebA, {colour} {size}x{size}, once ...", file=sys.stderr, flush=True)
-    if finer is None and not (root / "index.csv").exists():  # a prepared subset has no repeats
-        splits = _distinct(splits, read, fingerprint)
-    origin = f"CelebA, {'80x80 gray archive' if gray80 else 'aligned originals'}, key {key}"
-    with folder_atomically(folder) as new:
-        for split in SPLITS:
-            shape = (size, size) if colour == "gray" else (3, size, size)
-            fine = np.load(finer / f"{split}.npy", mmap_mode="r") if finer else None
-            count = len(splits[split] if fine is None else fine)
-            out = np.lib.format.open_memmap(new / f"{split}.npy", "w+", np.float32, (count, *shape))
-            images = _decoded(splits[split], read, gray80, size, colour) if fine is None else _means(fine, 80 // size)
-            for i, image in enumerate(images):
-                out[i] = image
-        (new / "source.json").write_text(json.dumps({"source": origin}))
+    with FileLock(f"{folder}.lock"):  # many trainings may ask at once: one prepares, the others wait
+        if folder.is_dir():
+            return folder
+        finer = _prepared(root, 80, colour) if colour == "gray" and size in (20, 40) else None
+        if finer is None:
+            print(f"preparing CelebA, {colour} {size}x{size}, once ...", file=sys.stderr, flush=True)
+            if not (root / "index.csv").exists():  # a prepared subset has no repeats
+                splits = _distinct(splits, read, fingerprint)
+        origin = f"CelebA, {'80x80 gray archive' if gray80 else 'aligned originals'}, key {key}"
+        with folder_atomically(folder) as new:
+            for split in SPLITS:
+                shape = (size, size) if colour == "gray" else (3, size, size)
+                fine = np.load(finer / f"{split}.npy", mmap_mode="r") if finer else None
+                count = len(splits[split] if fine is None else fine)
+                out = np.lib.format.open_memmap(new / f"{split}.npy", "w+", np.float32, (count, *shape))
+                images = (
+                    _decoded(splits[split], read, gray80, size, colour) if fine is None else _means(fine, 80 // size)
+                )
+                for i, image in enumerate(images):
+                    out[i] = image
+            (new / "source.json").write_text(json.dumps({"source": origin}))
     return folder
 
 

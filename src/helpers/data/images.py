@@ -7,7 +7,9 @@ import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ FASHION = {  # the original files: name, its MD5 as published, SHA-256 of the un
 }
 FASHION_URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion"
 FASHION_ROOT = "FASHION_MNIST_ROOT"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,15 @@ def load(
         raise ValueError(f"colour is {colour!r}: choose gray, or rgb for celeba")
     n = n if n is None else positive_int("n", n)
     size = size if size is None else positive_int("size", size)
+    return _called(name, LOADERS[name], split, n, size, colour, seed, **options)
+
+
+def _called(name: str, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
     try:
-        inspect.signature(LOADERS[name]).bind(split, n, size, colour, seed, **options)
+        inspect.signature(function).bind(*arguments, **options)
     except TypeError as error:
         raise ValueError(f"{name} with {options}: {error}") from None
-    return LOADERS[name](split, n, size, colour, seed, **options)
+    return function(*arguments, **options)
 
 
 def _fashion(split: str, n: int | None, size: int | None, colour: str, seed: int, full: bool = False) -> ImageSet:
@@ -118,7 +125,12 @@ def _full_fashion(part: str) -> Tensor:
     else:
         import pooch
 
-        path = Path(pooch.retrieve(f"{FASHION_URL}/{file}", md5, file, cache_folder()))
+        try:
+            path = Path(pooch.retrieve(f"{FASHION_URL}/{file}", md5, file, cache_folder()))
+        except (OSError, ValueError) as error:  # no network, or another file than the published one
+            raise ValueError(
+                f"{FASHION_URL}/{file} did not arrive ({error}): try again, or set {FASHION_ROOT} to a folder with it"
+            ) from None
     try:
         raw = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error):
@@ -138,11 +150,7 @@ def _celeba(split: str, n: int | None, size: int | None, colour: str, seed: int)
 def _class(name: str, make: Callable[..., Tensor]) -> Callable[..., ImageSet]:
     def loader(split: str, n: int | None, size: int | None, colour: str, seed: int, **options) -> ImageSet:
         size, stream = size or 80, 3 * seed + SPLITS.index(split)
-        try:
-            inspect.signature(make).bind(n, size=size, seed=stream, **options)
-        except TypeError as error:
-            raise ValueError(f"{name} with {options}: {error}") from None
-        images = make(n or 1000, size=size, seed=stream, **options)
+        images = _called(name, partial(make, n or 1000, size=size, seed=stream), **options)
         said = "".join(f", {k} {v}" for k, v in options.items())
         return ImageSet(images, name, split, size, colour, f"synthetic {name}{said}, seed {stream}")
 
@@ -163,8 +171,8 @@ def _shuffled(split: str, n: int | None, size: int | None, colour: str, seed: in
 
 
 def _taken(images: Tensor, split: str, n: int | None, what: str) -> Tensor:
-    n = n or (len(images) // 2 if split == "disjoint" else len(images))
     limit = len(images) // 2 if split == "disjoint" else len(images)
+    n = n or limit
     if n > limit:
         raise ValueError(f"n is {n}: {what} has {limit} images for split {split!r}")
     return images[len(images) - n :] if split == "disjoint" else images[:n]

@@ -1,6 +1,7 @@
 """The protocol that every denoiser of the book obeys, and the two lines that turn a denoiser into a score."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,14 @@ class Denoiser(nn.Module):
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         """x_hat for checked input: sigma is 0-d or (batch, 1, ..., 1), of y's dtype."""
         raise NotImplementedError
+
+
+@contextmanager
+def drawn_from(seed: int) -> Iterator[None]:
+    """Weights made in this block come from `seed`; the global generator stays as the reader left it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def per_level(y: Tensor, sigma: Tensor, estimate: Callable[[Tensor, float | Tensor], Tensor]) -> Tensor:

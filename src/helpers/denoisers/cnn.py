@@ -1,10 +1,9 @@
 """A chain of convolutions without pooling: BF-CNN and DnCNN, with a receptive field of choice."""
 
-import torch
 from torch import Tensor, nn
 
 from ..checks import positive_int
-from .base import Denoiser
+from .base import Denoiser, drawn_from
 from .unet import BiasFreeNorm, as_images, check_options
 
 
@@ -55,8 +54,7 @@ class CNN(Denoiser):
         widths = [image_channels] + [positive_int("channels", channels)] * (depth - 1) + [image_channels]
         norm = {"bias-free": BiasFreeNorm, "batch": nn.BatchNorm2d, "none": nn.Identity}[normalisation]
         self.image_channels, self.padding, self.first_relu = image_channels, padding, first_relu
-        with torch.random.fork_rng(devices=[]):  # the global generator stays as the reader left it
-            torch.manual_seed(seed)
+        with drawn_from(seed):
             self.conv_layers = nn.ModuleList(
                 nn.Conv2d(a, b, 3 if i in large else 1, padding=int(i in large), padding_mode=padding, bias=bias)
                 for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False))

@@ -1,10 +1,10 @@
 """The fully connected network of the image chapters: every pixel sees every pixel, through a narrow middle."""
 
-import torch
 from torch import Tensor, nn
 
 from ..checks import positive_int
-from .base import Denoiser
+from .base import Denoiser, drawn_from
+from .unet import check_options
 
 
 class ImageMLP(Denoiser):
@@ -25,14 +25,12 @@ class ImageMLP(Denoiser):
         super().__init__()
         # what a file of weights must say to build this network again
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        if image_channels not in (1, 3):
-            raise ValueError(f"image_channels is {image_channels}: choose 1 for gray or 3 for colour")
+        check_options(self.arguments)
         side, width = positive_int("size", size), positive_int("width", width)
         self.event_shape = (side, side) if image_channels == 1 else (3, side, side)
         pixels = image_channels * side**2
         sizes = [pixels] + [width] * (1 + positive_int("depth", depth))
-        with torch.random.fork_rng(devices=[]):  # the global generator stays as the reader left it
-            torch.manual_seed(seed)
+        with drawn_from(seed):
             layers = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.LeakyReLU(0.2))]
             # the names of the released code, so that its weights load
             self.encoder = nn.Sequential(*layers[:-1], nn.ReLU())

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import positive_int
-from .base import Denoiser
+from .base import Denoiser, drawn_from
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
@@ -33,8 +33,7 @@ class MLP(Denoiser):
         if not data_std > 0:
             raise ValueError(f"data_std is {data_std}: pass the standard deviation of the data, a positive number")
         sizes = [dimension + 1] + [positive_int("width", width)] * positive_int("depth", depth)
-        with torch.random.fork_rng(devices=[]):  # the global generator stays as the reader left it
-            torch.manual_seed(seed)
+        with drawn_from(seed):
             hidden = [
                 m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), ACTIVATIONS[activation]())
             ]

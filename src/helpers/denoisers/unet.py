@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import positive_int
-from .base import Denoiser
+from .base import Denoiser, drawn_from
 
 OPTIONS = {
     "pooling": ("average", "max", "strided", "none"),
@@ -87,8 +87,7 @@ class UNet(Denoiser):
             w = widths[b]
             return [conv(inputs, w, b), *norm(w), nn.ReLU(), conv(w, w, b), *norm(w), nn.ReLU()]
 
-        with torch.random.fork_rng(devices=[]):  # the global generator stays as the reader left it
-            torch.manual_seed(seed)
+        with drawn_from(seed):
             first = conv(image_channels + (not blind), channels, 0)
             encoder = [[first, nn.ReLU(), conv(channels, channels, 0), *norm(channels), nn.ReLU()]]
             encoder += [stage(widths[b - 1], b) for b in range(1, blocks)]

@@ -51,8 +51,10 @@ class Lab:
     name: unique in the book, part of addresses. targets: by name, laws of the plane with `sample` and `log_prob`, or
     stacks of training images (N, *event). counts: numbers of training points; None is the target itself.
     schedules: by name, functions of the number of steps. caption: one sentence. alt: what the still picture shows.
-    samplers_apart: each side has a sampler of its own. start: the first state, where not the first of every choice:
-    target, count, left and right as (family, value) or (family, value, sampler), schedule, seed, particles.
+    samplers_apart: each side has a sampler of its own. centre: the mean of the start, for networks that are not told
+    their noise level and so must not begin far from the data's mean. start: the first state, where not the first of
+    every choice: target, count, left and right as (family, value) or (family, value, sampler), schedule, seed,
+    particles.
     Raises ValueError when a state asks for what the lab does not have, or when a name cannot be part of a file's.
     """
 
@@ -68,6 +70,7 @@ class Lab:
         schedules: Mapping[str, Callable[[int], Tensor]] | None = None,
         extent: float = 3.0,
         samplers_apart: bool = False,
+        centre: float = 0.0,
         **start: Any,
     ):
         self.name, self.caption, self.alt, self.extent = name, caption, alt, extent
@@ -76,7 +79,7 @@ class Lab:
         schedules = {"EDM": partial(sampling.edm, sigma_min=0.02)} if schedules is None else schedules
         # float32, which is what a denoiser on the page is given
         self.schedules = {k: {str(n): make(n).float().double() for n in steps} for k, make in schedules.items()}
-        self.samplers_apart = samplers_apart
+        self.samplers_apart, self.centre = samplers_apart, centre
         first = next(iter(self.targets.values()))
         self.image = isinstance(first, Tensor)
         self.event: tuple[int, ...] = tuple(first.shape[1:]) if self.image else (2,)
@@ -147,7 +150,7 @@ class Lab:
         family, value, sampler = state[side]
         denoiser = self.denoiser(state["target"], state["count"], family, value)
         sigmas, seed = self.schedules[state["schedule"]][state["steps"]], int(state["seed"])
-        start = float(sigmas[0]) * noise.normal(int(state["particles"]), *self.event, seed=seed)
+        start = self.centre + float(sigmas[0]) * noise.normal(int(state["particles"]), *self.event, seed=seed)
         extra = {"seed": seed} if sampler == "reverse SDE" else {}
         return sampling.trajectory(start, SAMPLERS[sampler](denoiser, start, sigmas, **extra))
 
@@ -202,6 +205,7 @@ class Lab:
             "image": self.image,
             "event": list(self.event),
             "extent": self.extent,
+            "centre": self.centre,
             "cells": CELLS,
             "targets": list(self.targets),
             "counts": list(self.counts),

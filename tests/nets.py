@@ -1,0 +1,21 @@
+"""What tests of networks share: noise from a seed, and networks as a training leaves them."""
+
+import torch
+
+from helpers.denoisers.unet import BiasFreeNorm
+
+
+def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def settled(net: torch.nn.Module) -> torch.nn.Module:
+    """The network after a few batches, in evaluation mode, its gains of visible size."""
+    dtype = next(net.parameters()).dtype
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, BiasFreeNorm):
+                module.gammas.copy_(1 + 0.1 * noise(*module.gammas.shape))
+        for i in range(20):
+            net(noise(4, net.image_channels, 16, 16, seed=i, dtype=dtype), 1.0)
+    return net.eval()
