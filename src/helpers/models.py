@@ -14,14 +14,14 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
-from .denoisers import CNN, Denoiser, ImageMLP, UNet
+from .denoisers import CNN, Autoencoder, Denoiser, ImageMLP, UNet
 from .files import cache_folder, write_atomically
 from .metrics import psnr
 
 MODELS = "CREATIVE_DENOISER_MODELS"  # environment variable: the folder of models
 LEVELS = (10, 25, 50, 100)  # noise levels of the table, of 255
 HALF_PRECISION_COST = 0.05  # dB that storing float16 may cost at any level
-CLASSES = {"UNet": UNet, "CNN": CNN, "ImageMLP": ImageMLP}
+CLASSES = {"UNet": UNet, "CNN": CNN, "ImageMLP": ImageMLP, "Autoencoder": Autoencoder}
 
 
 def models_folder() -> Path:

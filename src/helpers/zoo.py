@@ -133,6 +133,10 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
         yield f"{source}-chain", Entry("CNN", chain, data, recipe(images, rate=1e-3))
         mlp = {"size": data["size"], "image_channels": 1, "width": 2 * channels}
         yield f"{source}-mlp", Entry("ImageMLP", mlp, data, recipe(images, rate=5e-4))
+    # a judge of images, not an object of study: small noise only, and the same in every profile
+    judge = replace(BASE, steps=5000, batch=64, noise=("fixed", 0.1), loss="sum")
+    for source, data in (("fashion", {**clothes, "n": 10_000}), ("faces", {"name": "celeba", "size": 40, "n": 18_000})):
+        yield f"{source}-autoencoder", Entry("Autoencoder", {"size": data["size"]}, data, judge)
     yield (
         "faces80",
         Entry(

@@ -1,5 +1,6 @@
 """Denoisers: one protocol, one file per family."""
 
+from .autoencoder import Autoencoder
 from .base import Denoiser, per_level, score
 from .bottleneck import PerLevelMLP, ProjectedDenoiser
 from .cnn import CNN
@@ -16,6 +17,7 @@ from .unet import UNet
 __all__ = [
     "CNN",
     "MLP",
+    "Autoencoder",
     "Denoiser",
     "FeatureRegression",
     "GaussianMixture",

@@ -1,0 +1,42 @@
+"""A convolutional network through a narrow code: a bottleneck denoiser, and features by which images are judged."""
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import positive_int
+from .base import Denoiser, drawn_from
+
+
+class Autoencoder(Denoiser):
+    r"""Denoising autoencoder (Vincent et al. 2008), blind: D(y) = g( e(y) ), a code e(y) of `code` numbers between.
+
+    e: three 4x4 convolutions of stride 2 with c, 2c, 4c channels and SiLU, then a linear layer; g mirrors it. Every
+    answer lies on the image of g, which has at most `code` dimensions (proposition P4c).
+
+    y (batch, size, size), size a multiple of 8. Weights are drawn from `seed`.
+    """
+
+    def __init__(self, size: int, code: int = 64, channels: int = 8, seed: int = 0):
+        super().__init__()
+        # what a file of weights must say to build this network again
+        self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        if positive_int("size", size) % 8:
+            raise ValueError(f"size is {size}: take a multiple of 8, the encoder halves three times")
+        self.event_shape = (size, size)
+        c, inner, outer = positive_int("channels", channels), size // 8, positive_int("code", code)
+        pairs = [(1, c), (c, 2 * c), (2 * c, 4 * c)]
+        with drawn_from(seed):
+            down = [m for a, b in pairs for m in (nn.Conv2d(a, b, 4, 2, 1), nn.SiLU())]
+            up = [m for a, b in reversed(pairs) for m in (nn.SiLU(), nn.ConvTranspose2d(b, a, 4, 2, 1))]
+            flat = 4 * c * inner**2
+            self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, outer))
+            self.decoder = nn.Sequential(nn.Linear(outer, flat), nn.Unflatten(1, (4 * c, inner, inner)), *up)
+
+    def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
+        code = self.encoder(y[:, None].to(self.encoder[0].weight.dtype))
+        return self.decoder(code)[:, 0].to(y)
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """The codes of clean images (N, size, size): (N, code)."""
+        return torch.cat([self.encoder(part[:, None]) for part in images.split(500)])

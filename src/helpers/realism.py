@@ -1,0 +1,73 @@
+"""Judges of generated images that do not compare pixels: distances of feature laws, spectra, sharpness."""
+
+import torch
+from torch import Tensor
+
+from .checks import checked_points
+
+
+def fid(real: Tensor, made: Tensor) -> float:
+    r"""Frechet distance of two sets of features (N, d), (M, d), as Gaussians (Heusel et al. 2017, eq. 6):
+
+        || m - m' ||^2 + tr( C + C' - 2 (C C')^{1/2} ),
+
+    in units of the standard deviation of each real feature. On the features of this book: compare within it only.
+    Biased upwards for few images: compare sets of one size.
+    """
+    x, y = _standardised(real, made)
+    a, b = torch.cov(x.T), torch.cov(y.T)
+    # the eigenvalues of C C' are those of the symmetric C^{1/2} C' C^{1/2}
+    values, vectors = torch.linalg.eigh(a)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ b @ root).clamp(min=0).sqrt().sum()
+    return float((x.mean(0) - y.mean(0)).square().sum() + a.trace() + b.trace() - 2 * cross)
+
+
+def kid(real: Tensor, made: Tensor) -> float:
+    """Kernel distance of two sets of features (N, d), (M, d): the unbiased MMD^2 with kernel (x.y / d + 1)^3.
+
+    Binkowski et al. 2018, in units of the standard deviation of each real feature. Its mean is 0 for equal laws at any
+    number of images, so it may be slightly negative.
+    """
+    x, y = _standardised(real, made)
+    xx, yy, xy = ((a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    within = [(k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in (xx, yy)]
+    return float(within[0] + within[1] - 2 * xy.mean())
+
+
+def radial_spectrum(images: Tensor) -> Tensor:
+    """Mean power of the orthonormal Fourier transform in rings |k| = 0, 1, ..., n // 2 of images (N, n, n)."""
+    checked_points(images, "images")
+    if images.ndim != 3 or images.shape[1] != images.shape[2]:
+        raise ValueError(f"images have shape {tuple(images.shape)}: pass gray squares (N, n, n)")
+    n = images.shape[1]
+    power = torch.fft.fft2(images.double(), norm="ortho").abs().square().mean(0).flatten()
+    k = torch.fft.fftfreq(n, 1 / n, dtype=torch.float64)
+    ring = torch.hypot(k[:, None], k).round().long().flatten()
+    sums, counts = (torch.zeros(int(ring.max()) + 1).double().index_add_(0, ring, v) for v in (power, power * 0 + 1))
+    return (sums / counts)[: n // 2 + 1]
+
+
+def spectral_distance(real: Tensor, made: Tensor) -> float:
+    """Root mean square over the rings |k| >= 1 of the difference of the two radial spectra, in dB."""
+    ratio = radial_spectrum(made)[1:] / radial_spectrum(real)[1:]
+    return float((10 * ratio.log10()).square().mean().sqrt())
+
+
+def sharpness(images: Tensor) -> float:
+    """Mean square of the discrete Laplacian inside images (N, H, W): what blur removes first and noise adds."""
+    x = checked_points(images, "images").double()
+    around = x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:]
+    return float((4 * x[..., 1:-1, 1:-1] - around).square().mean())
+
+
+def _standardised(real: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
+    x, y = checked_points(real, "real").double(), checked_points(made, "made").double()
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
+        raise ValueError(
+            f"features have shapes {tuple(real.shape)}, {tuple(made.shape)}: pass (N, d) and (M, d) of two rows or more"
+        )
+    mean, std = x.mean(0), x.std(0)
+    if not bool((std > 0).all()):
+        raise ValueError(f"feature {int(std.argmin())} is the same for all real images: leave it out")
+    return (x - mean) / std, (y - mean) / std
