@@ -8,33 +8,27 @@ peers: PSNR on the same test faces of the networks of others, kept as .npz in PE
 Each section is written to src/helpers/recorded/training.json when it is done; *Training a denoiser* draws from it.
 """
 
-import argparse
 import itertools
-import json
 import os
-import platform
+import re
 import statistics
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from datetime import date
 from pathlib import Path
 
+import record
 import torch
+from record import DEVICE
 from torch.utils.data import DataLoader, TensorDataset
 
 from helpers import models
 from helpers.data import load
 from helpers.denoisers import Denoiser, LinearDenoiser, UNet
-from helpers.files import write_atomically
 from helpers.released import load_peer
 from helpers.training import run, train
 from helpers.zoo import BASE
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "src/helpers/recorded/training.json"
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LEVELS = (5, 10, 25, 50, 100, 200)  # of 255
 
 
@@ -128,12 +122,12 @@ def faces(count: int = 300) -> dict:
     levels = [round(255 * 10 ** (k / 9 * 2.5 - 2.4065), 2) for k in range(10)]  # 1 to 316 of 255
     test, rows = load("celeba", "test", count, 40).images, []
     for name, card in models.manifest().items():
-        if not name.startswith("faces-n"):
+        found = re.fullmatch(r"faces-n(\d+)-([ab])", name)
+        if not found:
             continue
-        _, n, letter = name.split("-")
-        n = int(n[1:])
+        n, letter = int(found[1]), found[2]
         training = load("celeba", "train" if letter == "a" else "disjoint", n, 40).images[:count]
-        training = training.repeat(-(-count // len(training)), 1, 1)[:count]
+        training = models.repeated(training, count)[:count]
         denoiser = models.load(name)
         tables = [models.psnr_table(denoiser, part, levels)["psnr"] for part in (training, test)]
         rows.append(
@@ -168,24 +162,6 @@ def peers(count: int = 64) -> dict:
     return {"sigma_of_255": list(models.LEVELS), "images": count, "rows": rows}
 
 
-def provenance() -> dict:
-    """Where and when."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return {
-        "hardware": torch.cuda.get_device_name() if DEVICE == "cuda" else f"1 thread of {platform.machine()}",
-        "software": f"torch {torch.__version__.split('+')[0]}",
-        "commit": commit.stdout.strip(),
-        "date": date.today().isoformat(),
-    }
-
-
 if __name__ == "__main__":
     sections = {"throughput": throughput, "laws": laws, "faces": faces, "peers": peers}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", choices=[*sections, []], help="none means all")
-    torch.set_num_threads(1)
-    for section in parser.parse_args().sections or sections:
-        recorded = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-        found = sections[section]() | {"provenance": provenance()}
-        entry = {**recorded.get(section, {}), DEVICE: found} if section == "throughput" else found
-        write_atomically(RESULT, json.dumps(recorded | {section: entry}, indent=1) + "\n")
+    record.main(__doc__, "training", sections, by_device=["throughput"])

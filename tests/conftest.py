@@ -1,4 +1,4 @@
-"""A scratch book: the real pipeline on chapters of a few lines, in a folder of its own."""
+"""What tests share: a browser, and a scratch book, the real pipeline on chapters of a few lines."""
 
 import os
 import shutil
@@ -14,6 +14,8 @@ if not torch.cuda.is_available():  # before anything imports Triton: its kernels
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
+FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+--disable-component-update --disable-sync""".split()
 
 
 class Scratch:
@@ -63,3 +65,17 @@ class Scratch:
 @pytest.fixture
 def scratch(tmp_path: Path) -> Scratch:
     return Scratch(tmp_path.resolve())
+
+
+@pytest.fixture(scope="session")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+        found = [os.environ.get("CHROMIUM"), *map(shutil.which, names), playwright.chromium.executable_path]
+        executable = next((path for path in found if path and Path(path).is_file()), None)
+        if executable is None:
+            pytest.skip("no Chromium in $CHROMIUM, on the PATH or of playwright's own: pages not opened in a browser")
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        browser.close()

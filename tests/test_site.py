@@ -3,13 +3,10 @@
 import gzip
 import json
 import math
-import os
 import re
-import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 import pytest
@@ -24,8 +21,6 @@ BOOK, SITE = Book(ROOT), ROOT / "build/site"
 PAGES = [page.with_suffix(".html").as_posix() for page in BOOK.pages]
 PREFIXES = ["", "/under/a/prefix"]  # as on a domain of its own, and as on GitHub Pages
 WEIGHT = 1_000_000  # bytes, gzip: what a page loads before the reader scrolls; pictures, its content, are not counted
-FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync""".split()
 LABS = [  # (page, name), one for each `Lab("name", ...)` of the chapters
     (chapter.with_suffix(".html").as_posix(), name)
     for chapter in BOOK.chapters
@@ -127,20 +122,6 @@ def address(fresh_site):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
-
-
-@pytest.fixture(scope="session")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-        found = [os.environ.get("CHROMIUM"), *map(shutil.which, names), playwright.chromium.executable_path]
-        executable = next((path for path in found if path and Path(path).is_file()), None)
-        if executable is None:
-            pytest.skip("no Chromium in $CHROMIUM, on the PATH or of playwright's own: pages not opened in a browser")
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -103,3 +103,42 @@ def psnr(x_hat: Tensor, x: Tensor) -> float:
         )
     mse = (x_hat - x).flatten(1).square().mean(1)
     return float((-10 * mse.log10()).mean())
+
+
+def pearson(a: Tensor, b: Tensor) -> Tensor:
+    r"""Pearson's r of the pixels of each pair of images, (batch,), in [-1, 1]; symmetric.
+
+        r = <a - mean a, b - mean b> / (|a - mean a| |b - mean b|),   the mean over all pixels of one image.
+
+    The "correlation" of Kamb & Ganguli (ICML 2025). Their text calls it r^2, their released code computes r, unsquared,
+    and r^2 is the smaller: square it before comparing with one. It does not see brightness and contrast: r = 1 for
+    b = 2 a + 3. Images share their mean picture, so r of two unrelated images of one class is not 0: compare with that.
+    NaN where an image is constant: it has no direction. a, b (batch, *event) of one shape.
+    """
+    x, y = _pairs(a, b)
+    constant = (x.amin(1) == x.amax(1)) | (y.amin(1) == y.amax(1))
+    x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
+    return torch.where(constant, torch.nan, (x * y).sum(1) / (x.norm(dim=1) * y.norm(dim=1)))
+
+
+def determination(estimate: Tensor, reference: Tensor) -> Tensor:
+    r"""Coefficient of determination of each estimate, (batch,), at most 1 and without lower bound; not symmetric.
+
+        R^2 = 1 - sum_p (estimate_p - reference_p)^2 / (n Var reference),   n Var = sum_p (reference_p - mean)^2.
+
+    The measure of Lukoianov et al. (NeurIPS 2025), here for each image by itself, n pixels. It is not the square of
+    `pearson`: it does see brightness and contrast, R^2 <= r^2 with equality only for the best affine map of one to the
+    other, and it is negative where the reference's mean gray would be the better estimate. NaN where the reference is
+    constant. estimate, reference (batch, *event) of one shape.
+    """
+    x, y = _pairs(estimate, reference)
+    constant = y.amin(1) == y.amax(1)
+    spread = (y - y.mean(1, keepdim=True)).square().sum(1)
+    return torch.where(constant, torch.nan, 1 - (x - y).square().sum(1) / spread)
+
+
+def _pairs(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as float64 rows."""
+    if a.shape != b.shape or a.ndim < 2:
+        raise ValueError(f"shapes {tuple(a.shape)} and {tuple(b.shape)}: pass two batches of one shape (batch, *event)")
+    return a.flatten(1).double(), b.flatten(1).double()

@@ -12,6 +12,7 @@ from .linear import LinearDenoiser
 from .local import LocalMean, MaskedMean
 from .mlp import MLP
 from .posterior_mean import PosteriorMean
+from .two_images import TwoImages
 from .unet import UNet
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Polynomial",
     "PosteriorMean",
     "ProjectedDenoiser",
+    "TwoImages",
     "RandomFeatures",
     "UNet",
     "per_level",

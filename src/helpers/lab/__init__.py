@@ -1,6 +1,7 @@
-"""Denoisers in the reader's browser: export to ONNX, and the lab that runs them on a page or beside a kernel."""
+"""Denoisers in the reader's browser: export to ONNX, labs that runs them on a page or beside a kernel, and voters."""
 
 from .export import export
 from .lab import Family, Lab
+from .voters import Voters
 
-__all__ = ["Family", "Lab", "export"]
+__all__ = ["Family", "Lab", "Voters", "export"]

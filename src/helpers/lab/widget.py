@@ -1,10 +1,21 @@
-"""The lab beside a kernel: the same lab.js as an anywidget, and this kernel's answers."""
+"""Labs beside a kernel: the scripts of the page as anywidgets, and this kernel's answers."""
 
 from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
+
+
+class VotersWidget(anywidget.AnyWidget):
+    """The figure of voters, which needs no kernel: its front end computes."""
+
+    _esm = Path(__file__).with_name("voters.js")
+    spec = traitlets.Dict().tag(sync=True)
+    caption = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, spec: dict, caption: str):
+        super().__init__(spec=spec, caption=caption)
 
 
 class Widget(anywidget.AnyWidget):

@@ -1,0 +1,57 @@
+"""What every benchmark does: measure sections and keep them with their provenance in src/helpers/recorded."""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from helpers.files import write_atomically
+
+ROOT = Path(__file__).resolve().parents[1]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def path(name: str) -> Path:
+    """Where the record of that name is kept."""
+    return ROOT / "src/helpers/recorded" / f"{name}.json"
+
+
+def read(name: str) -> dict[str, Any]:
+    """The sections that are there."""
+    return json.loads(path(name).read_text()) if path(name).exists() else {}
+
+
+def write(name: str, section: str, found: dict[str, Any]) -> None:
+    """Enter one section; the others stay."""
+    write_atomically(path(name), json.dumps(read(name) | {section: found}, indent=1, allow_nan=False) + "\n")
+
+
+def provenance() -> dict[str, str]:
+    """Where and when."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return {
+        "hardware": torch.cuda.get_device_name()
+        if DEVICE == "cuda"
+        else f"1 of {os.cpu_count()} {platform.machine()} cores",
+        "software": f"torch {torch.__version__.split('+')[0]}",
+        "commit": commit.stdout.strip(),
+        "date": date.today().isoformat(),
+    }
+
+
+def main(description: str, name: str, sections: dict[str, Callable[[], dict]], by_device: Sequence[str] = ()) -> None:
+    """The command line. A section in `by_device` is kept once for each kind of device."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", choices=[*sections, []], help="none means all")
+    torch.set_num_threads(1)
+    for section in parser.parse_args().sections or sections:
+        found = sections[section]() | {"provenance": provenance()}
+        write(name, section, {**read(name).get(section, {}), DEVICE: found} if section in by_device else found)
+        print(f"{section}: written to {path(name)}", flush=True)

@@ -1,0 +1,1 @@
+../../../book/assets/voters.js
