@@ -31,7 +31,7 @@ book: $(READY)
 test: $(READY)
 	-$(PIPELINE) execute
 	-$(PIPELINE) build
-	$(BIN)/python -m pytest -rs -p helpers.pipeline.replay --replay build/run tests book
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -rs -p helpers.pipeline.replay --replay build/run tests book
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -48,7 +48,7 @@ models: $(READY)
 
 # what the chapters show as recorded; faces need CELEBA_ROOT, and the networks of others PEERS_ROOT
 results: $(READY)
-	$(BIN)/python benchmarks/training.py
+	for name in training closed_form agreement ablations; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 serve: $(READY)
 	$(BIN)/python -m http.server --bind localhost --directory build/site 8000

@@ -85,6 +85,7 @@ def test_sharpness_falls_with_blur_and_is_20_for_white_noise():
         (lambda: realism.kid(noise(4, 3) / 0, noise(4, 3)), "NaN or infinity"),
         (lambda: realism.radial_spectrum(noise(4, 8, 9)), "gray squares"),
         (lambda: realism.radial_spectrum(noise(4, 1, 8, 8)), "gray squares"),
+        (lambda: realism.rings(noise(8)), "gray squares"),
         (lambda: Autoencoder(20), "size is 20: take a multiple of 8"),
         (lambda: Autoencoder(16, code=0), "code is 0"),
         (lambda: Autoencoder(16)(noise(2, 8, 8), 0.1), "this denoiser takes"),

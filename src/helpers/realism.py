@@ -35,17 +35,20 @@ def kid(real: Tensor, made: Tensor) -> float:
     return float(within[0] + within[1] - 2 * xy.mean())
 
 
-def radial_spectrum(images: Tensor) -> Tensor:
-    """Mean power of the orthonormal Fourier transform in rings |k| = 0, 1, ..., n // 2 of images (N, n, n)."""
-    checked_points(images, "images")
-    if images.ndim != 3 or images.shape[1] != images.shape[2]:
-        raise ValueError(f"images have shape {tuple(images.shape)}: pass gray squares (N, n, n)")
-    n = images.shape[1]
-    power = torch.fft.fft2(images.double(), norm="ortho").abs().square().mean(0).flatten()
+def rings(spectrum: Tensor) -> Tensor:
+    """Mean of a spectrum (n, n), in the order of torch.fft, over rings of radius 0, 1, ..., n // 2 periods an image."""
+    if spectrum.ndim != 2 or spectrum.shape[0] != spectrum.shape[1]:
+        raise ValueError(f"spectrum has shape {tuple(spectrum.shape)}: pass that of gray squares, (n, n)")
+    n = len(spectrum)
     k = torch.fft.fftfreq(n, 1 / n, dtype=torch.float64)
-    ring = torch.hypot(k[:, None], k).round().long().flatten()
-    sums, counts = (torch.zeros(int(ring.max()) + 1).double().index_add_(0, ring, v) for v in (power, power * 0 + 1))
-    return (sums / counts)[: n // 2 + 1]
+    radius = torch.hypot(k[:, None], k).round()
+    return torch.stack([spectrum[radius == r].mean() for r in range(n // 2 + 1)])
+
+
+def radial_spectrum(images: Tensor) -> Tensor:
+    """Mean power of the orthonormal Fourier transform in `rings` of images (N, n, n): (n // 2 + 1,)."""
+    x = checked_points(images, "images").double()
+    return rings(torch.fft.fft2(x, norm="ortho").abs().square().mean(0))
 
 
 def spectral_distance(real: Tensor, made: Tensor) -> float:

@@ -4,13 +4,14 @@ from .autoencoder import Autoencoder
 from .base import Denoiser, per_level, score
 from .bottleneck import PerLevelMLP, ProjectedDenoiser
 from .cnn import CNN
-from .convolutional import LinearConvolution
+from .convolutional import LinearConvolution, PooledConvolution
 from .features import FeatureRegression, Polynomial, RandomFeatures
 from .gaussian_mixture import GaussianMixture
 from .image_mlp import ImageMLP
 from .linear import LinearDenoiser
 from .local import LocalMean, MaskedMean
 from .mlp import MLP
+from .polynomial import HermitePolynomial, ReleasedPolynomial, patch_table
 from .posterior_mean import PosteriorMean
 from .two_images import TwoImages
 from .unet import UNet
@@ -22,6 +23,7 @@ __all__ = [
     "Denoiser",
     "FeatureRegression",
     "GaussianMixture",
+    "HermitePolynomial",
     "ImageMLP",
     "LinearConvolution",
     "LinearDenoiser",
@@ -29,11 +31,14 @@ __all__ = [
     "MaskedMean",
     "PerLevelMLP",
     "Polynomial",
+    "PooledConvolution",
     "PosteriorMean",
     "ProjectedDenoiser",
-    "TwoImages",
     "RandomFeatures",
+    "ReleasedPolynomial",
+    "TwoImages",
     "UNet",
+    "patch_table",
     "per_level",
     "score",
 ]

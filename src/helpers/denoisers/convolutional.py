@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..checks import checked_points, exporting, positive_int
-from .base import Denoiser
+from .base import Denoiser, per_level
 
 
 class LinearConvolution(Denoiser):
@@ -100,6 +100,143 @@ class LinearConvolution(Denoiser):
         levels = torch.exp(math.log(sigma_min) + half * (t + 1))
         integral = torch.tensordot(half * w, 1 - self.response(levels).real, dims=1)
         return sigma_max**2 * torch.exp(-2 * integral)
+
+
+class PooledConvolution(Denoiser):
+    r"""The best linear filter that commutes only with shifts by `stride` pixels: what pooling leaves of convolution.
+
+    The torus is cut into cells of stride x stride pixels; X_c holds the P = stride^2 pixels of cell c, its phases.
+    Every phase has a filter of its own, on the `cells` x `cells` cells around its cell:
+
+        D(y)_c = mu + sum_{o in Omega} h(o) (Y_{c-o} - mu),   h(o) a matrix P x P,
+        sum_{o'} h(o') ( R(o - o') + sigma^2 [o = o'] I ) = R(o), o in Omega,   R(o) = E[ (X_{c+o} - mu)(X_c - mu)^T ].
+
+    The response at a coarse frequency is a matrix, which couples the stride^2 frequencies that pooling folds into one.
+    stride 1 is LinearConvolution; one cell as large as the image is LinearDenoiser.
+
+    covariance: R, (n/stride, m/stride, P, P), offsets in the order of torch.fft, phases row by row. mean (stride,
+    stride). cells: odd, or None for all. y (batch, n, m).
+    """
+
+    def __init__(self, covariance: Tensor, mean: Tensor, cells: int | None):
+        super().__init__()
+        grid, stride = tuple(covariance.shape[:2]), len(mean)
+        if mean.shape != (stride, stride) or covariance.shape != (*grid, stride**2, stride**2) or 0 in grid + (stride,):
+            raise ValueError(
+                f"covariance has shape {tuple(covariance.shape)} and mean {tuple(mean.shape)}: pass "
+                "(n / stride, m / stride, stride^2, stride^2) and (stride, stride)"
+            )
+        self.grid, self.stride = grid, stride
+        self.event_shape = (grid[0] * stride, grid[1] * stride)
+        covariance = covariance.double()
+        mask = torch.ones(grid, dtype=torch.bool) if cells is None else _window(cells, grid)
+        offsets = mask.nonzero()
+        lags = (offsets - offsets[:, None]) % torch.tensor(grid)  # of o - o', o' first
+        gram = covariance[tuple(lags.unbind(-1))].permute(0, 2, 1, 3).reshape(2 * [len(offsets) * stride**2])
+        values, vectors = torch.linalg.eigh((gram + gram.T) / 2)
+        if values[0] < -1e-8 * values[-1]:
+            raise ValueError(f"covariance has eigenvalue {values[0].item():.3g}: it must be that of a random image")
+        right = covariance[mask].permute(1, 0, 2).flatten(1)  # (P, |Omega| P)
+        for name, value in {
+            "offsets": offsets,
+            "values": values.clamp(min=0.0),  # rounding below 0
+            "vectors": vectors,
+            "right": right @ vectors,
+            "mean": mean.double(),
+        }.items():
+            self.register_buffer(name, value)
+
+    offsets: Tensor
+    values: Tensor
+    vectors: Tensor
+    right: Tensor
+    mean: Tensor
+
+    @classmethod
+    def from_points(cls, points: Tensor, stride: int, cells: int | None = 3) -> "PooledConvolution":
+        """From a training set (N, n, m): moments averaged over shifts by whole cells."""
+        points = checked_points(points).double()
+        stride = _checked_stride(stride, tuple(points.shape[1:]))
+        X = _cells(points, stride)
+        mean = X.mean((0, 1, 2))
+        Z = torch.fft.fft2(X - mean, dim=(1, 2), norm="ortho")
+        spectrum = torch.einsum("bxyp,bxyq->xypq", Z, Z.conj()) / len(points)
+        covariance = torch.fft.ifft2(spectrum, dim=(0, 1)).real
+        return cls(covariance, mean.view(stride, stride), cells)
+
+    @classmethod
+    def from_spectrum(
+        cls, spectrum: Tensor, stride: int, cells: int | None = 3, mean: float = 0.0
+    ) -> "PooledConvolution":
+        """For a stationary target with the power spectrum (n, m) of `LinearConvolution`."""
+        if spectrum.ndim != 2 or spectrum.numel() == 0 or not bool((spectrum >= 0).all()):
+            raise ValueError(f"spectrum has shape {tuple(spectrum.shape)}: pass variances >= 0 of shape (n, m)")
+        stride = _checked_stride(stride, tuple(spectrum.shape))
+        R = torch.fft.ifft2(spectrum.double()).real
+        phases = torch.cartesian_prod(torch.arange(stride), torch.arange(stride))
+        # of X_o against phase q of X_0: the covariance seen from pixel q
+        columns = [_cells(R.roll((int(a), int(b)), (0, 1))[None], stride)[0] for a, b in phases]
+        return cls(torch.stack(columns, dim=-1), torch.full((stride, stride), mean, dtype=torch.float64), cells)
+
+    def response(self, sigma: float) -> Tensor:
+        """H_sigma at every coarse frequency, complex (n/stride, m/stride, P, P)."""
+        P = self.stride**2
+        taps = (self.right / (self.values + sigma**2)) @ self.vectors.T
+        kernel = taps.new_zeros(*self.grid, P, P)
+        kernel[tuple(self.offsets.unbind(-1))] = taps.view(P, -1, P).transpose(0, 1)
+        return torch.fft.fft2(kernel, dim=(0, 1))
+
+    def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
+        if exporting():
+            raise NotImplementedError("PooledConvolution cannot be exported as a graph: export LinearConvolution")
+        return per_level(y, sigma, lambda rows, level: self._estimate(rows, float(level)))
+
+    def _estimate(self, y: Tensor, sigma: float) -> Tensor:
+        if len(y) == 0:  # the FFT library refuses an empty batch
+            return y.clone()
+        mean = self.mean.to(y).flatten()
+        Z = torch.fft.fft2(_cells(y, self.stride) - mean, dim=(1, 2))
+        X = torch.einsum("xypq,bxyq->bxyp", self.response(sigma).to(Z), Z)
+        return _pixels(mean + torch.fft.ifft2(X, dim=(1, 2)).real, self.stride)
+
+    def generated_covariance(self, sigma_min: float = 1e-4, sigma_max: float = 80.0, nodes: int = 100) -> Tensor:
+        r"""Cov(y_q, y_{q+t}) at the end of the exact flow from N(0, sigma_max^2 I): (stride, stride, n, m).
+
+        First two axes the phase of q, last two t on the torus. Per coarse frequency dy / dlog sigma = (I - H_sigma) y;
+        the matrices of different sigma do not commute, so `nodes` steps of Magnus' expansion of order 4. The mean over
+        phases is the covariance of a random pixel, its Fourier transform the generated spectrum.
+        """
+        if not 0 < sigma_min < sigma_max:
+            raise ValueError(f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < sigma_min < sigma_max")
+        step = math.log(sigma_min / sigma_max) / positive_int("nodes", nodes)
+        P, s = self.stride**2, self.stride
+        identity = torch.eye(P).to(self.response(sigma_max))
+        gain = identity.expand(*self.grid, P, P)
+        for i in range(nodes):
+            middle = math.log(sigma_max) + (i + 0.5) * step
+            a, b = (identity - self.response(math.exp(middle + c * step * math.sqrt(3) / 6)) for c in (-1, 1))
+            commutator = math.sqrt(3) / 12 * step**2 * (b @ a - a @ b)
+            gain = torch.linalg.matrix_exp(step / 2 * (a + b) + commutator) @ gain
+        R = torch.fft.ifft2(sigma_max**2 * gain @ gain.mH, dim=(0, 1)).real
+        seen = [_pixels(R[..., p][None], s)[0].roll((-(p // s), -(p % s)), (0, 1)) for p in range(P)]
+        return torch.stack(seen).view(s, s, *self.event_shape)
+
+
+def _checked_stride(stride: int, event: tuple[int, ...]) -> int:
+    stride = positive_int("stride", stride)
+    if len(event) != 2 or any(n % stride for n in event):
+        raise ValueError(f"stride is {stride} on {event} pixels: choose a divisor of both sides of a gray image")
+    return stride
+
+
+def _cells(y: Tensor, stride: int) -> Tensor:
+    """(B, n, m) -> (B, n/stride, m/stride, stride^2)."""
+    return y.unflatten(2, (-1, stride)).unflatten(1, (-1, stride)).transpose(2, 3).flatten(3)
+
+
+def _pixels(X: Tensor, stride: int) -> Tensor:
+    """The inverse of `_cells`."""
+    return X.unflatten(3, (stride, stride)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 def _window(width: int, event: tuple[int, ...]) -> Tensor:
