@@ -37,6 +37,10 @@ class Case:
         # a blind network hears no noise level and starts at a mean gray
         self.gray = models.manifest()[self.model]["mean"] if kind == "faces" else 0.0
 
+    def about(self, noises: int) -> dict:
+        """What every section says of where its numbers are from."""
+        return {"model": self.model, "seeds": {"noise": SEED, "calibration": CALIBRATION_SEED}, "noises": noises}
+
     def start(self, count: int, seed: int) -> torch.Tensor:
         side = self.points.shape[-1]
         return self.gray + sampling.initial_noise(count, side, side, sigma=float(self.sigmas[0]), seed=seed).float()
@@ -70,9 +74,7 @@ def agreement(kind: str, n: int, noises: int = 32, calibration: int = 16) -> dic
         )
     network = case.sample(case.network, noises)
     return {
-        "model": case.model,
-        "seeds": {"noise": SEED, "calibration": CALIBRATION_SEED},
-        "noises": noises,
+        **case.about(noises),
         "calibration noises": calibration,
         "sigmas": rounded(case.sigmas, 6),
         "sides": sides,
@@ -100,7 +102,7 @@ def equivariant(kind: str, noises: int) -> dict:
     network = case.sample(case.network, noises)
     named = {"boundary ELS": "boundary"} | ({"ELS": "equivariant"} if kind == "clothes" else {})
     rows = {name: measures(case, LocalMean(case.points, table, m), network, 1) for name, m in named.items()}
-    return {"model": case.model, "seeds": {"noise": SEED}, "noises": noises, "agreement": rows}
+    return {**case.about(noises), "agreement": rows}
 
 
 class Batched(Denoiser):
@@ -132,9 +134,7 @@ def mask(noises: int = 8, threshold: float = 0.005) -> dict:
     network = case.sample(case.network, noises)
     shown = [seen(s).sum(0) for s in case.sigmas[:-1].tolist()]
     return {
-        "model": case.model,
-        "seeds": {"noise": SEED, "calibration": CALIBRATION_SEED},
-        "noises": noises,
+        **case.about(noises),
         "threshold": threshold,
         "sigmas": rounded(case.sigmas, 6),
         "pixels in a mask": [round(float(m[m > 0].mean()), 1) for m in shown],

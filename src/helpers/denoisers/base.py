@@ -24,6 +24,11 @@ class Denoiser(nn.Module):
     def forward(self, y: Tensor, sigma: float | Tensor) -> Tensor:
         return self.estimate(y, checked_sigma(y, sigma, self.event_shape))
 
+    def keep(self, **tensors: Tensor) -> None:
+        """Register tensors that are not trained but follow the denoiser to a device and a precision."""
+        for name, value in tensors.items():
+            self.register_buffer(name, value)
+
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         """x_hat for checked input: sigma is 0-d or (batch, 1, ..., 1), of y's dtype."""
         raise NotImplementedError

@@ -10,7 +10,38 @@ from ..checks import checked_points, exporting, positive_int
 from .base import Denoiser, per_level
 
 
-class LinearConvolution(Denoiser):
+class _Filter(Denoiser):
+    """The taps of a linear filter, right (gram + sigma^2 I)^-1, at any sigma from one eigendecomposition.
+
+    gram (K, K) is the covariance of the K values that the filter sees, right (..., K) theirs with what it estimates.
+    """
+
+    def __init__(self, offsets: Tensor, gram: Tensor, right: Tensor, mean: Tensor):
+        super().__init__()
+        values, vectors = torch.linalg.eigh(gram)
+        if values[0] < -1e-8 * values[-1]:
+            raise ValueError(f"covariance has eigenvalue {values[0].item():.3g}: it must be that of a random image")
+        self.keep(
+            offsets=offsets,
+            values=values.clamp(min=0.0),  # rounding below 0
+            vectors=vectors,
+            right=right @ vectors,
+            mean=mean,
+        )
+
+    offsets: Tensor
+    values: Tensor
+    vectors: Tensor
+    right: Tensor
+    mean: Tensor
+
+    def taps(self, sigma: float | Tensor) -> Tensor:
+        """The filter at one level, shape of `right`; at levels (batch, 1), right being (K,), a row for each."""
+        # A pixel of no variance is 0 / 0 at its zero eigenvalues and no noise: sigma > 0 keeps the quotient at 0.
+        return (self.right / (self.values + sigma**2)) @ self.vectors.T
+
+
+class LinearConvolution(_Filter):
     r"""The best convolution with support Omega for a stationary target on a circle or a torus.
 
         D(y, sigma) = mu + h * (y - mu),   sum_{t' in Omega} h(t') ( R(t - t') + sigma^2 [t = t'] ) = R(t), t in Omega,
@@ -24,37 +55,24 @@ class LinearConvolution(Denoiser):
     """
 
     def __init__(self, spectrum: Tensor, support: int | Tensor, mean: float = 0.0):
-        super().__init__()
         if spectrum.ndim not in (1, 2) or spectrum.numel() == 0 or not bool((spectrum >= 0).all()):
             raise ValueError(f"spectrum has shape {tuple(spectrum.shape)}: pass variances >= 0 of shape (n,) or (n, m)")
-        self.event_shape, self.axes = tuple(spectrum.shape), tuple(range(-spectrum.ndim, 0))
-        mask = _window(support, self.event_shape) if isinstance(support, int) else support
+        event, axes = tuple(spectrum.shape), tuple(range(-spectrum.ndim, 0))
+        mask = _window(support, event) if isinstance(support, int) else support
         if mask.shape != spectrum.shape or mask.dtype != torch.bool or not mask.any():
             raise ValueError(
                 f"support has shape {tuple(mask.shape)} and dtype {mask.dtype}: pass an odd width, or a boolean mask "
-                f"of shape {self.event_shape} with at least one pixel"
+                f"of shape {event} with at least one pixel"
             )
         covariance = torch.fft.ifftn(spectrum.double()).real
         offsets = mask.nonzero()
-        lags = (offsets[:, None] - offsets) % torch.tensor(self.event_shape)
-        values, vectors = torch.linalg.eigh(covariance[tuple(lags.unbind(-1))])
-        values = values.clamp(min=0.0)  # rounding below 0
-        for name, value in {
-            "offsets": offsets,
-            "values": values,
-            "vectors": vectors,
-            "right": covariance[mask] @ vectors,
-            "mean": torch.tensor(mean, dtype=torch.float64),
-            "sources": _sources(offsets, self.event_shape),
-        }.items():
-            self.register_buffer(name, value)
+        lags = (offsets[:, None] - offsets) % torch.tensor(event)
+        gram, gray = covariance[tuple(lags.unbind(-1))], torch.tensor(mean, dtype=torch.float64)
+        super().__init__(offsets, gram, covariance[mask], gray)
+        self.event_shape, self.axes = event, axes
+        self.keep(sources=_sources(offsets, event))
 
-    offsets: Tensor
-    values: Tensor
-    vectors: Tensor
-    right: Tensor
     sources: Tensor
-    mean: Tensor
 
     @classmethod
     def from_points(cls, points: Tensor, support: int | Tensor) -> "LinearConvolution":
@@ -70,16 +88,14 @@ class LinearConvolution(Denoiser):
         Its imaginary part is 0 when the support is symmetric.
         """
         level = torch.as_tensor(sigma, dtype=torch.float64, device=self.values.device)[..., None]
-        # A pixel of no variance is 0 / 0 at its zero eigenvalues and no noise: sigma > 0 keeps the quotient at 0.
-        taps = (self.right / (self.values + level**2)) @ self.vectors.T
+        taps = self.taps(level)
         kernel = taps.new_zeros(*taps.shape[:-1], *self.event_shape)
         kernel[(..., *self.offsets.unbind(-1))] = taps
         return torch.fft.fftn(kernel, dim=self.axes)
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         if exporting():  # a graph has no complex numbers: the sum over the support instead
-            taps = (self.right / (self.values + sigma**2)) @ self.vectors.T
-            return self.mean + ((y.flatten(1) - self.mean)[:, self.sources] @ taps).view_as(y)
+            return self.mean + ((y.flatten(1) - self.mean)[:, self.sources] @ self.taps(sigma)).view_as(y)
         if len(y) == 0:  # the FFT library refuses an empty batch
             return y.clone()
         h = self.response(sigma.flatten() if sigma.ndim else sigma)
@@ -102,7 +118,7 @@ class LinearConvolution(Denoiser):
         return sigma_max**2 * torch.exp(-2 * integral)
 
 
-class PooledConvolution(Denoiser):
+class PooledConvolution(_Filter):
     r"""The best linear filter that commutes only with shifts by `stride` pixels: what pooling leaves of convolution.
 
     The torus is cut into cells of stride x stride pixels; X_c holds the P = stride^2 pixels of cell c, its phases.
@@ -119,38 +135,21 @@ class PooledConvolution(Denoiser):
     """
 
     def __init__(self, covariance: Tensor, mean: Tensor, cells: int | None):
-        super().__init__()
         grid, stride = tuple(covariance.shape[:2]), len(mean)
         if mean.shape != (stride, stride) or covariance.shape != (*grid, stride**2, stride**2) or 0 in grid + (stride,):
             raise ValueError(
                 f"covariance has shape {tuple(covariance.shape)} and mean {tuple(mean.shape)}: pass "
                 "(n / stride, m / stride, stride^2, stride^2) and (stride, stride)"
             )
-        self.grid, self.stride = grid, stride
-        self.event_shape = (grid[0] * stride, grid[1] * stride)
         covariance = covariance.double()
         mask = torch.ones(grid, dtype=torch.bool) if cells is None else _window(cells, grid)
         offsets = mask.nonzero()
         lags = (offsets - offsets[:, None]) % torch.tensor(grid)  # of o - o', o' first
         gram = covariance[tuple(lags.unbind(-1))].permute(0, 2, 1, 3).reshape(2 * [len(offsets) * stride**2])
-        values, vectors = torch.linalg.eigh((gram + gram.T) / 2)
-        if values[0] < -1e-8 * values[-1]:
-            raise ValueError(f"covariance has eigenvalue {values[0].item():.3g}: it must be that of a random image")
         right = covariance[mask].permute(1, 0, 2).flatten(1)  # (P, |Omega| P)
-        for name, value in {
-            "offsets": offsets,
-            "values": values.clamp(min=0.0),  # rounding below 0
-            "vectors": vectors,
-            "right": right @ vectors,
-            "mean": mean.double(),
-        }.items():
-            self.register_buffer(name, value)
-
-    offsets: Tensor
-    values: Tensor
-    vectors: Tensor
-    right: Tensor
-    mean: Tensor
+        super().__init__(offsets, (gram + gram.T) / 2, right, mean.double())
+        self.grid, self.stride = grid, stride
+        self.event_shape = (grid[0] * stride, grid[1] * stride)
 
     @classmethod
     def from_points(cls, points: Tensor, stride: int, cells: int | None = 3) -> "PooledConvolution":
@@ -181,7 +180,7 @@ class PooledConvolution(Denoiser):
     def response(self, sigma: float) -> Tensor:
         """H_sigma at every coarse frequency, complex (n/stride, m/stride, P, P)."""
         P = self.stride**2
-        taps = (self.right / (self.values + sigma**2)) @ self.vectors.T
+        taps = self.taps(sigma)
         kernel = taps.new_zeros(*self.grid, P, P)
         kernel[tuple(self.offsets.unbind(-1))] = taps.view(P, -1, P).transpose(0, 1)
         return torch.fft.fft2(kernel, dim=(0, 1))

@@ -47,13 +47,12 @@ class GaussianMixture(Denoiser):
             variances, axes = _eigen(torch.as_tensor(covariances, dtype=torch.float64), (k, d, d))
         self.event_shape = (d,)
         self.isotropic = covariances is None
-        for name, value in {
-            "means": means,
-            "weights": weights / weights.sum(),
-            "variances": variances.contiguous(),  # (K, d), along the columns of axes
-            "axes": axes.contiguous(),  # (K, d, d)
-        }.items():
-            self.register_buffer(name, value)
+        self.keep(
+            means=means,
+            weights=weights / weights.sum(),
+            variances=variances.contiguous(),  # (K, d), along the columns of axes
+            axes=axes.contiguous(),  # (K, d, d)
+        )
 
     means: Tensor
     weights: Tensor

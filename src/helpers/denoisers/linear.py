@@ -28,8 +28,7 @@ class LinearDenoiser(Denoiser):
         if not bool((variances >= 0).all()):
             raise ValueError(f"a variance is {variances.min().item()}: variances cannot be negative")
         self.event_shape = tuple(mean.shape)
-        for name, value in {"mean": mean, "axes": axes, "variances": variances}.items():
-            self.register_buffer(name, value)
+        self.keep(mean=mean, axes=axes, variances=variances)
 
     mean: Tensor
     axes: Tensor

@@ -1,8 +1,14 @@
 """What long runs measured, with its provenance: chapters draw it, and travel with it to Colab."""
 
+import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
+
+import torch
+from matplotlib.image import imread
+from torch import Tensor
 
 
 def load(name: str) -> dict[str, Any]:
@@ -16,3 +22,9 @@ def load(name: str) -> dict[str, Any]:
         there = ", ".join(sorted(p.stem for p in folder.glob("*.json")))
         raise ValueError(f"there is no record {name!r}: choose one of {there}")
     return json.loads(path.read_text("utf-8"))
+
+
+def pictures(png: str, side: int) -> Tensor:
+    """Gray images of side x side pixels in [0, 1], (n, side, side), kept in a record as one row: a PNG in base64."""
+    row = torch.from_numpy(imread(io.BytesIO(base64.b64decode(png))))
+    return row.unflatten(1, (-1, side)).transpose(0, 1)
