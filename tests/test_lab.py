@@ -630,3 +630,9 @@ def test_a_lab_is_refused_when_it_is_made(wrong, words):
     options = {"name": "small", "targets": {"ring": ring()}, "families": [Family("Bayes", lambda law, _: law)]}
     with pytest.raises(ValueError, match=words):
         Lab(**options | {"counts": [None], "caption": "", "alt": ""} | wrong)
+
+
+def test_a_network_with_bias_after_one_without():
+    for bias in (False, True):  # torch keeps "no bias" among the parameters: their modules look alike
+        network = UNet(1, 4, normalisation="none", bias=bias).eval()
+        assert_equal(export(network, LEVELS, (8, 8)), network, event=(8, 8))

@@ -59,7 +59,8 @@ def _model(denoiser: Denoiser, event: tuple[int, ...], dtype: torch.dtype) -> by
     import onnx
 
     state = {k: v.detach().to(dtype) if v.is_floating_point() else v.detach() for k, v in denoiser.state_dict().items()}
-    candidates = _graphs.setdefault((dtype, event, _structure(denoiser)), [])
+    # by the names too: a convolution without a bias has the structure of one with a bias
+    candidates = _graphs.setdefault((dtype, event, tuple(state), _structure(denoiser)), [])
     graph = next((g for g in candidates if _fits(g, state)), None)
     if graph is None:
         graph = _trace(denoiser, state, event, dtype)
