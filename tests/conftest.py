@@ -1,14 +1,22 @@
-"""What tests share: a browser, and a scratch book, the real pipeline on chapters of a few lines."""
+"""What tests share: a scratch book, the real pipeline on chapters of a few lines; a browser, and the built pages."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import nbformat
 import pytest
 import torch
+from bs4 import BeautifulSoup
+
+from helpers.pipeline.chapters import Book
+from helpers.pipeline.site import fetch_scripts, prepare
 
 if not torch.cuda.is_available():  # before anything imports Triton: its kernels run in its interpreter then
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -79,3 +87,95 @@ def browser():
         browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser
         browser.close()
+
+
+# The built site -------------------------------------------------------------------------------------------------------
+
+BOOK, SITE = Book(ROOT), ROOT / "build/site"
+PAGES = [page.with_suffix(".html").as_posix() for page in BOOK.pages]
+PREFIXES = ["", "/under/a/prefix"]  # as on a domain of its own, and as on GitHub Pages
+
+
+@pytest.fixture(scope="session")
+def fresh_site():
+    stamp, state = SITE / "built", ""
+    try:
+        state = prepare(BOOK)[1]
+    except ValueError as error:
+        pytest.fail(str(error), pytrace=False)
+    if not stamp.is_file() or stamp.read_text() != state:
+        pytest.fail("no site of this state of the book: run `python -m helpers.pipeline build`", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def soup(fresh_site):
+    return {page: BeautifulSoup((SITE / page).read_text(encoding="utf-8"), "html.parser") for page in PAGES}
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """The site at the root and under every prefix."""
+
+    def translate_path(self, path):
+        for prefix in filter(None, PREFIXES):
+            path = path.removeprefix(prefix)
+        return super().translate_path(path)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="session")
+def address(fresh_site):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(SITE)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture
+def opened(browser, address, request):
+    """Opens a page with a fresh profile, waits for its mathematics, and reports all that it asked for."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    context.set_default_timeout(120_000)  # a loaded machine is slow, not wrong; what never comes must fail all the same
+    tab = context.new_page()
+    tab.requested, tab.problems, tab.received = [], [], []
+
+    def received(response):
+        if response.status >= 400:
+            tab.problems.append(f"{response.status} {response.url}")
+        elif response.url.startswith("http"):
+            tab.received.append(response)
+
+    tab.on("request", lambda r: tab.requested.append(r.url))
+    tab.on("requestfailed", lambda r: tab.problems.append(f"failed: {r.url}"))
+    tab.on("response", received)
+    tab.on("console", lambda m: tab.problems.append(m.text) if m.type == "error" else None)
+    tab.on("pageerror", lambda error: tab.problems.append(str(error)))
+
+    def go(page, prefix=""):
+        tab.goto(f"{address}{prefix}/{page}", wait_until="load")
+        tab.evaluate("async () => { if (window.MathJax) await MathJax.startup.promise; await document.fonts.ready }")
+        return tab
+
+    yield go
+    context.close()
+
+
+# Faults of the theme, not of a page: rule -> the only elements in which it is tolerated.
+TOLERATED: dict[str, str] = {
+    "label-content-name-mismatch": "search-button",  # reads "Search", shows "Search Ctrl+K"
+    "aria-required-children": "citation-list",  # docutils marks a bibliography's entries as such, not as list items
+}
+
+
+def serious_faults(tab, theme):
+    tab.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+    tab.add_script_tag(path=fetch_scripts(BOOK) / "axe-core/axe.min.js")
+    violations = tab.evaluate("async () => (await axe.run()).violations")
+    return [
+        f"{violation['id']}: {node['html'][:200]} ({node['failureSummary'].splitlines()[-1].strip()})"
+        for violation in violations
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+        if not re.search(TOLERATED.get(violation["id"], "(?!)"), node["html"])
+    ]

@@ -1,5 +1,6 @@
 """Judges of generated images that do not compare pixels: distances of feature laws, spectra, sharpness."""
 
+import ot
 import torch
 from torch import Tensor
 
@@ -14,13 +15,19 @@ def fid(real: Tensor, made: Tensor) -> float:
     in units of the standard deviation of each real feature. On the features of this book: compare within it only.
     Biased upwards for few images: compare sets of one size.
     """
-    x, y = _standardised(real, made)
-    a, b = torch.cov(x.T), torch.cov(y.T)
-    # the eigenvalues of C C' are those of the symmetric C^{1/2} C' C^{1/2}
-    values, vectors = torch.linalg.eigh(a)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ b @ root).clamp(min=0).sqrt().sum()
-    return float((x.mean(0) - y.mean(0)).square().sum() + a.trace() + b.trace() - 2 * cross)
+    return frechet(*_standardised(real, made))
+
+
+def frechet(x: Tensor, y: Tensor) -> float:
+    r"""|m - m'|^2 + tr( C + C' - 2 (C C')^{1/2} ) of points (N, *event), (M, *event): in squared units of the points.
+
+    The squared 2-Wasserstein distance of Gaussians with these means and covariances (POT).
+    """
+    a, b = (checked_points(v, name).flatten(1).double().cpu() for v, name in ((x, "x"), (y, "y")))
+    if a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ValueError(f"shapes {tuple(x.shape)} and {tuple(y.shape)}: pass two or more points of one dimension each")
+    moments = a.mean(0), b.mean(0), torch.cov(a.T), torch.cov(b.T)
+    return float(ot.gaussian.bures_wasserstein_distance(*(m.numpy() for m in moments)) ** 2)
 
 
 def kid(real: Tensor, made: Tensor) -> float:

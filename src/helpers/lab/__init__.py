@@ -1,7 +1,8 @@
-"""Denoisers in the reader's browser: export to ONNX, labs that runs them on a page or beside a kernel, and voters."""
+"""Denoisers in the reader's browser: export to ONNX, labs that run them anywhere, voters, and eigenvectors."""
 
+from .eigen import Shrinkage
 from .export import export
 from .lab import Family, Lab
 from .voters import Voters
 
-__all__ = ["Family", "Lab", "Voters", "export"]
+__all__ = ["Family", "Lab", "Shrinkage", "Voters", "export"]

@@ -18,6 +18,12 @@ class VotersWidget(anywidget.AnyWidget):
         super().__init__(spec=spec, caption=caption)
 
 
+class EigenWidget(VotersWidget):
+    """The panel of eigenvectors, which needs no kernel either."""
+
+    _esm = Path(__file__).with_name("eigen.js")
+
+
 class Widget(anywidget.AnyWidget):
     """Sends a lab's choices to its front end and answers what it asks: data of a target, or samples of a state."""
 
