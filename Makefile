@@ -46,9 +46,9 @@ PROFILE ?= cpu
 models: $(READY)
 	$(PIPELINE) train --profile $(PROFILE)
 
-# what the chapters show as recorded; faces need CELEBA_ROOT, and the networks of others PEERS_ROOT
+# what the chapters show as recorded; faces need CELEBA_ROOT, the networks of others PEERS_ROOT, digits scikit-learn
 results: $(READY)
-	for name in training closed_form agreement ablations; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in training closed_form agreement ablations projection shrinkage; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 serve: $(READY)
 	$(BIN)/python -m http.server --bind localhost --directory build/site 8000
