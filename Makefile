@@ -46,8 +46,10 @@ PROFILE ?= cpu
 models: $(READY)
 	$(PIPELINE) train --profile $(PROFILE)
 
-# what the chapters show as recorded; faces need CELEBA_ROOT, the networks of others PEERS_ROOT, digits scikit-learn
+# What the chapters show as recorded. Faces need CELEBA_ROOT, the networks of others PEERS_ROOT; a face detector and
+# handwritten digits come from two packages that nothing else uses.
 results: $(READY)
+	$(BIN)/python -m pip install --quiet opencv-python-headless scikit-learn
 	for name in training closed_form agreement ablations projection shrinkage; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 serve: $(READY)

@@ -7,7 +7,7 @@ levels: ten networks, one for each noise level, against one blind network and on
 
 Rows are written one by one to src/helpers/recorded/ablations.json; those that are there are not made again: remove a
 section to renew it. *UNet ablations* draws from it. The face detector is a cascade of OpenCV:
-pip install opencv-python-headless
+pip install opencv-python-headless, as `make results` does.
 """
 
 import argparse
