@@ -89,6 +89,25 @@ def browser():
         browser.close()
 
 
+@pytest.fixture
+def tab(browser):
+    """A window of 390 px that keeps the errors of its page."""
+    tab = browser.new_page(viewport={"width": 390, "height": 800})
+    tab.problems = []
+    tab.on("pageerror", lambda error: tab.problems.append(str(error)))
+    yield tab
+    tab.close()
+
+
+def show_panel(tab, panel, ready):
+    """A panel by itself, allowed to load nothing; waits until there is an element `ready`."""
+    policy = "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:;"
+    policy += " style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"  # no eval, and nothing from anywhere
+    tab.set_content(f"<!doctype html><html lang=en><head>{policy}</head>{panel.html()}</html>")
+    tab.add_script_tag(content=(ROOT / f"book/assets/{panel.script}.js").read_text("utf-8"), type="module")
+    tab.wait_for_selector(ready)
+
+
 # The built site -------------------------------------------------------------------------------------------------------
 
 BOOK, SITE = Book(ROOT), ROOT / "build/site"

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import ROOT
+from conftest import show_panel
 
 from helpers import noise
 from helpers.data import load
@@ -15,22 +15,9 @@ POINTS, CLEAN = load("fashion-mnist", n=20, size=28).images, load("fashion-mnist
 NOISE = noise.normal(28, 28).float()
 
 
-@pytest.fixture
-def tab(browser):
-    tab = browser.new_page(viewport={"width": 390, "height": 800})
-    tab.problems = []
-    tab.on("pageerror", lambda error: tab.problems.append(str(error)))
-    yield tab
-    tab.close()
-
-
 def opened(tab):
     figure = Voters(POINTS, CLEAN, NOISE, [0.2, 0.5], [3, 7, 55], "A caption.", "What it shows.", row=9, side=7)
-    policy = "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:;"
-    policy += " style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"  # no eval, and nothing from anywhere
-    tab.set_content(f"<!doctype html><html lang=en><head>{policy}</head>{figure.html()}</html>")
-    tab.add_script_tag(content=(ROOT / "book/assets/voters.js").read_text("utf-8"), type="module")
-    tab.wait_for_selector(".voters-list li")
+    show_panel(tab, figure, ".voters-list li")
 
 
 def shown(tab):

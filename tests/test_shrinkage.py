@@ -5,10 +5,12 @@ import json
 import math
 import re
 import subprocess
+from functools import partial
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, show_panel
+from nets import noise as plain_noise
 from nets import settled
 
 from helpers import shrinkage
@@ -17,9 +19,7 @@ from helpers.jacobian import Jacobian, asymmetry, eigen
 from helpers.lab import Shrinkage
 from helpers.lab.eigen import reshaped
 
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+noise = partial(plain_noise, dtype=torch.float64)
 
 
 def basis(k, *event, seed=0):
@@ -295,23 +295,6 @@ def test_javascript_reshapes_as_python(panel, tmp_path):
     assert answer["scopes"] == [[2], [0, 1, 2], [2, 3, 4, 5]] and answer["db"] == pytest.approx(20)
 
 
-@pytest.fixture
-def tab(browser):
-    tab = browser.new_page(viewport={"width": 390, "height": 800})
-    tab.problems = []
-    tab.on("pageerror", lambda error: tab.problems.append(str(error)))
-    yield tab
-    tab.close()
-
-
-def opened(tab, panel):
-    policy = "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:;"
-    policy += " style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"  # no eval, and nothing from anywhere
-    tab.set_content(f"<!doctype html><html lang=en><head>{policy}</head>{panel.html()}</html>")
-    tab.add_script_tag(content=(ROOT / "book/assets/eigen.js").read_text("utf-8"), type="module")
-    tab.wait_for_selector(".eigen rect")
-
-
 def shown(tab):
     """Number of the eigenvector, its eigenvalue and the PSNR that the panel tells."""
     text = tab.inner_text(".eigen [role=status]").replace("−", "-")
@@ -324,7 +307,7 @@ def decibels(error):
 
 
 def test_keys_and_buttons_give_the_numbers_of_python(tab, panel):
-    opened(tab, panel)
+    show_panel(tab, panel, ".eigen rect")
     own, removed, mixed, none = errors(panel, 0, 1)
     values = panel.found[0][1].values.tolist()
     assert shown(tab) == (1, pytest.approx(values[0], abs=6e-3), decibels(own))
@@ -356,7 +339,7 @@ def test_keys_and_buttons_give_the_numbers_of_python(tab, panel):
 
 
 def test_it_fits_a_phone_and_says_what_it_shows(tab, panel):
-    opened(tab, panel)
+    show_panel(tab, panel, ".eigen rect")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert tab.locator("img").count() == 0 and tab.locator("figcaption").inner_text() == "A caption."
     labels = tab.locator(".eigen [role=img]").evaluate_all("all => all.map(e => e.getAttribute('aria-label'))")

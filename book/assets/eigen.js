@@ -150,7 +150,7 @@ class Panel {
     const shown = [
       ["clean", x, 1, "The clean face, which the network does not see"],
       [`noisy, σ = ${sigma}`, y, 1 / Math.sqrt(1 + 4 * sigma ** 2), `The face with noise of level ${sigma}`],
-      [changed ? `answer, ${changed} changed` : "answer of the network", x_hat, 1, `The answer, ${db(error)}`],
+      [changed ? `answer, ${changed} changed` : "network's answer", x_hat, 1, `The answer, ${db(error)}`],
       [`eigenvector ${k + 1}`, e.map((v) => 0.5 + v / (2 * now.peaks[k])), 1, `Eigenvector ${k + 1}, zero is mid-gray`],
     ];
     shown.forEach(([title, values, shrink, label], i) => {

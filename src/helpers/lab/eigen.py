@@ -1,10 +1,7 @@
 """A panel that takes a denoiser's answer apart: its leading eigenvectors, each kept whole, shrunk, or removed."""
 
 import base64
-import html
 import io
-import json
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +12,8 @@ from torch import Tensor
 from ..checks import positive_int
 from ..denoisers.base import Denoiser
 from ..jacobian import Eigen, Jacobian, eigen
-from ..plots import SITE
 from ..shrinkage import pictures
+from .panel import Panel
 
 UNIT = 4096  # pictures travel as 16-bit multiples of 1 / UNIT
 SHOWN = 5  # eigenvectors of the picture that stands where there is no JavaScript
@@ -34,7 +31,7 @@ def reshaped(x_hat: Tensor, y: Tensor, found: Eigen, values: Tensor) -> Tensor:
     return x_hat + (step @ rows).view_as(x_hat)
 
 
-class Shrinkage:
+class Shrinkage(Panel):
     """Walk through the leading eigenvectors of a denoiser at noisy images, and change what it does along each.
 
     Everything is computed here; book/assets/eigen.js draws it, on the page and in Jupyter and Colab. Its numbers are
@@ -46,6 +43,8 @@ class Shrinkage:
     the eigenpairs. start: picture, level, k, from 0. caption, alt: as for every figure.
     Raises ValueError for a start that is not among the choices, or shapes that do not fit.
     """
+
+    element, script = "eigen-shrinkage", "eigen"
 
     def __init__(
         self,
@@ -121,23 +120,6 @@ class Shrinkage:
         fig.savefig(file, format="png", dpi=110, metadata={"Software": None})
         plt.close(fig)
         return file.getvalue()
-
-    def html(self) -> str:
-        """The custom element of the page, with the picture that stands where there is no JavaScript."""
-        text = json.dumps(self.carried(), separators=(",", ":")).replace("</", "<\\/")
-        png, alt = base64.b64encode(self.still()).decode(), html.escape(self.alt, quote=True)
-        return (
-            f'<eigen-shrinkage><script type="application/json">{text}</script><figure class="eigen-still">'
-            f'<img src="data:image/png;base64,{png}" alt="{alt}">'
-            f"<figcaption>{html.escape(self.caption)}</figcaption></figure></eigen-shrinkage>"
-        )
-
-    def _repr_mimebundle_(self, **arguments: Any) -> Any:
-        if os.environ.get(SITE):
-            return {"text/html": self.html(), "text/plain": f"{self.caption} {self.alt}"}
-        from .widget import EigenWidget
-
-        return EigenWidget(self.carried(), self.caption)._repr_mimebundle_(**arguments)
 
 
 def _text(values: Tensor) -> str:

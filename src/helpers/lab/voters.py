@@ -1,10 +1,7 @@
 """Who votes for a pixel: the patches behind an estimate of a local machine, and a figure that answers to clicks."""
 
 import base64
-import html
 import io
-import json
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +13,8 @@ from torch import Tensor
 
 from ..checks import positive_int
 from ..kernels.local import checked_window
-from ..plots import GENERATED, SITE
+from ..plots import GENERATED
+from .panel import Panel
 
 SHOWN = 8  # voters of the picture
 
@@ -60,7 +58,7 @@ def votes(
     return torch.softmax(-squares.flatten() / (2 * sigma**2), 0).view(N, H, W)
 
 
-class Voters:
+class Voters(Panel):
     """Click a pixel of a noisy image: which training patches vote for it, and with which weight?
 
     book/assets/voters.js computes every answer from the training images that the figure carries, on the page and in
@@ -71,6 +69,8 @@ class Voters:
     sigma, side, machine, where not the first of every choice in the middle. caption, alt: as for every figure.
     Raises ValueError for a start that is not among the choices.
     """
+
+    element, script = "patch-voters", "voters"
 
     def __init__(
         self,
@@ -140,20 +140,3 @@ class Voters:
                     (("images", self.points), ("clean", self.clean))}  # fmt: skip
         as_bytes["noise"] = self.noise.numpy().tobytes()
         return self.spec | {k: base64.b64encode(v).decode() for k, v in as_bytes.items()}
-
-    def html(self) -> str:
-        """The custom element of the page, with the picture that stands where there is no JavaScript."""
-        text = json.dumps(self.carried(), separators=(",", ":")).replace("</", "<\\/")
-        png, alt = base64.b64encode(self.still()).decode(), html.escape(self.alt, quote=True)
-        return (
-            f'<patch-voters><script type="application/json">{text}</script><figure class="voters-still">'
-            f'<img src="data:image/png;base64,{png}" alt="{alt}">'
-            f"<figcaption>{html.escape(self.caption)}</figcaption></figure></patch-voters>"
-        )
-
-    def _repr_mimebundle_(self, **arguments: Any) -> Any:
-        if os.environ.get(SITE):
-            return {"text/html": self.html(), "text/plain": f"{self.caption} {self.alt}"}
-        from .widget import VotersWidget
-
-        return VotersWidget(self.carried(), self.caption)._repr_mimebundle_(**arguments)

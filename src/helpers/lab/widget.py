@@ -24,6 +24,9 @@ class EigenWidget(VotersWidget):
     _esm = Path(__file__).with_name("eigen.js")
 
 
+PANELS = {"voters": VotersWidget, "eigen": EigenWidget}  # by script
+
+
 class Widget(anywidget.AnyWidget):
     """Sends a lab's choices to its front end and answers what it asks: data of a target, or samples of a state."""
 

@@ -1,0 +1,44 @@
+"""What the panels share that need no kernel: an element of the page, a widget elsewhere, a picture without scripts."""
+
+import base64
+import html
+import json
+import os
+from typing import Any
+
+from ..plots import SITE
+
+
+class Panel:
+    """A figure that the reader drives: Python computes what it needs, book/assets/<script>.js draws it.
+
+    A subclass names its custom element and its script, and gives `carried`, all that the script needs as JSON, and
+    `still`, a PNG of the first state, which stands where there is no JavaScript.
+    """
+
+    element = script = ""
+    caption: str
+    alt: str
+
+    def carried(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def still(self) -> bytes:
+        raise NotImplementedError
+
+    def html(self) -> str:
+        """The custom element of the page, with the picture inside."""
+        text = json.dumps(self.carried(), separators=(",", ":")).replace("</", "<\\/")
+        png, alt = base64.b64encode(self.still()).decode(), html.escape(self.alt, quote=True)
+        return (
+            f'<{self.element}><script type="application/json">{text}</script><figure class="{self.script}-still">'
+            f'<img src="data:image/png;base64,{png}" alt="{alt}">'
+            f"<figcaption>{html.escape(self.caption)}</figcaption></figure></{self.element}>"
+        )
+
+    def _repr_mimebundle_(self, **arguments: Any) -> Any:
+        if os.environ.get(SITE):
+            return {"text/html": self.html(), "text/plain": f"{self.caption} {self.alt}"}
+        from . import widget
+
+        return widget.PANELS[self.script](self.carried(), self.caption)._repr_mimebundle_(**arguments)
