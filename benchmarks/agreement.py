@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import record
 import torch
+from record import rounded
 
 from helpers import metrics, models, sampling
 from helpers.agreement import calibrate, compare
@@ -140,11 +141,6 @@ def mask(noises: int = 8, threshold: float = 0.005) -> dict:
         "pixels in a mask": [round(float(m[m > 0].mean()), 1) for m in shown],
         "agreement": {name: measures(case, machine, network) for name, machine in machines.items()},
     }
-
-
-def rounded(values: torch.Tensor, digits: int = 4) -> list:
-    """Nested lists of rounded numbers."""
-    return values.double().round(decimals=digits).tolist()
 
 
 SECTIONS = {

