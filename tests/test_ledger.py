@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from helpers.ledger import RESULTS, Claim, Figure, around, figures, read_all, record
+from helpers.ledger import RESULTS, Claim, Figure, Table, around, figures, read_all, record
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_row_shows_as_many_digits_as_the_tolerance_is_sharp():
     assert (row["expected"], row["measured"]) == ("-2.6267 ± 5e-5", "-2.6267 to -2.6267 (2)")
     assert Claim("source", "claim", (0, 1e-6), 3e-17).row()["measured"] == "below 1e-9"
     assert Claim("source", "claim", (0, 1e-6), 3e-7).row()["measured"] == "3e-7"
-    assert Claim("source", "claim", (0, 1e-3), 3e-7).row()["measured"] == "below 1e-6"
+    assert Claim("source", "claim", (0, 1e-4), 3e-7).row()["measured"] == "below 1e-6"
     assert Claim("source", "claim", (0.9, math.inf), 1).row()["expected"] == "at least 0.9"
 
 
@@ -45,6 +45,22 @@ def test_what_is_recorded_is_read_back(tmp_path, monkeypatch):
     text = (tmp_path / "claims/02_second.json").read_text(encoding="utf-8")
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert [path.name for path in (tmp_path / "claims").iterdir() if path.suffix != ".json"] == []
+
+
+def test_a_row_says_why_it_fails_and_where_its_numbers_come_from(tmp_path, monkeypatch):
+    monkeypatch.setenv(RESULTS, str(tmp_path))
+    why = "the network is smaller"
+    claims = [Claim("Paper", "a", (0, 1), 2.0, why), Claim("Paper", "b", (0, 1), 0.5, why, recorded="agreement")]
+    table = record("07_third", claims, "full")
+    assert [row["verdict"] for row in table.rows] == [f"not reproduced: {why}", "reproduced"]
+    assert 'id="claim-07-2"' in table._repr_html_()
+    failed, held = read_all()["07_third"]
+    assert failed.made.startswith("full, ") and held.made == "recorded, 1 thread of x86_64"
+    assert failed.row()["verdict"] == f"not reproduced: {why}"
+    linked = Table([{"row": "7.1", "claim": "<b>"}], links=["page.html#claim-07-1"])._repr_html_()
+    assert '<td><a href="page.html#claim-07-1">7.1</a></td><td>&lt;b&gt;</td>' in linked
+    with pytest.raises(ValueError, match="no record 'nothing'"):
+        record("07_third", [Claim("Paper", "a", (0, 1), 2.0, recorded="nothing")])
 
 
 def test_bad_claims_and_an_empty_ledger_are_refused(tmp_path):

@@ -5,10 +5,13 @@ import json
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
+from . import recorded as records
 from .files import write_atomically
 
 RESULTS = "CREATIVE_DENOISER_RESULTS"  # environment variable: the folder of results, else ./results
@@ -23,12 +26,18 @@ class Claim:
     and `around(value, tolerance)` for a number. measured: one value or several (seeds, targets, orders of magnitude).
     Verdict: "reproduced" when all values lie in the interval, "partly" when some do, "not reproduced" when none does. A
     value that is not finite lies in no interval.
+
+    why: the reason, in a clause, for a row that is not reproduced or only partly. recorded: the name of the record from
+    which values come; none where the chapter measures them all. made: profile and hardware, which `record` fills in.
     """
 
     source: str
     claim: str
     expected: tuple[float, float]
     measured: float | Sequence[float]
+    why: str = ""
+    recorded: str = ""
+    made: str = ""
 
     def __post_init__(self) -> None:
         low, high = self.expected
@@ -53,7 +62,7 @@ class Claim:
         width, middle = (high - low) / 2, abs(high + low) / 2
         digits = max(3, math.ceil(math.log10(middle / width))) if 0 < width < middle < math.inf else 3
         # rounding error, of float32 where that is allowed, differs from machine to machine
-        tiny = "1e-6" if 1e-3 <= high < math.inf else "1e-9"
+        tiny = "1e-6" if 1e-4 <= high < math.inf else "1e-9"
         measured = [
             f"below {tiny}" if 0 < abs(v) < float(tiny) else _text(v, digits) for v in (min(values), max(values))
         ]
@@ -62,14 +71,22 @@ class Claim:
             "claim": self.claim,
             "expected": _interval(low, high, digits),
             "measured": measured[0] if len(values) == 1 else f"{' to '.join(measured)} ({len(values)})",
-            "verdict": self.verdict,
+            "verdict": self.verdict if self.verdict == "reproduced" or not self.why else f"{self.verdict}: {self.why}",
         }
 
     def data(self) -> dict:
         """The claim for a JSON file: an open end of the interval and a value that is not finite are null."""
         numbers = {"expected": self.expected, "measured": self.values}
         nulled = {k: [v if math.isfinite(v) else None for v in values] for k, values in numbers.items()}
-        return {"source": self.source, "claim": self.claim, **nulled, "verdict": self.verdict}
+        reason = {"why": self.why} if self.why and self.verdict != "reproduced" else {}
+        return {
+            "source": self.source,
+            "claim": self.claim,
+            **nulled,
+            "verdict": self.verdict,
+            **reason,
+            "made": self.made,
+        }
 
     @classmethod
     def read(cls, data: dict) -> "Claim":
@@ -77,7 +94,7 @@ class Claim:
         low, high = data["expected"]
         expected = -math.inf if low is None else low, math.inf if high is None else high
         measured = [math.nan if v is None else v for v in data["measured"]]
-        return cls(data["source"], data["claim"], expected, measured)
+        return cls(data["source"], data["claim"], expected, measured, data.get("why", ""), made=data["made"])
 
 
 def around(value: float, tolerance: float) -> tuple[float, float]:
@@ -86,30 +103,42 @@ def around(value: float, tolerance: float) -> tuple[float, float]:
 
 
 class Table:
-    """Claims as a table: HTML on the page, plain text elsewhere."""
+    """Rows of text as a table: HTML on the page, plain text elsewhere.
 
-    def __init__(self, rows: Sequence[dict[str, str]]):
-        self.rows = list(rows)
+    anchors: what links to each row end with. links: where the first cell of each row leads.
+    """
+
+    def __init__(self, rows: Iterable[dict[str, str]], anchors: Iterable[str] = (), links: Iterable[str] = ()):
+        self.rows, self.anchors, self.links = list(rows), list(anchors), list(links)
 
     def _repr_html_(self) -> str:
         head = "".join(f'<th scope="col">{k}</th>' for k in self.rows[0]) if self.rows else ""
-        body = "".join(
-            "<tr>" + "".join(f'<td class="ledger-{k}">{html.escape(v)}</td>' for k, v in r.items()) + "</tr>"
-            for r in self.rows
-        )
-        return f'<table class="ledger"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        body = []
+        for i, row in enumerate(self.rows):
+            cells = [html.escape(v) for v in row.values()]
+            if self.links:
+                cells[0] = f'<a href="{html.escape(self.links[i])}">{cells[0]}</a>'
+            place = f' id="{self.anchors[i]}"' if self.anchors else ""
+            body.append(f"<tr{place}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        return f'<table class="ledger"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
 
     def __repr__(self) -> str:
         return "\n".join(" | ".join(r.values()) for r in self.rows)
 
 
-def record(chapter: str, claims: Iterable[Claim]) -> Table:
+def record(chapter: str, claims: Iterable[Claim], profile: str = "quick") -> Table:
     """Write a chapter's claims to <results>/claims/<chapter>.json, atomically, and return their table."""
-    claims = list(claims)
+    here = f"{profile}, {torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}"
+    claims = [replace(c, made=f"recorded, {records.hardware(c.recorded)}" if c.recorded else here) for c in claims]
     data = {"chapter": chapter, "claims": [c.data() for c in claims]}
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(results_folder() / "claims" / f"{chapter}.json", text)
-    return Table([c.row() for c in claims])
+    return Table([c.row() for c in claims], [anchor(chapter, i) for i in range(len(claims))])
+
+
+def anchor(chapter: str, row: int) -> str:
+    """The name of a row of a chapter's table, from 0, on its page."""
+    return f"claim-{chapter[:2]}-{row + 1}"
 
 
 def read_all(folder: Path | None = None) -> dict[str, list[Claim]]:

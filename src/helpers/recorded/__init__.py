@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,19 @@ def load(name: str) -> dict[str, Any]:
         there = ", ".join(sorted(p.stem for p in folder.glob("*.json")))
         raise ValueError(f"there is no record {name!r}: choose one of {there}")
     return json.loads(path.read_text("utf-8"))
+
+
+def hardware(name: str) -> str:
+    """On what the sections of a record were measured."""
+
+    def devices(section: dict[str, Any]) -> Iterator[str]:
+        for key, value in section.items():
+            if key == "provenance":
+                yield value.get("hardware") or value["device"]
+            elif isinstance(value, dict):
+                yield from devices(value)
+
+    return "; ".join(sorted(set(devices(load(name)))))
 
 
 def pictures(png: str, side: int) -> Tensor:
