@@ -7,6 +7,7 @@ repeats: the closest pairs between the two sets, and what was removed as a repea
 paths: how alike the estimates of the two networks are on the way down.
 sizes: the gap between training and test PSNR against N for images of three sizes; trains nine small networks, goes on
     from build/transition after a kill.
+chains: PSNR and samples of convolutional chains without pooling, two for each N; trains ten, and goes on as well.
 
 Each section is written to src/helpers/recorded/transition.json when it is done; *From copying to generalising* draws
 from it.
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from helpers import metrics, models, sampling
 from helpers.data import load
-from helpers.denoisers import UNet
+from helpers.denoisers import CNN, Denoiser, UNet
 from helpers.training import run, train
 from helpers.zoo import BASE
 
@@ -33,22 +34,25 @@ SAMPLERS = ("reverse SDE", "ODE")
 
 
 @cache
-def images(letter: str, n: int | None = None) -> Tensor:
-    return load("celeba", SETS.get(letter, letter), n, SIZE).images
+def images(letter: str, n: int | None = None, size: int = SIZE) -> Tensor:
+    return load("celeba", SETS.get(letter, letter), n, size).images
 
 
-def initial() -> Tensor:
+def initial(size: int = SIZE) -> Tensor:
     """The start of all samplers: noise around one gray."""
     gray = models.manifest()["faces-n9442-a"]["mean"]
-    return gray + sampling.initial_noise(NOISES, SIZE, SIZE, sigma=5.0, seed=SEED).float()
+    return gray + sampling.initial_noise(NOISES, size, size, sigma=5.0, seed=SEED).float()
 
 
 @cache
-@torch.no_grad()
 def path(n: int, letter: str, sampler: str) -> Tensor:
     """Estimates of one network at every step, (steps, noises, h, w), from the noise that all of them get."""
-    start = initial()
-    sigmas, denoiser = sampling.edm(60, 0.02, 5.0).float(), models.load(f"faces-n{n}-{letter}")
+    return estimates(models.load(f"faces-n{n}-{letter}"), initial(), sampler)
+
+
+@torch.no_grad()
+def estimates(denoiser: Denoiser, start: Tensor, sampler: str) -> Tensor:
+    sigmas = sampling.edm(60, 0.02, 5.0).float()
     states = {
         "reverse SDE": lambda: sampling.reverse_sde(denoiser, start, sigmas, seed=SEED),
         "ODE": lambda: sampling.euler(denoiser, start, sigmas),
@@ -157,6 +161,33 @@ def sizes(steps: int = 2500, count: int = 200) -> dict:
     return {"sigma_of_255": list(levels), "images seen": steps * BASE.batch, "images": count, "rows": rows}
 
 
+def chains(steps: int = 12_000, size: int = 20, count: int = 200) -> dict:
+    """PSNR of chains of convolutions on training and test faces; similarities (centred) of what two of them sample."""
+    levels, test, start, rows = (10, 25, 50, 100), images("test", count, size), initial(size), []
+    recipe = replace(BASE, steps=steps, clip=1.0)
+    for n in COUNTS:
+        row: dict = {"N": n, "train": [], "test": []}
+        own, made = [], []
+        for letter in SETS:
+            training = images(letter, n, size)
+            denoiser = CNN(channels=24, normalisation="none")
+            run(
+                train(
+                    denoiser, training, recipe, record.ROOT / f"build/transition/chain-{n}-{letter}-{steps}.safetensors"
+                )
+            )
+            for name, part in (("train", models.repeated(training, count)[:count]), ("test", test)):
+                row[name].append(models.psnr_table(denoiser, part, levels)["psnr"])
+            made.append(estimates(denoiser, start, "reverse SDE")[-1])
+            own.append(metrics.similarity(made[-1], training).amax(1))
+        row |= {"between": rounded(metrics.pearson(*made), 3), "own": rounded(torch.stack(own), 3)}
+        row |= {"unseen": rounded(metrics.similarity(test[:NOISES], images("a", n, size)).amax(1), 3)}
+        rows.append(row | {"diverged": sum(metrics.diverged(x) for x in made)})
+        print(n, row["train"], row["test"], sum(row["between"]) / NOISES, sum(row["own"][0]) / NOISES, flush=True)
+    about = {"size": size, "parameters": sum(p.numel() for p in denoiser.parameters()), "noises": NOISES}
+    return about | {"sigma_of_255": list(levels), "images seen": steps * recipe.batch, "images": count, "rows": rows}
+
+
 if __name__ == "__main__":
-    measured = (faces, patches, repeats, paths, sizes)
+    measured = (faces, patches, repeats, paths, sizes, chains)
     record.main(__doc__, "transition", {section.__name__: section for section in measured})
