@@ -2,8 +2,10 @@
 
 import json
 import math
+from collections import Counter
 
 import pytest
+from conftest import ROOT
 
 from helpers.ledger import RESULTS, Claim, Figure, Table, around, figures, read_all, record
 
@@ -79,3 +81,34 @@ def test_figures_gather_the_rows_that_test_them():
     assert rows[0]["ours"] == "02, fig. 1: a number: 0.5, reproduced" and rows[1]["ours"] == "not tested here"
     with pytest.raises(ValueError, match="figure 1: no claim of chapter 03 begins with 'fig'"):
         figures(chapters, [Figure("1", "a curve", [("03", "fig")], "")])
+
+
+# The ledger of the book ----------------------------------------------------------------------------------------------
+
+STORED = read_all(ROOT / "results/claims")
+FRESH = ROOT / "build/results/claims"
+
+
+@pytest.mark.parametrize("chapter", STORED)
+def test_no_measured_value_left_its_tolerance(chapter):
+    """Fresh outputs against the stored ones, row by row: a verdict that changes is news, whichever way."""
+    assert (FRESH / f"{chapter}.json").is_file(), "to be executed first: python -m helpers.pipeline execute"
+    fresh = json.loads((FRESH / f"{chapter}.json").read_text("utf-8"))["claims"]
+    assert [(c["claim"], c["verdict"]) for c in fresh] == [(c.claim, c.verdict) for c in STORED[chapter]]
+
+
+@pytest.mark.parametrize("chapter", STORED)
+def test_every_row_that_fails_says_why(chapter):
+    assert [c.claim for c in STORED[chapter] if c.verdict != "reproduced" and not c.why] == []
+    assert [c.claim for c in STORED[chapter] if c.made.split(",")[0] not in ("quick", "recorded")] == []
+
+
+def test_all_sources_are_there():
+    count = Counter(c.source.split(",")[0] for claims in STORED.values() for c in claims)
+    assert count.total() >= 80
+    papers = ("Levine & Weiss 2026", "Kadkhodaie et al. 2024", "Campagne 2024", "Permenter & Yuan 2024")
+    papers += ("Bastek et al. 2025", "Chen et al. 2024")
+    theories = ("Kamb & Ganguli 2025", "Bonnaire et al. 2025", "Wang & Vastola 2024", "Li et al. 2024")
+    theories += ("Biroli et al. 2024", "Scarvelis et al. 2025", "Lukoianov et al. 2025", "Miyasawa 1961")
+    assert [name for name in papers if count[name] < 3] == []
+    assert [name for name in theories if not count[name]] == []
