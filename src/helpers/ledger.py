@@ -70,7 +70,7 @@ class Claim:
             "source": self.source,
             "claim": self.claim,
             "expected": _interval(low, high, digits),
-            "measured": measured[0] if len(values) == 1 else f"{' to '.join(measured)} ({len(values)})",
+            "measured": " to ".join(dict.fromkeys(measured)) + (f" ({len(values)})" if len(values) > 1 else ""),
             "verdict": self.verdict if self.verdict == "reproduced" or not self.why else f"{self.verdict}: {self.why}",
         }
 
@@ -142,9 +142,13 @@ def anchor(chapter: str, row: int) -> str:
 
 
 def read_all(folder: Path | None = None) -> dict[str, list[Claim]]:
-    """All recorded claims by chapter, in the chapters' order; ValueError when none is there."""
+    """All recorded claims by chapter, in the chapters' order; ValueError when none is there.
+
+    folder: by default that of the results, or where it has none what was installed with this package, as on Colab.
+    """
+    installed = Path(__file__).with_name("claims")
     folder = folder or results_folder() / "claims"
-    paths = sorted(folder.glob("*.json"))
+    paths = sorted(folder.glob("*.json")) or sorted(installed.glob("*.json"))
     if not paths:
         raise ValueError(f"no claims in {folder}: execute the chapters first")
     chapters = {}

@@ -25,11 +25,12 @@ CLASSES = {"UNet": UNet, "CNN": CNN, "ImageMLP": ImageMLP, "Autoencoder": Autoen
 
 
 def models_folder() -> Path:
-    """$CREATIVE_DENOISER_MODELS, or `models` of the checkout this package is installed from, or ./models."""
+    """$CREATIVE_DENOISER_MODELS, or `models` of the checkout around this package, or what was installed with it."""
     if MODELS in os.environ:
         return Path(os.environ[MODELS])
-    checkout = Path(__file__).resolve().parents[2] / "models"
-    return checkout if checkout.is_dir() else Path("models")
+    package = Path(__file__).resolve().parent
+    checkout = package.parents[1] / "models"
+    return checkout if checkout.is_dir() else package / "weights"
 
 
 def manifest() -> dict[str, dict[str, Any]]:

@@ -47,7 +47,8 @@ class Recipe:
     clip: the largest norm of the gradient. ema: decay of the running average of the weights, which is what is
         delivered. epoch: images per epoch, in which each of the N images comes floor(epoch / N) times in random order;
         what does not fill a batch at its end is left out; None draws them independently. flip: mirrors half of the
-        images. precision: "float32", or "bfloat16" for the network's products. compiled: by torch.compile.
+        images. precision: "float32", or "bfloat16" for the network's products, where the hardware has it.
+        compiled: by torch.compile.
     """
 
     steps: int = 3000

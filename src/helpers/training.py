@@ -68,6 +68,8 @@ def train(
     if recipe.epoch is not None and recipe.epoch < least:
         raise ValueError(f"epoch is {recipe.epoch}: take at least {least}, all points as often as fills a batch")
 
+    low = recipe.precision == "bfloat16" and _has_bfloat16(device)
+
     def objective(step: int) -> Tensor:
         x = points[_indices(step, len(points), recipe, g)]
         if recipe.flip:
@@ -75,7 +77,7 @@ def train(
             x = torch.where(mirrored.view(-1, *rank), x.flip(-1), x)
         sigma = recipe.levels(len(x), g)
         y = x + sigma.view(-1, *rank) * torch.randn(x.shape, generator=g, device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=low):
             x_hat = network(y, sigma)
         e = (x_hat.float() - x).square().flatten(1)
         loss = matching(e, sigma)
@@ -95,6 +97,11 @@ def train(
 
     path = Path(checkpoint) if checkpoint else None
     yield from _loop(denoiser, objective, recipe, points, means, g, path, checkpoint_seconds)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """GPUs before sm_80, such as Colab's T4 (sm_75), only emulate it, slower than float32."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def train_levels(denoiser: PerLevelMLP, points: Tensor, recipe: Recipe | None = None) -> Iterator[Progress]:

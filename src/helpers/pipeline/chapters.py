@@ -45,12 +45,12 @@ def read_notebook(path: Path) -> Any:
 
 
 def lighter(png: bytes) -> bytes:
-    """A picture with a palette of at most 128 colours: half the bytes, and no difference to the eye."""
+    """A picture with a palette of at most 96 colours: less than half the bytes, and no difference to the eye."""
     with Image.open(io.BytesIO(png)) as picture:
         rgb = picture.convert("RGB")
-        if picture.mode == "P" and rgb.getcolors(128):
+        if picture.mode == "P" and rgb.getcolors(96):
             return png
-        few = rgb.quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        few = rgb.quantize(96, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     data = io.BytesIO()
     few.save(data, "PNG", optimize=True)
     return min(png, data.getvalue(), key=len)

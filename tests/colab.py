@@ -1,0 +1,37 @@
+"""The chapters as on Colab, with this interpreter's packages: `python tests/colab.py [NUMBER ...]`, none means all.
+
+Each is executed in a folder of its own, without the checkout, its data or its results around it; 1 when one fails.
+"""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import helpers
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(chapter: Path) -> int:
+    folder = ROOT / "build/colab/run" / chapter.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    unset = ("CELEBA_ROOT", "PEERS_ROOT", "FASHION_MNIST_ROOT", "PYTHONPATH")
+    environment = {k: v for k, v in os.environ.items() if k not in unset} | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--kernel", "python3", chapter, "out.ipynb"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    print(f"{chapter.stem}: {'failed' if done.returncode else 'ok'}", flush=True)
+    print("\n".join(done.stderr.splitlines()[-25:]) if done.returncode else "", end="")
+    return done.returncode
+
+
+if __name__ == "__main__":
+    if ROOT in Path(helpers.__file__).parents and "site-packages" not in helpers.__file__:
+        sys.exit(f"helpers is {helpers.__file__}: install the package, not the checkout, as `make colab` does")
+    chapters = sorted((ROOT / "book").rglob("*.ipynb"))
+    wanted = [c for c in chapters if not sys.argv[1:] or c.stem.split("_")[0] in sys.argv[1:]]
+    if not wanted:
+        sys.exit(f"no chapter {' '.join(sys.argv[1:])}: give numbers as in {', '.join(c.stem for c in chapters[:2])}")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        sys.exit(max(pool.map(run, wanted)) and 1)
