@@ -55,7 +55,7 @@ models: $(READY)
 # handwritten digits and BM3D (which has terms of use of its own) come from packages that nothing else uses.
 results: $(READY)
 	$(BIN)/python -m pip install --quiet opencv-python-headless scikit-learn bm3d
-	for name in classical training closed_form agreement ablations projection shrinkage transition geometry dynamics physics fields; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in classical training closed_form agreement ablations projection shrinkage transition geometry dynamics physics fields profiles; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 serve: $(READY)
 	$(BIN)/python -m http.server --bind localhost --directory build/site 8000
