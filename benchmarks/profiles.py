@@ -1,8 +1,8 @@
 """How long is a chapter, quick and full? `python benchmarks/profiles.py [NUMBER ...]`; none means all, shortest first.
 
 Each is executed as in Jupyter, without exporting its labs, on one thread, or on a GPU where there is one. On a CPU the
-time is the processor's, so that other work on the machine does not count; on a GPU it is the clock's. Written after each
-chapter to src/helpers/recorded/profiles.json, a section for each kind of device; goes on after a kill.
+time is the processor's, so that other work on the machine does not count; on a GPU it is the clock's. Written after
+each chapter to src/helpers/recorded/profiles.json, a section for each kind of device; goes on after a kill.
 """
 
 import os
