@@ -81,7 +81,9 @@ class Upload:
                     self.shown(content)
 
         button.observe(changed, names="value")
-        return ipywidgets.VBox([button, output])._repr_mimebundle_(**arguments)
+        box = ipywidgets.VBox([button, output])  # of ipywidgets 7, which Colab has, no widget gives its bundle itself
+        view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+        return {"text/plain": repr(box), "application/vnd.jupyter.widget-view+json": view}
 
 
 def contents(value: Any) -> list[bytes]:
