@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -738,36 +737,29 @@ def tiny(tmp_path, monkeypatch):
 
 @pytest.fixture
 def here(monkeypatch):
-    """The sweep's processes run in this one instead; their command lines and environments."""
+    """The sweep's trainings run in this process, which knows the tiny zoo; their names."""
     called = []
 
-    def process(command, env):
-        called.append((command, env))
-        try:
-            zoo.make(*command[3:6], training.Path(command[6]))
-        except ValueError:
-            return SimpleNamespace(returncode=1)
-        return SimpleNamespace(returncode=0)
+    def engine(task, names, workers):
+        called.extend(names)
+        return sweep.on_process(task, names)
 
-    monkeypatch.setattr(sweep.subprocess, "run", process)
+    monkeypatch.setattr(sweep, "on_cores", engine)
     return called
 
 
 def test_a_sweep_trains_what_is_missing_and_a_failure_stops_only_its_own(tiny, here, tmp_path):
     assert sweep.pending([], "cpu") == ["good", "bad", "chain"]
-    status = sweep.sweep([], "cpu", "cpu", 1, tmp_path / "train")
-    assert status == {"good": 0, "bad": 1, "chain": 0}
-    for (command, env), name in zip(here, status, strict=True):
-        assert command == [sys.executable, "-m", "helpers.zoo", name, "cpu", "cpu", str(tmp_path / "train" / "cpu")]
-        assert env["OMP_NUM_THREADS"] == "1" and env["XDG_CACHE_HOME"] == str(tmp_path / "cache")
+    failed = sweep.sweep_zoo([], "cpu", "cpu", 1, tmp_path / "train")
+    assert here == ["good", "bad", "chain"] and list(failed) == ["bad"] and "7" in str(failed["bad"])
     assert sweep.pending([], "cpu") == ["bad"] and set(models.manifest()) == {"good", "chain"}
     assert list((tmp_path / "train" / "cpu").iterdir()) == []
     here.clear()
-    assert sweep.sweep(["good"], "cpu", "cpu", 1, tmp_path / "train") == {} and here == []
+    assert sweep.sweep_zoo(["good"], "cpu", "cpu", 1, tmp_path / "train") == {} and here == []
 
 
 def test_what_is_made_another_way_or_gone_is_pending(tiny, here, tmp_path):
-    sweep.sweep(["good", "chain"], "cpu", "cpu", 1, tmp_path)
+    sweep.sweep_zoo(["good", "chain"], "cpu", "cpu", 1, tmp_path)
     assert sweep.pending(["good", "chain"], "cpu") == []
     before = tiny["good"]
     for change in (

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import platform
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -179,13 +178,11 @@ def make(name: str, profile: str, device: str, folder: Path) -> None:
     entry = zoo(profile)[name]
     data = source(**entry.data)
     test = source(**{**entry.data, "split": "test", "n": None})
-    options, r = dict(entry.options), entry.recipe
+    r = entry.recipe
     more = {}
     if isinstance(r, PhysicsRecipe):
         more["penalty"] = r.penalty(Darcy(data.size, entry.data["modes"]).residual)
-    if entry.network == "UNet":
-        options["data_std"] = round(float(data.images.std()), 3)
-    denoiser = models.CLASSES[entry.network](**options).to(device)
+    denoiser = untrained(entry, data).to(device)
     stem = folder / f"{name}-{entry.key()}"  # a changed entry does not meet the checkpoint of the old one
     checkpoint, history = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
     curve = json.loads(history.read_text()) if history.exists() and checkpoint.exists() else {}
@@ -206,6 +203,12 @@ def make(name: str, profile: str, device: str, folder: Path) -> None:
     models.save(name, denoiser.cpu(), about, test.images, data.images)
     checkpoint.unlink(missing_ok=True)
     history.unlink(missing_ok=True)
+
+
+def untrained(entry: Entry, data: ImageSet) -> Denoiser:
+    """The network of an entry, which for a UNet knows how much its training images vary."""
+    about = {"data_std": round(float(data.images.std()), 3)} if entry.network == "UNet" else {}
+    return models.CLASSES[entry.network](**{**entry.options, **about})
 
 
 def source(name: str, **options: Any) -> ImageSet:
@@ -232,16 +235,14 @@ def card(name: str, profile: str, entry: Entry, data: ImageSet, seconds: float, 
         "seed": r.seed,
         "training": {k: v for k, v in asdict(r).items() if k != "seed"},
         "images_seen": r.steps * r.batch,
-        "hardware": torch.cuda.get_device_name() if device == "cuda" else f"1 of {os.cpu_count()} CPU cores",
-        "software": f"torch {torch.__version__.split('+')[0]}, Python {platform.python_version()}",
+        **machine(device),
         "seconds": round(seconds),
     }
 
 
-if __name__ == "__main__":
-    if sys.argv[3] == "cpu":
-        torch.set_num_threads(1)
-    try:
-        make(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]))
-    except ValueError as error:  # the user's to mend: the message is enough
-        sys.exit(f"{sys.argv[1]}: {error}")
+def machine(device: str) -> dict[str, str]:
+    """What trains: one core or one GPU."""
+    return {
+        "hardware": torch.cuda.get_device_name() if device == "cuda" else f"1 of {os.cpu_count()} CPU cores",
+        "software": f"torch {torch.__version__.split('+')[0]}, Python {platform.python_version()}",
+    }

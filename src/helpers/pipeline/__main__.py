@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -91,11 +92,37 @@ def train(
             return
         device = "cuda" if torch.cuda.is_available() else "cpu"
         workers = workers or (4 if device == "cuda" else os.cpu_count() or 1)
-        status = sweep.sweep(todo, profile, device, workers, book.root / "build" / "train")
-    failed = [name for name, code in status.items() if code]
-    if failed:
-        console.print(f"[red]failed:[/] {', '.join(failed)}; run again to go on", soft_wrap=True)
-        raise typer.Exit(1)
+        failed = sweep.sweep_zoo(todo, profile, device, workers, book.root / "build" / "train")
+    for name, error in failed.items():
+        console.print(f"[red]{name} failed:[/] {error}; run again to go on", soft_wrap=True)
+    raise typer.Exit(bool(failed))
+
+
+@app.command()
+def sweep(
+    grid: Annotated[Path, typer.Argument(help="A file like those in benchmarks/grids.")],
+    engine: Annotated[
+        str, typer.Option(help="process: one after the other; cores: all cores; ray: a cluster.")
+    ] = "cores",
+    address: Annotated[str, typer.Option(help="Of a Ray cluster; none starts one on this machine.")] = "",
+    gpus: Annotated[float, typer.Option(help="GPUs for each training, or a share of one; 0 means a CPU core.")] = 0.0,
+    folder: Annotated[
+        Path | None, typer.Option(help="Of the results; none means build/sweep/ and the grid's name.")
+    ] = None,
+    shared: Annotated[bool, typer.Option("--shared", help="With ray: every node sees the folder.")] = False,
+    seconds: Annotated[float, typer.Option(help="Between two checkpoints.")] = 60.0,
+) -> None:
+    """Train the cells of a grid that have no result yet, and write table.csv; goes on where it was interrupted."""
+    from helpers import grid as grids
+    from helpers.pipeline import sweep
+
+    with message_not_traceback() as book:
+        cells = [cell for part in grids.read(grid)[1] for cell in part.cells()]
+        where = folder or book.root / "build" / "sweep" / grid.stem
+        run, device = sweep.engine(engine, address or None, gpus)
+        failed = sweep.sweep(cells, where, run, device, shared or engine != "ray", seconds, console.print)
+    console.print(f"{where / 'table.csv'}: {len(cells) - len(failed)} of {len(cells)} cells", soft_wrap=True)
+    raise typer.Exit(bool(failed))
 
 
 @app.command()

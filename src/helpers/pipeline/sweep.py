@@ -1,12 +1,195 @@
-"""Training many networks: one process of one thread for each core, and every run goes on where it was interrupted."""
+"""Many trainings, in this process, on all cores or on a Ray cluster: what is done stays, an interrupted one goes on."""
 
+import csv
+import io
+import json
+import logging
 import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+import helpers
 
 from .. import models, zoo
+from ..files import write_atomically
+from ..grid import Cell, checkpoint, train_cell
+
+RETRIES = 3  # of what was lost with its process or its machine; an error of the training itself is final
+Outcomes = Iterator[tuple[Any, Any]]  # of each item, in the order in which they end: what the task gave, or its error
+Engine = Callable[[Callable, Iterable], Outcomes]
+
+
+def on_process(task: Callable, items: Iterable) -> Outcomes:
+    """One after the other, here."""
+    for item in items:
+        try:
+            yield item, task(item)
+        except Exception as error:  # a failure stops only its own
+            yield item, error
+
+
+def on_cores(task: Callable, items: Iterable, workers: int) -> Outcomes:
+    """So many at a time, in processes of one thread each that end with this one. Items and results are pickled."""
+    items, lost = list(items), 0
+    while items:
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _follow)
+        futures = {pool.submit(task, item): item for item in items}
+        items = []
+        try:
+            for future in as_completed(futures):
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool) and lost < RETRIES:  # of all that were not done
+                    items.append(futures[future])
+                else:
+                    yield futures[future], error or future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+        lost += 1
+
+
+def _follow() -> None:
+    """Ends this worker once its parent is gone, kill -9 included: the next run must not meet an older one's."""
+
+    def watch() -> None:
+        if parent := parent_process():
+            parent.join()
+        os._exit(1)
+
+    torch.set_num_threads(1)
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def on_ray(task: Callable, items: Iterable, address: str | None, gpus: float) -> Outcomes:
+    """One CPU and so many GPUs, or a share of one, for each; tasks lost with a worker or a node are run again.
+
+    address: of a running cluster, or "auto"; None starts one on this machine. The package itself travels to the
+    nodes; torch and what else it needs must be installed there.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise ValueError("engine is 'ray', which is not installed: pip install 'creative-denoiser[cluster]'") from None
+    code = {"py_modules": [str(Path(helpers.__file__).parent)]}
+    try:
+        ray.init(address or "local", runtime_env=code, include_dashboard=None if address else False,
+                 log_to_driver=False, logging_level=logging.ERROR)  # fmt: skip
+    except ConnectionError:
+        raise ValueError(f"address is {address!r}, where no cluster answers: start one with `ray start`") from None
+    try:
+        if gpus > (there := ray.cluster_resources().get("GPU", 0)):
+            raise ValueError(f"gpus is {gpus}: the cluster has {there:g}, and would wait for more for ever")
+        remote: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(lambda item: task(item))
+        waiting = {remote.remote(item): item for item in items}
+        while waiting:
+            [done], _ = ray.wait(list(waiting))
+            item = waiting.pop(done)
+            try:
+                yield item, ray.get(done)
+            except ray.exceptions.RayTaskError as error:
+                yield item, error.cause
+            except ray.exceptions.RayError as error:
+                yield item, error
+    finally:
+        ray.shutdown()
+
+
+def engine(name: str, address: str | None = None, gpus: float = 0.0) -> tuple[Engine, str]:
+    """The engine of that name, and the device on which its tasks train; ValueError for what does not go together."""
+    engines: dict[str, Engine] = {
+        "process": on_process,
+        "cores": partial(on_cores, workers=os.cpu_count() or 1),
+        "ray": partial(on_ray, address=address, gpus=gpus),
+    }
+    if name not in engines:
+        raise ValueError(f"engine is {name!r}: choose one of {', '.join(engines)}")
+    if address and name != "ray":
+        raise ValueError(f"address is {address!r}: engine {name!r} has none, take ray")
+    if gpus and name == "cores":
+        raise ValueError(f"gpus is {gpus}: engine 'cores' trains on cores, take ray or process")
+    if gpus and name == "process" and not torch.cuda.is_available():
+        raise ValueError(f"gpus is {gpus}: torch finds none on this machine, take 0")
+    return engines[name], "cuda" if gpus else "cpu"
+
+
+# A grid ---------------------------------------------------------------------------------------------------------------
+
+
+def sweep(
+    cells: list[Cell],
+    folder: Path,
+    engine: Engine,
+    device: str = "cpu",
+    shared: bool = True,
+    seconds: float = 60.0,
+    report: Callable[[str], None] = print,
+) -> list[Cell]:
+    """Train the cells whose result is not in the folder yet, and write its table.csv; the cells that failed.
+
+    A result is two files named by the cell's key, which this process alone writes, the weights before the row: it is
+    there whole or not at all, and once. shared: whether all workers see the folder; then an interrupted training
+    goes on from a checkpoint in it, written every so many seconds.
+
+    Raises ValueError where another sweep is at work in the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            for left in folder.rglob(".*.tmp"):  # of a kill while writing
+                left.unlink()
+            task = partial(
+                train_cell, device=device, checkpoints=folder / "running" if shared else None, seconds=seconds
+            )
+            todo = {cell.key(): cell for cell in cells if not all(file.exists() for file in _files(cell, folder))}
+            failed = []
+            for count, (cell, result) in enumerate(engine(task, todo.values()), 1):
+                if isinstance(result, Exception):
+                    failed.append(cell)
+                    said = f"failed, {type(result).__name__}: {result}"
+                else:
+                    said = f"{result[0]['seconds']} s"
+                    _keep(cell, folder, *result)
+                    checkpoint(cell, device, folder / "running").unlink(missing_ok=True)
+                where = ", ".join(f"{k} {v}" for k, v in cell.place.items() if v is not None)
+                report(f"{count} of {len(todo)}: {where}: {said}")
+            _tabulate(cells, folder)
+    except Timeout:
+        raise ValueError(f"another sweep is at work in {folder}: wait for it, or name another folder") from None
+    return failed
+
+
+def _files(cell: Cell, folder: Path) -> tuple[Path, Path]:
+    return folder / f"{cell.key()}.safetensors", folder / f"{cell.key()}.json"
+
+
+def _keep(cell: Cell, folder: Path, row: dict[str, Any], weights: bytes) -> None:
+    first, second = _files(cell, folder)
+    write_atomically(first, weights)
+    write_atomically(second, json.dumps(row))
+
+
+def _tabulate(cells: list[Cell], folder: Path) -> None:
+    """One row for each cell that is done, in the order of the grid."""
+    done = [(cell, _files(cell, folder)[1]) for cell in cells]
+    rows = [{**cell.place, **json.loads(file.read_text()), "key": cell.key()} for cell, file in done if file.exists()]
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    write_atomically(folder / "table.csv", text.getvalue())
+
+
+# The zoo --------------------------------------------------------------------------------------------------------------
 
 
 def pending(names: list[str], profile: str) -> list[str]:
@@ -20,14 +203,8 @@ def pending(names: list[str], profile: str) -> list[str]:
     return [n for n in dict.fromkeys(names or entries) if n not in there or cards[n].get("key") != entries[n].key()]
 
 
-def sweep(names: list[str], profile: str, device: str, workers: int, folder: Path) -> dict[str, int]:
-    """Train what is pending, `workers` processes at a time; the exit status of each. A failure stops only its own."""
-
-    def one(name: str) -> int:
-        command = [sys.executable, "-m", "helpers.zoo", name, profile, device, str(folder / profile)]
-        threads = {"OMP_NUM_THREADS": "1"} if device == "cpu" else {}
-        return subprocess.run(command, env={**os.environ, **threads}).returncode
-
-    todo = pending(names, profile)
-    with ThreadPoolExecutor(workers) as pool:
-        return dict(zip(todo, pool.map(one, todo), strict=True))
+def sweep_zoo(names: list[str], profile: str, device: str, workers: int, folder: Path) -> dict[str, Exception]:
+    """Train what is pending, `workers` networks at a time; the errors of those that failed."""
+    task = partial(zoo.make, profile=profile, device=device, folder=folder / profile)
+    outcomes = on_cores(task, pending(names, profile), workers)
+    return {name: error for name, error in outcomes if error is not None}
