@@ -55,6 +55,16 @@ def cells(path) -> list[Cell]:
     return [cell for part in grid.read(path)[1] for cell in part.cells()]
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A grid of eight trainings, and the table that one process makes of it."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    path = folder / "tiny.toml"
+    path.write_text(GRID.format(steps=100, n=[1, 5], size=8))
+    sweep.sweep(cells(path), folder, sweep.on_process, report=str)
+    return path, table(folder)
+
+
 def table(folder) -> list[dict]:
     """Its rows, less what depends on the clock."""
     rows = list(csv.DictReader((folder / "table.csv").open()))
@@ -246,11 +256,10 @@ def command(*arguments) -> list[str]:
     return [sys.executable, "-m", "helpers.pipeline", "sweep", *map(str, arguments)]
 
 
-def test_killed_at_random_moments_a_sweep_on_all_cores_loses_and_doubles_nothing(tiny, tmp_path):
+def test_killed_at_random_moments_a_sweep_on_all_cores_loses_and_doubles_nothing(undisturbed, tmp_path):
     """kill -9 of the driver, until it comes to its end; SLOW=1 for fifty kills."""
-    path = tiny(steps=150)
-    sweep.sweep(cells(path), tmp_path / "undisturbed", sweep.on_process, report=str)
-    moment, kills, took = random.Random(0), 0, 20.0
+    path, rows = undisturbed
+    moment, kills, took = random.Random(0), 0, 10.0
     while kills < KILLS:
         out, done = tmp_path / f"killed-{kills}", False
         while not done:
@@ -263,7 +272,7 @@ def test_killed_at_random_moments_a_sweep_on_all_cores_loses_and_doubles_nothing
                 process.kill()
                 assert process.wait() == -signal.SIGKILL
                 kills += 1
-        assert table(out) == table(tmp_path / "undisturbed")
+        assert table(out) == rows
         assert len(files(out)) == 2 * len(cells(path)) and not list(out.rglob("*.tmp"))
 
 
@@ -292,9 +301,9 @@ def trains(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
-def test_a_node_killed_in_the_middle_of_a_sweep_loses_and_doubles_nothing(cluster, tiny, tmp_path):
+def test_a_node_killed_in_the_middle_of_a_sweep_loses_and_doubles_nothing(cluster, undisturbed, tmp_path):
     """All of its processes, one of them at a training, with kill -9; the other node does what is left."""
-    path, out = tiny(steps=400), tmp_path / "ray"
+    (path, rows), out = undisturbed, tmp_path / "ray"
     [victim] = cluster.worker_nodes
     [raylet] = [process.process.pid for process in victim.all_processes["raylet"]]
     process = subprocess.Popen(
@@ -308,5 +317,4 @@ def test_a_node_killed_in_the_middle_of_a_sweep_loses_and_doubles_nothing(cluste
         os.kill(pid, signal.SIGKILL)
     assert process.wait() == 0
     assert len(before) < len(files(out)) == 2 * len(cells(path)) and before.items() <= files(out).items()
-    sweep.sweep(cells(path), tmp_path / "process", sweep.on_process, report=str)
-    assert table(out) == table(tmp_path / "process") and len({row["key"] for row in table(out)}) == len(cells(path))
+    assert table(out) == rows and len({row["key"] for row in rows}) == len(cells(path))

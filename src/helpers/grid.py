@@ -113,7 +113,8 @@ def _trained(cell: Cell, device: str, path: Path | None, seconds: float) -> tupl
     for part, images in (("train", models.repeated(data.images, SHOWN)), ("test", test.images)):
         table = models.psnr_table(denoiser, images[:SHOWN].to(device))
         tables |= {f"{part}_psnr_{level}": p for level, p in zip(models.LEVELS, table["psnr"], strict=True)}
-    card = {"card": json.dumps({"class": entry.network, "arguments": denoiser.arguments})}  # of two, the order would vary
+    # one entry: of several the order, and with it the bytes, would vary from run to run
+    card = {"card": json.dumps({"class": entry.network, "arguments": denoiser.arguments})}
     weights = tensor_bytes({k: v.cpu().contiguous() for k, v in denoiser.state_dict().items()}, card)
     seen = entry.recipe.steps * entry.recipe.batch
     row = {

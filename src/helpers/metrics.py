@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import ot
 import torch
 from torch import Tensor
 
@@ -25,6 +24,8 @@ def sliced_w2(x: Tensor, y: Tensor, projections: int | Tensor = 200, seed: int =
 
     projections: how many random directions, or the directions themselves as the columns (d, k) of unit length.
     """
+    import ot  # slow to import, and little else here needs it: every process of a sweep would wait
+
     x, y = _both(x, y)
     if isinstance(projections, Tensor):
         return float(ot.sliced_wasserstein_distance(x, y, projections=projections.numpy(force=True), p=2))
@@ -38,6 +39,8 @@ def exact_w2(x: Tensor, y: Tensor) -> float:
 
     In high dimension it is dominated by sampling noise: compare with the distance of two samples of the target.
     """
+    import ot
+
     x, y = _both(x, y)
     if len(x) * len(y) > 25_000_000:
         raise ValueError(f"{len(x)} x {len(y)} points: exact transport is quadratic in memory, use sliced_w2")
