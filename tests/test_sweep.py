@@ -214,14 +214,14 @@ def test_an_interrupted_training_goes_on_to_the_same_result(tiny, tmp_path, monk
     whole = train_cell(cell)
 
     def killed(*arguments):
-        for p in train(*arguments):
+        for p in steps(*arguments):
             yield p
             if p.step == 5:
                 raise KeyboardInterrupt
 
-    train = grid.train
+    steps = grid.steps
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(grid, "train", killed)
+        patch.setattr(grid, "steps", killed)
         train_cell(cell, "cpu", tmp_path, 0.0)
     left = grid.checkpoint(cell, "cpu", tmp_path)
     assert left.exists()

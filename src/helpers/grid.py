@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import save as tensor_bytes
 
 from . import models
+from .physics import PhysicsRecipe
 from .recipe import Recipe
-from .training import train
-from .zoo import Entry, machine, source, untrained
+from .zoo import Entry, machine, source, steps, untrained
 
 SHOWN = 200  # images, of either kind, on which a network is measured
 
@@ -54,7 +54,8 @@ class Grid:
             options = dict(self.networks[network])
             kind = options.pop("class")
             noise = {} if level is None else {"noise": ("fixed", level)}
-            recipe = Recipe(**{**self.recipe, **noise, "seed": seed})
+            law = PhysicsRecipe if "weight" in self.recipe else Recipe
+            recipe = law(**{**self.recipe, **noise, "seed": seed})
             place = {"grid": self.name, "network": network, "data": images, "n": n, "level": level, "seed": seed}
             yield Cell(place, Entry(kind, {**options, "seed": seed}, {**self.data[images], "n": n}, recipe))
 
@@ -108,7 +109,7 @@ def _trained(cell: Cell, device: str, path: Path | None, seconds: float) -> tupl
         raise ValueError(f"class is {entry.network!r}: choose one of {', '.join(models.CLASSES)}")
     data, test = source(**entry.data), source(**{**entry.data, "split": "test", "n": None})
     denoiser = untrained(entry, data).to(device)
-    progress = deque(train(denoiser, data.images, entry.recipe, path, seconds), maxlen=1).pop()
+    progress = deque(steps(entry, denoiser, data.images, path, seconds), maxlen=1).pop()
     tables: dict[str, float] = {}
     for part, images in (("train", models.repeated(data.images, SHOWN)), ("test", test.images)):
         table = models.psnr_table(denoiser, images[:SHOWN].to(device))

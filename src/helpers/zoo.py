@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from . import models
 from .darcy import Darcy, darcy
@@ -18,7 +19,7 @@ from .data import ImageSet, load
 from .denoisers import Denoiser
 from .files import write_atomically
 from .physics import PhysicsRecipe
-from .training import Recipe, train
+from .training import Progress, Recipe, train
 
 PROFILES = ("cpu", "gpu", "full")
 LOOKS = 10  # how often in a training the gap between training and test images is measured
@@ -178,16 +179,12 @@ def make(name: str, profile: str, device: str, folder: Path) -> None:
     entry = zoo(profile)[name]
     data = source(**entry.data)
     test = source(**{**entry.data, "split": "test", "n": None})
-    r = entry.recipe
-    more = {}
-    if isinstance(r, PhysicsRecipe):
-        more["penalty"] = r.penalty(Darcy(data.size, entry.data["modes"]).residual)
-    denoiser = untrained(entry, data).to(device)
+    r, denoiser = entry.recipe, untrained(entry, data).to(device)
     stem = folder / f"{name}-{entry.key()}"  # a changed entry does not meet the checkpoint of the old one
     checkpoint, history = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
     curve = json.loads(history.read_text()) if history.exists() and checkpoint.exists() else {}
     shown, looks = time.perf_counter(), {max(1, r.steps * k // LOOKS) for k in range(1, LOOKS + 1)}
-    for progress in train(denoiser, data.images, r, checkpoint, **more):
+    for progress in steps(entry, denoiser, data.images, checkpoint):
         if progress.step in looks and str(progress.step) not in curve:
             curve[str(progress.step)] = [gap(progress.denoiser, part, device) for part in (data, test)]
             write_atomically(history, json.dumps(curve))
@@ -209,6 +206,14 @@ def untrained(entry: Entry, data: ImageSet) -> Denoiser:
     """The network of an entry, which for a UNet knows how much its training images vary."""
     about = {"data_std": round(float(data.images.std()), 3)} if entry.network == "UNet" else {}
     return models.CLASSES[entry.network](**{**entry.options, **about})
+
+
+def steps(entry: Entry, denoiser: Denoiser, images: Tensor, *checkpoint: Any) -> Iterator[Progress]:
+    """Its training, with the equation in the loss where the recipe has one."""
+    more = {}
+    if isinstance(entry.recipe, PhysicsRecipe):
+        more["penalty"] = entry.recipe.penalty(Darcy(entry.data["size"], entry.data["modes"]).residual)
+    return train(denoiser, images, entry.recipe, *checkpoint, **more)
 
 
 def source(name: str, **options: Any) -> ImageSet:

@@ -126,6 +126,22 @@ def sweep(
 
 
 @app.command()
+def cost(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files of grids, or profiles of the zoo; none means all in benchmarks/grids."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="For which each kind of training is measured.")] = 3.0,
+) -> None:
+    """Measure how fast the networks of the papers train here, and say what their grids would take."""
+    from helpers.pipeline import cost
+
+    with message_not_traceback() as book:
+        everything = [*map(str, sorted(book.root.glob("benchmarks/grids/*.toml"))), *cost.zoo.PROFILES]
+        cost.show(what or everything, seconds, console)
+
+
+@app.command()
 def check() -> None:
     """Check the built pages: links, figures, weight; with a Chromium also scripts, mathematics and accessibility."""
     with message_not_traceback() as book:
