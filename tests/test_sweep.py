@@ -306,9 +306,8 @@ def test_a_node_killed_in_the_middle_of_a_sweep_loses_and_doubles_nothing(cluste
     (path, rows), out = undisturbed, tmp_path / "ray"
     [victim] = cluster.worker_nodes
     [raylet] = [process.process.pid for process in victim.all_processes["raylet"]]
-    process = subprocess.Popen(
-        command(path, "--engine", "ray", "--address", cluster.address, "--folder", out), cwd=ROOT
-    )
+    options = "--engine", "ray", "--address", cluster.address, "--folder", out, "--shared", "--seconds", 0.1
+    process = subprocess.Popen(command(path, *options), cwd=ROOT)
     while not (list(out.glob("*.json")) and any(map(trains, children(raylet)))):
         assert process.poll() is None
         time.sleep(0.05)
