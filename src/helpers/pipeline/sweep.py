@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -81,9 +82,12 @@ def on_ray(task: Callable, items: Iterable, address: str | None, gpus: float) ->
         raise ValueError("engine is 'ray', which is not installed: pip install 'creative-denoiser[cluster]'") from None
     code = {"py_modules": [str(Path(helpers.__file__).parent)]}
     try:
+        if address and ":" in address:  # Ray would ask an address that is silent for minutes
+            host, _, port = address.rpartition("/")[2].rpartition(":")
+            socket.create_connection((host, port), 10).close()
         ray.init(address or "local", runtime_env=code, include_dashboard=None if address else False,
                  log_to_driver=False, logging_level=logging.ERROR)  # fmt: skip
-    except ConnectionError:
+    except OSError:
         raise ValueError(f"address is {address!r}, where no cluster answers: start one with `ray start`") from None
     try:
         if gpus > (there := ray.cluster_resources().get("GPU", 0)):
