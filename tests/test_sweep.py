@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from helpers import grid, models
 from helpers.grid import Cell, train_cell
 from helpers.pipeline import sweep
+from helpers.pipeline.__main__ import app
 from helpers.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -151,10 +153,13 @@ def test_engines_that_do_not_go_together_with_their_options(arguments, message):
         sweep.engine(*arguments)
 
 
-def test_without_ray_its_engine_says_what_to_install(monkeypatch):
+def test_without_ray_the_command_says_what_to_install(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ValueError, match=r"not installed: pip install 'creative-denoiser\[cluster\]'"):
-        list(sweep.on_ray(str, [1], None, 0.0))
+    monkeypatch.chdir(ROOT)
+    arguments = ["sweep", str(tiny()), "--engine", "ray", "--folder", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
+    assert result.exit_code == 1 and not isinstance(result.exception, ValueError)
+    assert "error: engine is 'ray', which is not installed: pip install 'creative-denoiser[cluster]'" in result.output
 
 
 def test_an_address_where_nothing_answers():

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from helpers import pipeline
 from helpers.pipeline import execute as execution
@@ -27,7 +29,7 @@ def message_not_traceback() -> Iterator[Book]:
     try:
         yield Book.find()
     except ValueError as error:
-        console.print(f"[red]error:[/] {error}", soft_wrap=True)
+        console.print("[red]error:[/]", escape(str(error)), soft_wrap=True)
         raise typer.Exit(1) from None
 
 
@@ -94,7 +96,7 @@ def train(
         workers = workers or (4 if device == "cuda" else os.cpu_count() or 1)
         failed = sweep.sweep_zoo(todo, profile, device, workers, book.root / "build" / "train")
     for name, error in failed.items():
-        console.print(f"[red]{name} failed:[/] {error}; run again to go on", soft_wrap=True)
+        console.print(f"[red]{name} failed:[/]", escape(f"{error}; run again to go on"), soft_wrap=True)
     raise typer.Exit(bool(failed))
 
 
@@ -120,7 +122,8 @@ def sweep(
         cells = [cell for part in grids.read(grid)[1] for cell in part.cells()]
         where = folder or book.root / "build" / "sweep" / grid.stem
         run, device = sweep.engine(engine, address or None, gpus)
-        failed = sweep.sweep(cells, where, run, device, shared or engine != "ray", seconds, console.print)
+        report = partial(console.print, markup=False, soft_wrap=True)
+        failed = sweep.sweep(cells, where, run, device, shared or engine != "ray", seconds, report)
     console.print(f"{where / 'table.csv'}: {len(cells) - len(failed)} of {len(cells)} cells", soft_wrap=True)
     raise typer.Exit(bool(failed))
 
