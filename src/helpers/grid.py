@@ -29,7 +29,7 @@ class Cell:
     entry: Entry
 
     def key(self) -> str:
-        """Names the files of its result; changes with everything that changes it."""
+        """Names the files of its result; changes with all that changes it but the machine, told in the row."""
         decides = [asdict(self.entry), models.LEVELS, SHOWN]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
