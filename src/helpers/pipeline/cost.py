@@ -148,9 +148,10 @@ def show(what: list[str], seconds: float, console: Console) -> None:
     if device == "cpu":
         torch.set_num_threads(1)
     measured = meter(device, seconds)
+    console.width = max(console.width, 200)  # a terminal may wrap the tables: cut, they would lose figures
     for name in what:
         title, parts, notes = _zoo(name) if name in zoo.PROFILES else _file(Path(name))
-        table = Table(title=title, title_justify="left", box=SIMPLE, width=150)  # a terminal may wrap it
+        table = Table(title=title, title_justify="left", box=SIMPLE)
         for head in HEADS:
             table.add_column(head, justify="right" if head else "left", no_wrap=True)
         plans = {part: plan(entries, measured) for part, entries in parts.items()}
