@@ -1,32 +1,75 @@
 """Writing files so that nothing is ever half there."""
 
+import errno
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+REFUSALS = {  # to write, which are the user's to mend
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST,
+    errno.EISDIR,
+}  # fmt: skip
 
 
 def cache_folder() -> Path:
     """Where what can be made again is kept: creative-denoiser in $XDG_CACHE_HOME, else in ~/.cache."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "creative-denoiser"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with refusals_named(folder):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 
 
-def write_atomically(path: Path, data: str | bytes) -> None:
-    """Write beside the target and rename, so that a reader or a kill meets the old file or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+def refuse_bomb(archive: zipfile.ZipFile, most: int) -> None:
+    """Raises ValueError where an entry of a .zip unpacks to more than `most` bytes by what the archive says of itself.
+
+    Readers stop at the size that is said. Other packings than deflate have no such brake.
+    """
+    for entry in archive.infolist():
+        if entry.file_size > most or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(
+                f"{entry.filename} in {archive.filename} unpacks to {entry.file_size} bytes by method "
+                f"{entry.compress_type}: at most {most}, stored or deflated, belong there; download the archive again"
+            )
+
+
+@contextmanager
+def refusals_named(path: Path | None = None) -> Iterator[None]:
+    """Turns what the system says of a full disk, or of a place where nothing may be written, into a ValueError.
+
+    Its message names `path`, or else the file that the system names.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would follow the file into git and onto a server
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        named = path or error.filename2 or error.filename
+        raise ValueError(
+            f"{named} could not be written ({error.strerror}): make room, or make it a place that may be written, and "
+            "run again; a file that was there before is still whole"
+        ) from error
+
+
+def write_atomically(path: Path, data: str | bytes) -> None:
+    """Write beside the target and rename, so that a reader or a kill meets the old file or the new, never a part.
+
+    Raises ValueError where the disk is full or nothing may be written.
+    """
+    with refusals_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+            os.chmod(temporary, 0o644)  # mkstemp's 0600 would follow the file into git and onto a server
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -35,12 +78,13 @@ def folder_atomically(folder: Path) -> Iterator[Path]:
 
     What a killed run left is removed first: hold a lock where several processes may make the same folder.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".{folder.name}.*.tmp"):
-        shutil.rmtree(left, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
-    try:
-        yield temporary
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with refusals_named(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f".{folder.name}.*.tmp"):
+            shutil.rmtree(left, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+        try:
+            yield temporary
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

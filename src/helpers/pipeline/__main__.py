@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from helpers import pipeline
+from helpers.files import refusals_named
 from helpers.pipeline import execute as execution
 from helpers.pipeline import site
 from helpers.pipeline.chapters import Book
@@ -25,9 +26,10 @@ Profile = Annotated[str, typer.Option(help="quick: minutes on two cores; full: t
 
 @contextmanager
 def message_not_traceback() -> Iterator[Book]:
-    """Hands out the book; a ValueError is the user's to mend, so its message is enough."""
+    """Hands out the book; a ValueError, a full disk included, is the user's to mend, so its message is enough."""
     try:
-        yield Book.find()
+        with refusals_named():
+            yield Book.find()
     except ValueError as error:
         console.print("[red]error:[/]", escape(str(error)), soft_wrap=True)
         raise typer.Exit(1) from None

@@ -56,15 +56,27 @@ def lighter(png: bytes) -> bytes:
     return min(png, data.getvalue(), key=len)
 
 
+def whole_streams(outputs: list[Any]) -> list[Any]:
+    """Successive texts of one stream as one output: where a kernel cuts what is printed is chance."""
+    whole: list[Any] = []
+    for output in outputs:
+        if whole and output.output_type == "stream" == whole[-1].output_type and output.name == whole[-1].name:
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
+
+
 def clean(notebook: Any) -> Any:
-    """Removes what differs between two equal runs: times, paths, random widget ids, the interpreter's patch level."""
+    """Removes what differs between two equal runs: times, paths, random widget ids, the interpreter's patch level, and
+    where a stream was cut."""
     for metadata in [notebook.metadata, *(cell.metadata for cell in notebook.cells)]:
         for key in RUN_METADATA & set(metadata) | ({"tags"} if metadata.get("tags") == [] else set()):
             del metadata[key]
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:  # a widget without its kernel is a dead picture with a random name
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            cell.outputs = whole_streams([output for output in cell.outputs if WIDGET not in output.get("data", {})])
     notebook.metadata.get("language_info", {}).pop("version", None)
     return notebook
 
@@ -235,7 +247,7 @@ class Book:
     def state(self, chapter: Path) -> dict[str, Any]:
         try:
             return json.loads(self.executed(chapter).with_suffix(".json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # damaged is as good as not there
             return {}
 
     def record(self, chapter: Path, ok: bool, seconds: float, depends: dict[str, str]) -> None:

@@ -24,6 +24,7 @@ from helpers.pipeline.chapters import (
     read_notebook,
     write_notebook,
 )
+from helpers.pipeline.worker import PARENT
 
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -64,7 +65,7 @@ class Run:
         # A session of its own: Ctrl-C reaches only this process, which then ends the workers itself.
         process = subprocess.Popen(
             command,
-            env=kernel_environment(self.book),
+            env=kernel_environment(self.book) | {PARENT: str(os.getpid())},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -21,6 +21,7 @@ from helpers.pipeline.chapters import (
     sha256,
     write_notebook,
 )
+from helpers.pipeline.worker import PARENT, die_with_parent
 
 # From build/npm/node_modules to the site's _static. TeX input and HTML output are all of MathJax that the pages use,
 # and the MathML beside it is for screen readers; the cartesian build is a third of Plotly.
@@ -129,10 +130,11 @@ def build(book: Book, profile: str, console: Console) -> Path:
     if stamp.is_file() and stamp.read_text() == wanted:
         console.print(f"the site is up to date: {site / 'index.html'}", soft_wrap=True)
         return site / "index.html"
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command = [sys.executable, "-m", "helpers.pipeline.site"]
     command += ["build", str(source), "-n", "-W", "--keep-going", "-q"]
     # Its own closing words would send the reader to build/src; what is wrong comes on stderr.
-    status = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
+    environment = os.environ | {PARENT: str(os.getpid())}
+    status = subprocess.run(command, stdout=subprocess.DEVNULL, env=environment).returncode
     if status:
         raise ValueError(f"jupyter-book ended with {status}: its warnings are above, and each of them is an error")
     new, old = source / "_build" / "html", site.with_suffix(".old")
@@ -145,3 +147,13 @@ def build(book: Book, profile: str, console: Console) -> Path:
     shutil.rmtree(old, ignore_errors=True)
     console.print(f"the site is built: {site / 'index.html'}", soft_wrap=True)
     return site / "index.html"
+
+
+if __name__ == "__main__":  # jupyter-book, without its traceback and not longer than the build that asked for it
+    from jupyter_book.cli.main import main
+
+    die_with_parent()
+    try:
+        main()
+    except Exception as error:  # its own words on what is wrong are printed already
+        sys.exit(str(error))

@@ -7,21 +7,28 @@ import threading
 import time
 from pathlib import Path
 
-import papermill
-from ipykernel.kernelspec import write_kernel_spec
-
 from helpers.pipeline.chapters import clean, lightened, read_notebook, write_notebook
 
+PARENT = "CREATIVE_DENOISER_PARENT"  # environment variable: who started this process, gone or not by the time it asks
 
-def die_with(parent: int) -> None:
+
+def die_with_parent() -> None:
     """Ends this process once its parent is gone (kill -9 included); its kernel watches us in the same way."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+    parent = int(os.environ.get(PARENT, os.getppid()))
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def execute(source: Path, target: Path, parameters: dict[str, str]) -> None:
     """Runs `source` in its own folder; the result, with its error if any, appears at `target` in one step."""
+    import papermill  # half a second, which the other commands and the watch over the parent do not wait for
+    from ipykernel.kernelspec import write_kernel_spec
+
     with tempfile.TemporaryDirectory() as home:
         # A kernel of this very interpreter, and none of the user's kernels, start-up files or history.
         write_kernel_spec(Path(home) / "kernels" / "python3")
@@ -46,5 +53,5 @@ def execute(source: Path, target: Path, parameters: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=die_with, args=[os.getppid()], daemon=True).start()
+    die_with_parent()
     execute(Path(sys.argv[1]), Path(sys.argv[2]), dict(pair.split("=", 1) for pair in sys.argv[3:]))
