@@ -10,6 +10,7 @@ Sections are written to src/helpers/recorded/fields.json; *Images as fields* dra
 """
 
 import functools
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -114,12 +115,14 @@ def networks() -> dict:
         (ALL, {name: network for name, (network, _) in there.items()}),
     ):
         write_atomically(path, tensor_bytes(*packed(some, record.provenance())))
+    shipped = record.path("fields").with_suffix(".safetensors").read_bytes()
     parameters = {name: sum(p.numel() for p in net.parameters()) for name, (net, _) in there.items()}
     return {
         "scenes": TRAINED, "renderer scenes": SEEN, "largest": LARGEST, "parameters": parameters,
         "seconds": {name: seconds for name, (_, seconds) in there.items()},
         "steps": {"coder": CODER.steps, "renderer": RENDERER.steps, "latent": LATENT.steps},
         "batch": {"coder": CODER.batch, "renderer": RENDERER.batch, "latent": LATENT.batch},
+        "sha256": hashlib.sha256(shipped).hexdigest(),
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from conftest import BOOK, ROOT
+from test_images import original
 
 from helpers.pipeline.execute import kernel_environment
 from helpers.pipeline.site import fetch_scripts
@@ -135,6 +136,16 @@ def test_a_training_goes_on_after_kill_9_at_any_moment(training):
     killed_at_random_moments(command, command, lambda: contents(*folders), **options)
 
 
+LOAD = """
+import sys
+from helpers import data
+try:
+    data.load("celeba")
+except ValueError as error:
+    sys.exit(f"error: {error}")
+"""
+
+
 # A full disk, and a place where nothing may be written ----------------------------------------------------------------
 
 SMALL = 'rm -rf "$0.held" && cp -a "$0" "$0.held" && mount -t tmpfs -o size=1m none "$0" && cp -a "$0.held/." "$0"'
@@ -203,6 +214,20 @@ def test_a_training_says_that_the_disk_is_full(training):
     assert contents(options["cwd"] / "models.left").keys() == {str(options["cwd"] / "models.left/large")}
     for name in ("train", "models"):
         (options["cwd"] / name / "large").unlink()
+    finished(command, **options)
+
+
+def test_faces_that_do_not_fit_on_the_disk_are_not_half_there(tmp_path):
+    cache = tmp_path / "cache/creative-denoiser"
+    cache.mkdir(parents=True)
+    (cache / "large").write_bytes(bytes(2**20 - 2**16))
+    (tmp_path / "load.py").write_text(LOAD)
+    places = {"CELEBA_ROOT": str(original(tmp_path / "faces")), "XDG_CACHE_HOME": str(cache.parent)}
+    command, options = [sys.executable, tmp_path / "load.py"], {"env": os.environ | places}
+    assert_said(within(SMALL, cache, command, **options), "No space left on device", cache / "celeba-gray-80")
+    left = [path.name for path in cache.with_name("creative-denoiser.left").iterdir()]
+    assert not [name for name in left if not name.endswith((".lock", ".json")) and name != "large"]
+    (cache / "large").unlink()
     finished(command, **options)
 
 

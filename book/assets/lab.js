@@ -373,6 +373,22 @@ function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+// What the query of an address asks a lab for: the parts of a state that the lab has, and words for what it has not.
+export function stateOfLink(spec, search) {
+  const query = new URLSearchParams(search), state = {}, refused = [];
+  if (query.get("lab") !== spec.name) return { state, refused };
+  const steps = Object.keys(Object.values(spec.schedules)[0]); // a Map, since any object has a "constructor"
+  const known = new Map(Object.entries({ target: spec.targets, count: spec.counts, schedule: Object.keys(spec.schedules), steps, particles: spec.particles }));
+  for (const [key, value] of query) {
+    const [name, knob = "", sampler] = value.split("~"), family = spec.families.find((f) => f.name === name);
+    if (known.get(key)?.includes(value)) state[key] = value;
+    else if (key === "seed" && /^\d{1,10}$/.test(value) && value < 2 ** 32) state.seed = Number(value);
+    else if ((key === "left" || key === "right") && family?.values.includes(knob) && spec.samplers.includes(sampler)) state[key] = [name, knob, sampler];
+    else if (known.has(key) || ["seed", "left", "right"].includes(key)) refused.push(`${key} ${value}`);
+  }
+  return { state, refused };
+}
+
 const shortened = (value, digits = 3) => (value === null || value === undefined || Number.isNaN(value) ? "–" : value.toFixed(digits));
 const pointsOf = (count) => (count === "all" ? "the whole target" : count);
 
@@ -514,18 +530,8 @@ class Panel {
   }
 
   readLink() {
-    const query = new URLSearchParams(location.search), { spec } = this;
-    if (query.get("lab") !== spec.name) return;
-    const known = { target: spec.targets, count: spec.counts, schedule: Object.keys(spec.schedules), steps: Object.keys(Object.values(spec.schedules)[0]), particles: spec.particles };
-    const refused = [];
-    for (const [key, value] of query) {
-      if (key === "lab") continue;
-      const [name, knob = "", sampler] = value.split("~"), family = spec.families.find((f) => f.name === name);
-      if (known[key]?.includes(value)) this.state[key] = value;
-      else if (key === "seed" && /^\d{1,10}$/.test(value) && value < 2 ** 32) this.state.seed = Number(value);
-      else if ((key === "left" || key === "right") && family?.values.includes(knob) && spec.samplers.includes(sampler)) this.state[key] = [name, knob, sampler];
-      else if (known[key] || ["seed", "left", "right"].includes(key)) refused.push(`${key} ${value}`);
-    }
+    const { state, refused } = stateOfLink(this.spec, location.search);
+    Object.assign(this.state, state);
     if (refused.length) this.say(`The link asks for what this lab does not have: ${refused.join(", ")}.`, true);
   }
 

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+WIDEST = 4096  # channels, layers or pixels of a side: more is a slip, and would fill any memory
+
 
 def checked_sigma(y: Tensor, sigma: float | Tensor, event_shape: tuple[int, ...] | None = None) -> Tensor:
     """sigma as a tensor that broadcasts against y, after checking both.
@@ -40,11 +42,47 @@ def exporting() -> bool:
     return torch.compiler.is_compiling() or torch.compiler.is_exporting()
 
 
-def positive_int(name: str, value: int, remedy: str = "") -> int:
-    """`value` as an int of at least 1; ValueError naming it otherwise."""
-    if isinstance(value, bool) or not float(value).is_integer() or value < 1:
+def positive_int(name: str, value: int, remedy: str = "", most: int = 2**31 - 1) -> int:
+    """`value` as an int from 1 to `most`; ValueError naming it otherwise."""
+    if not _whole(value) or value < 1:
         raise ValueError(f"{name} is {value}: it must be a whole number of at least 1{remedy and '; ' + remedy}")
+    if value > most:
+        raise ValueError(f"{name} is {value}: it must be at most {most}{remedy and '; ' + remedy}")
     return int(value)
+
+
+def checked_size(name: str, value: int) -> int:
+    """positive_int of a part of a network, or of a side of an image, up to WIDEST."""
+    return positive_int(name, value, most=WIDEST)
+
+
+def checked_seed(seed: int) -> int:
+    """`seed` as an int of 32 bits, which every generator takes; ValueError naming it otherwise."""
+    if not _whole(seed) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed}: it must be a whole number from 0 to 2^32 - 1")
+    return int(seed)
+
+
+def positive(name: str, value: float, remedy: str) -> float:
+    """`value` where it is a finite number above 0; ValueError naming it otherwise."""
+    if not is_positive(value):
+        raise ValueError(f"{name} is {value}: {remedy}")
+    return value
+
+
+def is_positive(value: float) -> bool:
+    """Whether it is a finite number above 0."""
+    try:
+        return 0 < float(value) < math.inf and not isinstance(value, (str, bool))
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # no number, or a tensor of several
+        return False
+
+
+def _whole(value: float) -> bool:
+    try:
+        return not isinstance(value, bool) and float(value).is_integer() and value == int(value)
+    except (TypeError, ValueError, OverflowError):  # no number, or one that no size can be
+        return False
 
 
 def checked_points(points: Tensor, name: str = "points") -> Tensor:

@@ -1,5 +1,6 @@
 """For `helpers.fields`: one scene at all sizes, what the networks are trained to do, and the weights that ship."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from importlib.resources import files
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import load as read_tensors
 from torch import Generator, Tensor, nn
 
+from . import recorded
 from .checks import checked_points, positive_int
 from .data import load
 from .denoisers import UNet
@@ -144,6 +146,10 @@ def unpacked(data: bytes, *names: str) -> dict[str, nn.Module]:
 def shipped(name: str) -> nn.Module:
     """A network of this chapter: "coder", "latent", "convolutional-0" to "-2", "pointwise-0" to "-2".
 
-    Raises ValueError for another name. Made by `python benchmarks/fields.py networks`.
+    Raises ValueError for another name, or a file that is not the recorded one. Made by `python benchmarks/fields.py
+    networks`.
     """
-    return unpacked(files(__package__).joinpath("recorded", "fields.safetensors").read_bytes(), name)[name]
+    data = files(__package__).joinpath("recorded", "fields.safetensors").read_bytes()
+    if hashlib.sha256(data).hexdigest() != recorded.load("fields")["networks"]["sha256"]:
+        raise ValueError("recorded/fields.safetensors does not match its checksum: reinstall the package")
+    return unpacked(data, name)[name]

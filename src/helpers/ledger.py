@@ -142,7 +142,7 @@ def anchor(chapter: str, row: int) -> str:
 
 
 def read_all(folder: Path | None = None) -> dict[str, list[Claim]]:
-    """All recorded claims by chapter, in the chapters' order; ValueError when none is there.
+    """All recorded claims by chapter, in the chapters' order; ValueError when none is there or one is damaged.
 
     folder: by default that of the results, or where it has none what was installed with this package, as on Colab.
     """
@@ -153,8 +153,11 @@ def read_all(folder: Path | None = None) -> dict[str, list[Claim]]:
         raise ValueError(f"no claims in {folder}: execute the chapters first")
     chapters = {}
     for path in paths:
-        data = json.loads(path.read_text("utf-8"))
-        chapters[data["chapter"]] = [Claim.read(c) for c in data["claims"]]
+        try:
+            data = json.loads(path.read_text("utf-8"))
+            chapters[data["chapter"]] = [Claim.read(c) for c in data["claims"]]
+        except (ValueError, LookupError, TypeError):
+            raise ValueError(f"{path} is damaged: remove it and execute its chapter") from None
     return chapters
 
 

@@ -21,6 +21,7 @@ from .metrics import psnr
 MODELS = "CREATIVE_DENOISER_MODELS"  # environment variable: the folder of models
 LEVELS = (10, 25, 50, 100)  # noise levels of the table, of 255
 HALF_PRECISION_COST = 0.05  # dB that storing float16 may cost at any level
+NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
 CLASSES = {"UNet": UNet, "CNN": CNN, "ImageMLP": ImageMLP, "Autoencoder": Autoencoder}
 
 
@@ -40,11 +41,13 @@ def manifest() -> dict[str, dict[str, Any]]:
         cards = json.loads(path.read_text("utf-8"))
         if not isinstance(cards, dict) or not all(isinstance(card, dict) for card in cards.values()):
             raise TypeError
+        if not all(re.fullmatch(NAME, name) for name in cards):  # part of a file's
+            raise ValueError
     except FileNotFoundError:
         raise ValueError(
             f"{path} is missing: run from the checkout of the book, set {MODELS}, or train the models"
         ) from None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         raise ValueError(f"{path} is damaged: restore it from the repository") from None
     return cards
 
@@ -68,7 +71,7 @@ def load(name: str) -> Denoiser:
     try:
         denoiser = CLASSES[card["class"]](**card["arguments"])
         denoiser.load_state_dict({k: v.float() for k, v in read_tensors(data).items()})
-    except (SafetensorError, RuntimeError, KeyError, TypeError):
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError):
         raise ValueError(f"{path} holds another network than its card says: restore both from the repository") from None
     return denoiser.eval()
 
@@ -84,7 +87,7 @@ def save(
     stored as float16 where that costs less than HALF_PRECISION_COST dB at every level of the table. The denoiser is
     left in evaluation mode.
     """
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+    if not re.fullmatch(NAME, name):
         raise ValueError(f"name is {name!r}: use lower-case letters, digits and single hyphens")
     if type(denoiser).__name__ not in CLASSES:
         raise ValueError(f"denoiser is a {type(denoiser).__name__}: only {', '.join(CLASSES)} can be saved")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .checks import positive_int
+from .checks import checked_seed, positive, positive_int
 
 NOISE: dict[str, Callable[..., Tensor]] = {  # law of sigma: a batch of uniform and of normal numbers, parameters
     "log-uniform": lambda u, n, low, high: low * (high / low) ** u,
@@ -18,6 +18,8 @@ NOISE: dict[str, Callable[..., Tensor]] = {  # law of sigma: a batch of uniform 
     "fixed": lambda u, n, sigma: torch.full_like(u, sigma),
 }
 LEAST = 2.0**-25  # for the 0 that torch.rand gives once in 2^24 numbers, at which a level would be 0
+MOST = 10**8  # images of a batch or of an epoch: the order of those of an epoch is kept in memory
+EMA = "take a decay from 0 to below 1, or None"
 LOSSES = ("edm", "sum", "log", "level", "snr")
 DECAYS: dict[str, Callable[[float], float]] = {  # of the rate, over the share of steps done
     "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
@@ -67,8 +69,9 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("steps", "batch"):
-            object.__setattr__(self, name, positive_int(name, getattr(self, name)))
+        object.__setattr__(self, "steps", positive_int("steps", self.steps))
+        object.__setattr__(self, "batch", positive_int("batch", self.batch, most=MOST))
+        checked_seed(self.seed)
         for name, choices in (
             ("loss", LOSSES),
             ("decay", tuple(DECAYS)),
@@ -76,21 +79,21 @@ class Recipe:
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}")
-        if not self.rate > 0:
-            raise ValueError(f"rate is {self.rate}: take a positive number")
-        if self.warmup < 0:
-            raise ValueError(f"warmup is {self.warmup}: take a number of steps, or 0")
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"clip is {self.clip}: take a positive number, or None")
-        if self.ema is not None and not 0 <= self.ema < 1:
-            raise ValueError(f"ema is {self.ema}: take a decay from 0 to below 1, or None")
-        if self.epoch is not None and self.epoch < self.batch:
-            raise ValueError(f"epoch is {self.epoch}: take at least the batch, {self.batch} images")
+        positive("rate", self.rate, "take a positive number")
+        if self.warmup != 0:
+            positive("warmup", self.warmup, "take a number of steps, or 0")
+        if self.clip is not None:
+            positive("clip", self.clip, "take a positive number, or None")
+        if self.ema not in (None, 0) and positive("ema", self.ema, EMA) >= 1:
+            raise ValueError(f"ema is {self.ema}: {EMA}")
+        if self.epoch is not None:
+            if positive_int("epoch", self.epoch, most=MOST) < self.batch:
+                raise ValueError(f"epoch is {self.epoch}: take at least the batch, {self.batch} images")
         try:
             object.__setattr__(self, "noise", tuple(self.noise))
             sigma = NOISE[self.noise[0]](torch.tensor([LEAST, 1.0]), torch.tensor([-1.0, 1.0]), *self.noise[1:])
             good = bool((sigma.isfinite() & (sigma > 0)).all()) and bool(sigma[1] >= sigma[0])
-        except (KeyError, IndexError, TypeError, ZeroDivisionError):
+        except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError):
             good = False
         if not good:
             raise ValueError(

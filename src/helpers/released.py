@@ -13,6 +13,9 @@ from torch.nn.functional import pad
 from .denoisers.base import Denoiser
 from .denoisers.cnn import CNN
 from .denoisers.unet import UNet, as_images
+from .files import refuse_bomb
+
+LARGEST = 2**28  # bytes of one array: theirs have at most ten million
 
 
 class DilatedUNet(Denoiser):
@@ -55,8 +58,11 @@ def load_released(path: str | Path) -> Denoiser:
     """
 
     def read(file: Path) -> dict[str, Tensor]:
-        if zipfile.is_zipfile(file) and zipfile.ZipFile(file).testzip():  # torch.load does not look at the checksums
-            raise ValueError("a checksum differs")
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                refuse_bomb(archive, LARGEST)
+                if archive.testzip():  # torch.load does not look at the checksums
+                    raise ValueError("a checksum differs")
         return torch.load(file, map_location="cpu", weights_only=True)
 
     return _load(path, read)
@@ -69,6 +75,8 @@ def load_peer(path: str | Path) -> Denoiser:
     """
 
     def read(file: Path) -> dict[str, Tensor]:
+        with zipfile.ZipFile(file) as archive:
+            refuse_bomb(archive, LARGEST)
         with np.load(file, allow_pickle=False) as arrays:
             return {k: torch.from_numpy(arrays[k]) for k in arrays.files}
 

@@ -16,9 +16,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import positive_int
+from .checks import checked_seed, is_positive, positive, positive_int
 from .denoisers.base import Denoiser
 
+MOST = 10**6  # steps, or corrections of a step
 DIVERGED = 1e3  # in units of the largest noise level, a thousand standard deviations of the start
 
 
@@ -37,8 +38,7 @@ class State(NamedTuple):
 def edm(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
     """sigma_i = (sigma_max^(1/rho) + i/(n-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho, then 0 (EDM, eq. 5)."""
     _check_levels(steps, sigma_min, sigma_max)
-    if not rho > 0:
-        raise ValueError(f"rho is {rho}: it must be positive, EDM takes 7")
+    positive("rho", rho, "it must be positive, EDM takes 7")
     return _ending_in_zero(
         torch.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps, dtype=torch.float64) ** rho
         if steps > 1
@@ -54,7 +54,7 @@ def log_linear(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0) ->
 
 def cosine_vp(steps: int, sigma_max: float = 80.0) -> Tensor:
     """Cosine schedule converted: a = cos^2(pi t / 2), so sigma = tan(pi t / 2), t evenly from sigma_max's to 0."""
-    _check_levels(steps, sigma_max / 2, sigma_max)
+    _check_levels(steps, sigma_max / 2 if is_positive(sigma_max) else sigma_max, sigma_max)
     t = torch.linspace(2 / math.pi * math.atan(sigma_max), 0, steps + 1, dtype=torch.float64)
     return _ending_in_zero(torch.tan(math.pi / 2 * t[:-1]))
 
@@ -62,7 +62,7 @@ def cosine_vp(steps: int, sigma_max: float = 80.0) -> Tensor:
 def ddim_linear(steps: int, beta_1: float = 1e-4, beta_n: float = 0.02, train_steps: int = 1000) -> Tensor:
     """DDPM's linear betas converted, sigma = sqrt((1 - a) / a), at DDIM's evenly spaced training steps ("leading")."""
     _check_levels(steps, beta_1, beta_n)
-    if steps > train_steps:
+    if steps > positive_int("train_steps", train_steps, most=MOST):
         raise ValueError(f"steps is {steps}, above the {train_steps} training steps: choose at most {train_steps}")
     a = torch.cumprod(1 - torch.linspace(beta_1, beta_n, train_steps, dtype=torch.float64), 0)
     times = (torch.arange(steps) * (train_steps // steps)).flip(0)
@@ -75,8 +75,8 @@ def vp_to_ve(a: Tensor) -> Tensor:
 
 
 def _check_levels(steps: int, sigma_min: float, sigma_max: float) -> None:
-    positive_int("steps", steps)
-    if not 0 < sigma_min < sigma_max < math.inf:
+    positive_int("steps", steps, most=MOST)
+    if not (is_positive(sigma_min) and is_positive(sigma_max) and sigma_min < sigma_max):
         raise ValueError(f"noise levels from {sigma_max} down to {sigma_min}: take 0 < smallest < largest, both finite")
 
 
@@ -92,7 +92,7 @@ def initial_noise(n: int, *event: int, sigma: float, seed: int = 0, dtype: torch
     if not 0 < sigma < math.inf:
         raise ValueError(f"sigma is {sigma}: the noise level of the start must be positive and finite")
     noise = torch.randn(
-        positive_int("n", n), *event, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        positive_int("n", n), *event, generator=torch.Generator().manual_seed(checked_seed(seed)), dtype=torch.float64
     )
     return (sigma * noise).to(dtype)
 
@@ -167,10 +167,10 @@ def langevin(
     an ancestral step to the next level as the predictor. rate in (0, 1). A call that goes on from another needs another
     seed, or it meets the same noise again.
     """
-    if not 0 < rate < 1:
+    if not positive("rate", rate, "take 0 < rate < 1") < 1:
         raise ValueError(f"rate is {rate}: Langevin steps of size rate sigma^2 need 0 < rate < 1")
-    if corrections < 0:
-        raise ValueError(f"corrections is {corrections}: it cannot be negative, 0 leaves the predictor alone")
+    if corrections != 0:
+        positive_int("corrections", corrections, "0 leaves the predictor alone", most=MOST)
     g = _on_the_way(seed)
     for i, sigma, after in _levels(sigmas):
         for _ in range(corrections):
@@ -244,7 +244,7 @@ def gradient_estimation(denoiser: Denoiser, y: Tensor, sigmas: Tensor, gamma: fl
 
     eps = (y - D)/sigma; step along gamma eps + (1 - gamma) eps_previous, the first step plain; gamma = 1 is Euler.
     """
-    if not math.isfinite(gamma):
+    if not abs(gamma) < math.inf:
         raise ValueError(f"gamma is {gamma}: it must be finite, 1 is Euler and 2 the paper's")
     previous = None
     for i, sigma, after in _levels(sigmas):
@@ -286,7 +286,7 @@ def _ancestral(denoiser: Denoiser, y: Tensor, sigma: float, after: float, z: Ten
 
 def _on_the_way(seed: int) -> torch.Generator:
     """A stream of its own: that of `initial_noise` would give the first step the noise of the start again."""
-    return torch.Generator().manual_seed(seed ^ 0x9E3779B9)
+    return torch.Generator().manual_seed(checked_seed(seed) ^ 0x9E3779B9)
 
 
 def _normal(y: Tensor, g: torch.Generator) -> Tensor:

@@ -265,12 +265,15 @@ class _State(NamedTuple):
             tensors |= {f"adam/{i}/{k}": v for k, v in moments.items()}
         tensors |= {"generator": self.g.get_state(), "means": self.means}
         about = {"card": self.card(), "step": str(step), "loss": repr(loss), "seconds": repr(seconds)}
-        write_atomically(path, tensor_bytes({k: v.contiguous() for k, v in tensors.items()}, about))
+        tensors = {k: v.contiguous() for k, v in tensors.items()}
+        write_atomically(path, tensor_bytes(tensors, about | {"sha256": _digest(tensors, about)}))
 
     def read(self, path: Path) -> tuple[int, float, float]:
         try:
             with safe_open(path, "pt") as file:
                 about, tensors = file.metadata() or {}, {k: file.get_tensor(k) for k in file.keys()}
+            if about.pop("sha256", None) != _digest(tensors, about):
+                raise SafetensorError
         except (OSError, SafetensorError):
             raise ValueError(f"{path} is damaged: remove it to train from the start") from None
         if about.get("card") != self.card():
@@ -287,3 +290,9 @@ class _State(NamedTuple):
         self.g.set_state(tensors["generator"])
         self.means.copy_(tensors["means"])
         return int(about["step"]), float(about["loss"]), float(about["seconds"])
+
+
+def _digest(tensors: dict[str, Tensor], about: dict[str, str]) -> str:
+    """Of all that a checkpoint holds."""
+    text = json.dumps(about, sort_keys=True).encode()  # a file keeps its words in any order
+    return hashlib.sha256(text + tensor_bytes(tensors)).hexdigest()

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import sys
 import zipfile
 import zlib
@@ -22,16 +23,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from ..files import cache_folder, folder_atomically, write_atomically
+from ..files import cache_folder, folder_atomically, refuse_bomb, write_atomically
 
 ROOT = "CELEBA_ROOT"
 CROP = (9, 29, 169, 189)  # of 178x218: columns 9:-9, rows 29:-29, which leaves 160x160
 SEED = 20240515  # of the permutation of the training pool
 REPEAT = 0.95  # correlation above which two images are one
 SPLITS = ("pool", "test")
+KINDS = ("JPEG", "PNG", "WEBP")  # Pillow reads others by starting programs
+LARGEST = 2**20  # bytes of one image: the originals have at most some ten thousand
 VERSION = 1  # of the preparation, part of the key of what is cached
 
 Source = tuple[dict[str, list[str]], Callable[[str], bytes], bool, str]  # splits, reader, gray at 80x80, fingerprint
@@ -111,12 +114,14 @@ def _prepared(root: Path, size: int, colour: str) -> Path:
                 shape = (size, size) if colour == "gray" else (3, size, size)
                 fine = np.load(finer / f"{split}.npy", mmap_mode="r") if finer else None
                 count = len(splits[split] if fine is None else fine)
-                out = np.lib.format.open_memmap(new / f"{split}.npy", "w+", np.float32, (count, *shape))
+                header = {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)}
                 images = (
                     _decoded(splits[split], read, gray80, size, colour) if fine is None else _means(fine, 80 // size)
                 )
-                for i, image in enumerate(images):
-                    out[i] = image
+                with open(new / f"{split}.npy", "wb") as file:  # mapped into memory, a full disk would end the process
+                    np.lib.format.write_array_header_1_0(file, header)
+                    for image in images:
+                        file.write(np.ascontiguousarray(image, "<f4"))
             (new / "source.json").write_text(json.dumps({"source": origin}))
     return folder
 
@@ -192,14 +197,17 @@ def _folder(folder: Path) -> tuple[list[str], Callable[[str], bytes], str]:
 def _archive(path: Path) -> tuple[list[str], Callable[[str], bytes], str]:
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, ValueError, LookupError, NotImplementedError, struct.error, zipfile.BadZipFile):
         raise ValueError(f"{path} is not a readable .zip: download it again") from None
-    entries = sorted((i for i in archive.infolist() if not i.is_dir()), key=lambda i: i.filename)
+    refuse_bomb(archive, LARGEST)
+    entries = sorted((i for i in archive.infolist() if not i.filename.endswith("/")), key=lambda i: i.filename)
+    sizes = {i.filename: i.file_size for i in entries}
 
     def read(name: str) -> bytes:
         try:
-            return archive.read(name)
-        except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+            with archive.open(name) as file:
+                return file.read(sizes[name])  # without a size, all that is packed would be unpacked and then cut
+        except (OSError, EOFError, ValueError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error):
             raise ValueError(f"{name} in {path} is damaged: download the archive again") from None
 
     # the archive's own checksums: its content is known without reading it
@@ -218,17 +226,21 @@ def _digest(entries: list) -> str:
 def _decoded(
     names: list[str], read: Callable[[str], bytes], gray80: bool, size: int, colour: str
 ) -> Iterator[np.ndarray]:
+    expected = (80, 80) if gray80 else (178, 218)
+
     def decode(item: tuple[str, bytes]) -> np.ndarray:
         name, data = item
         try:
-            image = Image.open(io.BytesIO(data))
-            if image.size != ((80, 80) if gray80 else (178, 218)):
-                raise ValueError(
-                    f"{name} is {image.size[0]}x{image.size[1]}: aligned CelebA is 178x218, its archive 80x80"
-                )
-            image = image.convert("RGB") if not gray80 else image.convert("L")
-        except (UnidentifiedImageError, OSError):
+            image = Image.open(io.BytesIO(data), formats=KINDS)
+            size_is = image.size
+            if size_is == expected:
+                image = image.convert("RGB") if not gray80 else image.convert("L")
+        except MemoryError:  # of this machine
+            raise
+        except Exception:  # a damaged image fails in every way there is
             raise ValueError(f"{name} is not a readable image: download CelebA again") from None
+        if size_is != expected:
+            raise ValueError(f"{name} is {size_is[0]}x{size_is[1]}: aligned CelebA is 178x218, its archive 80x80")
         if gray80:
             return np.asarray(image, np.float32) / 255
         pixels = np.asarray(image.crop(CROP).resize((size, size), Image.Resampling.BICUBIC))

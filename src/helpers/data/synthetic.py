@@ -12,10 +12,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..checks import checked_points, positive_int
+from ..checks import checked_points, positive, positive_int
 
 CHUNK = 64  # images at a time: what is made of them stays in the cache
 VARIANTS = {"paper": 0.5, "released": 1.0}  # amplitude of the contour's noise
+MOST = 2**34  # bytes of images in memory at once
 EDGE = 1.3  # pixels over which a disk's edge rises: nearest to the exact coverage of pixels, by experiment
 Device = torch.device | str
 
@@ -84,8 +85,7 @@ def c_alpha_drawn(
         raise ValueError("size is 1: one pixel has no contour; choose 80, as the paper does")
     beta = alpha if beta is None else beta
     for name, value in (("alpha", alpha), ("beta", beta)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} is {value}: a regularity is positive and finite; the paper's are 1 to 8")
+        positive(name, value, "a regularity is positive and finite; the paper's are 1 to 8")
 
     def parts(u: Tensor) -> Tensor:
         coin, r1, r2 = u[:, :3, None].unbind(1)
@@ -157,8 +157,8 @@ def disks(n: int, size: int = 80, seed: int = 0, device: Device = "cpu") -> Tens
     `disk_image` at the parameters `disk_parameters(n, size, seed)`. The optimal MSE is close to 5 sigma^2 for small
     sigma. float32 (n, size, size) in [0, 1]. Raises ValueError for n or size not a positive integer.
     """
+    x = _empty(n, int(size), int(size), device=device)
     p = disk_parameters(n, size, seed, device)
-    x = torch.empty(len(p), int(size), int(size), device=device)
     for rows, (row, column, radius, disk, background) in zip(x.split(CHUNK), p.T.split(CHUNK, 1), strict=True):
         rows.copy_(disk_image(row, column, radius, disk, background, size))
     return x
@@ -234,8 +234,14 @@ def _drawn(
     n: int, shape: tuple[int, ...], numbers: int, make: Callable[[Tensor], Tensor], seed: int, device: Device
 ) -> Tensor:
     """make(u) for n rows u of `numbers` draws from U[0, 1), a chunk at a time: float32 (n, *shape)."""
-    x = torch.empty(positive_int("n", n), *shape, device=device)
+    x = _empty(n, *shape, device=device)
     generator = torch.Generator().manual_seed(seed)
     for rows in x.split(CHUNK):
         rows.copy_(make(torch.rand(len(rows), numbers, generator=generator).to(device)))
     return x
+
+
+def _empty(n: int, *shape: int, device: Device) -> Tensor:
+    if (memory := 4 * positive_int("n", n) * math.prod(shape)) > MOST:
+        raise ValueError(f"n is {n}: at this size these are {memory / 2**30:.0f} GiB, take at most {MOST / 2**30:.0f}")
+    return torch.empty(int(n), *shape, device=device)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..checks import positive_int
+from ..checks import checked_size
 from .base import Denoiser, drawn_from
 
 
@@ -20,10 +20,10 @@ class Autoencoder(Denoiser):
         super().__init__()
         # what a file of weights must say to build this network again
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        if positive_int("size", size) % 8:
+        if checked_size("size", size) % 8:
             raise ValueError(f"size is {size}: take a multiple of 8, the encoder halves three times")
         self.event_shape = (size, size)
-        c, inner, outer = positive_int("channels", channels), size // 8, positive_int("code", code)
+        c, inner, outer = checked_size("channels", channels), size // 8, checked_size("code", code)
         pairs = [(1, c), (c, 2 * c), (2 * c, 4 * c)]
         with drawn_from(seed):
             down = [m for a, b in pairs for m in (nn.Conv2d(a, b, 4, 2, 1), nn.SiLU())]

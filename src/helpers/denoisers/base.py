@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..checks import checked_sigma, exporting
+from ..checks import checked_seed, checked_sigma, exporting
 
 
 class Denoiser(nn.Module):
@@ -38,7 +38,7 @@ class Denoiser(nn.Module):
 def drawn_from(seed: int) -> Iterator[None]:
     """Weights made in this block come from `seed`; the global generator stays as the reader left it."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(checked_seed(seed))
         yield
 
 

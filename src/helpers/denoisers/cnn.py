@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ..checks import positive_int
+from ..checks import checked_size
 from .base import Denoiser, drawn_from
 from .unet import BiasFreeNorm, as_images, check_options
 
@@ -42,7 +42,7 @@ class CNN(Denoiser):
         # what a file of weights must say to build this network again
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_options(self.arguments)
-        if positive_int("depth", depth) < 2:
+        if checked_size("depth", depth) < 2:
             raise ValueError("depth is 1: take at least 2, a first and a last convolution")
         most = 2 * depth + 1
         if receptive_field not in (None, *range(1, most + 1, 2)):
@@ -51,7 +51,7 @@ class CNN(Denoiser):
             )
         n = (most if receptive_field is None else receptive_field) // 2
         large = {i * (depth - 1) // max(n - 1, 1) for i in range(n)}  # which convolutions are 3x3
-        widths = [image_channels] + [positive_int("channels", channels)] * (depth - 1) + [image_channels]
+        widths = [image_channels] + [checked_size("channels", channels)] * (depth - 1) + [image_channels]
         norm = {"bias-free": BiasFreeNorm, "batch": nn.BatchNorm2d, "none": nn.Identity}[normalisation]
         self.image_channels, self.padding, self.first_relu = image_channels, padding, first_relu
         with drawn_from(seed):

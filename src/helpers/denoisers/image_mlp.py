@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ..checks import positive_int
+from ..checks import checked_size
 from .base import Denoiser, drawn_from
 from .unet import check_options
 
@@ -26,10 +26,10 @@ class ImageMLP(Denoiser):
         # what a file of weights must say to build this network again
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_options(self.arguments)
-        side, width = positive_int("size", size), positive_int("width", width)
+        side, width = checked_size("size", size), checked_size("width", width)
         self.event_shape = (side, side) if image_channels == 1 else (3, side, side)
         pixels = image_channels * side**2
-        sizes = [pixels] + [width] * (1 + positive_int("depth", depth))
+        sizes = [pixels] + [width] * (1 + checked_size("depth", depth))
         with drawn_from(seed):
             layers = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.LeakyReLU(0.2))]
             # the names of the released code, so that its weights load

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..checks import positive_int
+from ..checks import checked_size, positive
 from .base import Denoiser, drawn_from
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
@@ -28,11 +28,11 @@ class MLP(Denoiser):
         seed: int = 0,
     ):
         super().__init__()
-        if activation not in ACTIVATIONS:
+        if activation not in tuple(ACTIVATIONS):
             raise ValueError(f"activation is {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
-        if not data_std > 0:
-            raise ValueError(f"data_std is {data_std}: pass the standard deviation of the data, a positive number")
-        sizes = [dimension + 1] + [positive_int("width", width)] * positive_int("depth", depth)
+        positive("data_std", data_std, "pass the standard deviation of the data, a positive number")
+        dimension, width = checked_size("dimension", dimension), checked_size("width", width)
+        sizes = [dimension + 1] + [width] * checked_size("depth", depth)
         with drawn_from(seed):
             hidden = [
                 m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), ACTIVATIONS[activation]())

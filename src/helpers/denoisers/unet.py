@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import positive_int
+from ..checks import checked_size, positive, positive_int
 from .base import Denoiser, drawn_from
 
 OPTIONS = {
@@ -65,14 +65,12 @@ class UNet(Denoiser):
         check_options(self.arguments, image_channels=(1, 2, 3))
         if positive_int("blocks", blocks) > 5:
             raise ValueError(f"blocks is {blocks}: choose 1 to 5, each doubles the channels and the receptive field")
-        if not data_std > 0:
-            raise ValueError(f"data_std is {data_std}: pass the standard deviation of the data, a positive number")
-        self.data_std = data_std
+        self.data_std = positive("data_std", data_std, "pass the standard deviation of the data, a positive number")
         self.blocks, self.pooling, self.padding, self.blind = blocks, pooling, padding, blind
         self.image_channels, self.skip = image_channels, skip != "none"
         if window not in (2, 3, 4, 5):
             raise ValueError(f"window is {window}: choose 2 to 5 pixels")
-        widths = [positive_int("channels", channels) * 2**b for b in range(blocks + 1)]
+        widths = [checked_size("channels", channels) * 2**b for b in range(blocks + 1)]
 
         def conv(inputs: int, outputs: int, stage: int) -> nn.Conv2d:
             reach = 2**stage if pooling == "none" else 1

@@ -109,18 +109,31 @@ class Lab:
         return {"target": self.targets, "count": self.counts, "schedule": self.schedules, "steps": steps,
                 "particles": self.particles}  # fmt: skip
 
+    def checked(self, state: Mapping[str, Any], key: str) -> str:
+        """What the state has under the key, which must be among the lab's choices; it may come from anywhere."""
+        value, known = state.get(key), self._choices()[key]
+        if not isinstance(value, str) or value not in known:
+            raise ValueError(f"{key} is {value!r}: this lab has {', '.join(known)}")
+        return value
+
     def _check(self, state: Mapping[str, Any]) -> None:
-        for key, known in self._choices().items():
-            if state[key] not in known:
-                raise ValueError(f"{key} is {state[key]!r}: this lab has {', '.join(known)}")
-        for family, value, sampler in (state["left"], state["right"]):
+        if not isinstance(state, Mapping):
+            raise ValueError(f"the state is {state!r}: pass choices by name, as in {self.start}")
+        for key in self._choices():
+            self.checked(state, key)
+        for side in ("left", "right"):
+            chosen = state.get(side)
+            if not (isinstance(chosen, (list, tuple)) and [type(word) for word in chosen] == [str] * 3):
+                raise ValueError(f"{side} is {chosen!r}: pass names of architecture, value and sampler")
+            family, value, sampler = chosen
             if family not in self.families or value not in map(str, self.families[family].values):
                 has = ", ".join(f"{f.name} {'/'.join(map(str, f.values))}".strip() for f in self.families.values())
                 raise ValueError(f"architecture {family!r} {value!r}: this lab has {has}")
             if sampler not in SAMPLERS:
                 raise ValueError(f"sampler is {sampler!r}: this lab has {', '.join(SAMPLERS)}")
-        if not (str(state["seed"]).isdigit() and int(state["seed"]) < 2**32):
-            raise ValueError(f"seed is {state['seed']}: choose a whole number from 0 to 2^32 - 1")
+        seed = state.get("seed")
+        if not (re.fullmatch("[0-9]{1,10}", str(seed)) and int(seed) < 2**32):
+            raise ValueError(f"seed is {seed}: choose a whole number from 0 to 2^32 - 1")
 
     def training(self, target: str, count: str) -> Tensor | None:
         """The training set (N, *event), or None where the denoiser sees the whole target."""

@@ -43,21 +43,27 @@ class Widget(anywidget.AnyWidget):
         return f"Lab: {self.caption} Run this cell to use it."
 
     def _answer(self, _: Any, question: dict, buffers: Any) -> None:
-        self.send({"id": question["id"], "working": True})  # so that the front end knows that there is a kernel
+        about = question if isinstance(question, dict) else {}
+        self.send({"id": about.get("id"), "working": True})  # so that the front end knows that there is a kernel
         try:
-            answer, arrays = getattr(self, f"_{question['ask']}")(question)
+            if about.get("ask") not in ("data", "sample"):
+                raise ValueError(f"asked for {about.get('ask')!r}: this kernel answers data and sample")
+            answer, arrays = self._data(about) if about["ask"] == "data" else self._sample(about)
         except Exception as error:  # a reader's own denoiser may fail in any way: the panel shows how
             answer, arrays = {"error": f"{type(error).__name__}: {error}"}, {}
-        answer |= {"id": question["id"], "arrays": [[k, str(v.dtype)[6:], list(v.shape)] for k, v in arrays.items()]}
+        answer |= {"id": about.get("id"), "arrays": [[k, str(v.dtype)[6:], list(v.shape)] for k, v in arrays.items()]}
         self.send(answer, [v.contiguous().numpy().tobytes() for v in arrays.values()])
 
     def _data(self, question: dict) -> tuple[dict, dict]:
-        points = self.lab.training(question["target"], question["count"])
+        target, count = (self.lab.checked(question, key) for key in ("target", "count"))
+        points = self.lab.training(target, count)
         arrays = {} if points is None else {"training": points.float()}
-        return {}, arrays if self.lab.image else arrays | {"target": self.lab.target_picture(question["target"])}
+        return {}, arrays if self.lab.image else arrays | {"target": self.lab.target_picture(target)}
 
     def _sample(self, question: dict) -> tuple[dict, dict]:
-        state, side = question["state"], question["side"]
+        state, side = question.get("state"), question.get("side")
+        if side not in ("left", "right"):
+            raise ValueError(f"side is {side!r}: there are left and right")
         frames = self.lab.sample(state, side)
         numbers, arrays = self.lab.numbers(frames[-1], state["target"], state["count"]), {"frames": frames.float()}
         if not self.lab.image:

@@ -15,14 +15,15 @@ from torch import Tensor
 def load(name: str) -> dict[str, Any]:
     """The record `name`, for instance "kernels", written by benchmarks/kernels.py: a section for each kind of device.
 
-    Raises ValueError for a name that is not there.
+    Raises ValueError for a name that is not there, or a file that is damaged.
     """
-    folder = Path(__file__).parent
-    path = folder / f"{name}.json"
-    if not path.is_file():
-        there = ", ".join(sorted(p.stem for p in folder.glob("*.json")))
-        raise ValueError(f"there is no record {name!r}: choose one of {there}")
-    return json.loads(path.read_text("utf-8"))
+    there = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.json"))}
+    if name not in there:
+        raise ValueError(f"there is no record {name!r}: choose one of {', '.join(there)}")
+    try:
+        return json.loads(there[name].read_text("utf-8"))
+    except (ValueError, RecursionError):
+        raise ValueError(f"{there[name]} is damaged: reinstall the package") from None
 
 
 def hardware(name: str) -> str:
