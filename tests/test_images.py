@@ -72,7 +72,7 @@ def test_full_fashion_comes_from_a_folder(tmp_path, monkeypatch):
 def test_full_fashion_is_downloaded_by_its_checksum_else(tmp_path, monkeypatch):
     pixels, asked = fake_fashion(tmp_path, monkeypatch), []
 
-    def retrieve(url, known_hash, fname, path):
+    def retrieve(url, known_hash, fname, path, downloader):
         asked.append((url, known_hash, Path(path).name))
         return str(tmp_path / fname)
 
@@ -314,7 +314,7 @@ def test_a_changed_index_changes_the_images(tmp_path, monkeypatch):
 def test_a_second_load_decodes_nothing(faces, monkeypatch, capsys):
     before = gray(40)
     assert "preparing CelebA, gray 80x80" in capsys.readouterr().err
-    monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("decoded again"))
     assert torch.equal(gray(40), before) and capsys.readouterr().err == ""
 
 
@@ -332,10 +332,10 @@ def test_images_are_mapped_and_writing_to_them_leaves_the_cache(faces, cache):
 def test_an_interrupted_preparation_leaves_nothing(faces, cache, error, monkeypatch):
     opened, count = Image.open, iter(range(100))
 
-    def interrupted(file):
+    def interrupted(file, **options):
         if next(count) == 5:
             raise error
-        return opened(file)
+        return opened(file, **options)
 
     with monkeypatch.context() as patch, pytest.raises(error):
         patch.setattr(Image, "open", interrupted)
@@ -346,7 +346,7 @@ def test_an_interrupted_preparation_leaves_nothing(faces, cache, error, monkeypa
 
 def test_of_two_that_ask_at_once_one_prepares(faces, monkeypatch, capsys):
     opened = Image.open
-    monkeypatch.setattr(Image, "open", lambda file: time.sleep(0.02) or opened(file))
+    monkeypatch.setattr(Image, "open", lambda file, **options: time.sleep(0.02) or opened(file, **options))
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(gray, [80, 80])
     assert torch.equal(first, second) and capsys.readouterr().err.count("preparing") == 1

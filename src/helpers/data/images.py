@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import positive_int
+from ..checks import checked_seed, checked_size, positive_int
 from ..files import cache_folder
 from . import synthetic
 from .celeba import celeba
+from .download import resumed
 from .fashion_mnist import fashion_mnist
 
 SPLITS = ("train", "disjoint", "test")
@@ -84,14 +85,15 @@ def load(
 
     Raises ValueError for what is unknown, too many, or not on this machine, with the remedy.
     """
-    if name not in LOADERS:
+    if name not in tuple(LOADERS):
         raise ValueError(f"name is {name!r}: choose one of {', '.join(LOADERS)}")
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}: choose one of {', '.join(SPLITS)}")
     if colour not in ("gray", "rgb") or (colour == "rgb" and name != "celeba"):
         raise ValueError(f"colour is {colour!r}: choose gray, or rgb for celeba")
     n = n if n is None else positive_int("n", n)
-    size = size if size is None else positive_int("size", size)
+    size = size if size is None else checked_size("size", size)
+    seed = checked_seed(seed)
     return _called(name, LOADERS[name], split, n, size, colour, seed, **options)
 
 
@@ -126,7 +128,7 @@ def _full_fashion(part: str) -> Tensor:
         import pooch
 
         try:
-            path = Path(pooch.retrieve(f"{FASHION_URL}/{file}", md5, file, cache_folder()))
+            path = Path(pooch.retrieve(f"{FASHION_URL}/{file}", md5, file, cache_folder(), downloader=resumed))
         except (OSError, ValueError) as error:  # no network, or another file than the published one
             raise ValueError(
                 f"{FASHION_URL}/{file} did not arrive ({error}): try again, or set {FASHION_ROOT} to a folder with it"
