@@ -219,7 +219,7 @@ def show_theme(tab, theme):
 def serious_faults(tab, theme, part="html"):
     """What axe finds in a theme, in the elements that the selector `part` names."""
     show_theme(tab, theme)
-    tab.add_script_tag(path=fetch_scripts(BOOK) / "axe-core/axe.min.js")
+    tab.evaluate((fetch_scripts(BOOK) / "axe-core/axe.min.js").read_text("utf-8"))  # a script tag meets the policy
     violations = tab.evaluate("async part => (await axe.run(part)).violations", part)
     return [
         f"{violation['id']}: {node['html'][:200]} ({node['failureSummary'].splitlines()[-1].strip()})"

@@ -9,7 +9,7 @@ from bs4 import BeautifulSoup
 from conftest import PAGES, PREFIXES, SITE, serious_faults
 
 pytestmark = pytest.mark.site
-WEIGHT = 1_000_000  # bytes, gzip: what a page loads before the reader scrolls; pictures, its content, are not counted
+WEIGHT = 800_000  # bytes, gzip: what a page loads before the reader scrolls; pictures, its content, are not counted
 TEX = re.compile(r"\$\$|\\(begin|end|frac|sigma|hat|mathbb|mathbf|operatorname|left|label|eqref)\b")
 
 
@@ -102,6 +102,14 @@ def test_page_in_a_browser(opened, address, page, prefix):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_page_is_accessible(opened, page):
+    tab = opened(page)
+    for theme in ("light", "dark"):
+        serious = serious_faults(tab, theme)
+        assert not serious, "\n".join([theme, *serious])
+
+
+@pytest.mark.parametrize("page", ["search.html?q=bottleneck", "genindex.html"])
+def test_search_and_index_are_accessible(opened, page):
     tab = opened(page)
     for theme in ("light", "dark"):
         serious = serious_faults(tab, theme)

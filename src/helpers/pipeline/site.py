@@ -2,7 +2,6 @@
 
 import gzip
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from helpers.pipeline.chapters import (
     sha256,
     write_notebook,
 )
+from helpers.pipeline.finish import finish
 from helpers.pipeline.worker import PARENT, die_with_parent
 
 # From build/npm/node_modules to the site's _static. TeX input and HTML output are all of MathJax that the pages use,
@@ -100,24 +100,16 @@ def assemble(book: Book, scripts: Path) -> Path:
 
 
 def prepare(book: Book, profile: str = "quick") -> tuple[Path, str]:
-    """The assembled source tree, and one hash of all that decides the pages: it, the pinned packages and this file.
+    """The assembled source tree, and one hash of what decides the pages: it, the pins and the code of the build.
 
     Raises ValueError where a chapter must be executed first."""
     book.require_fresh(profile)
     source = assemble(book, fetch_scripts(book))
     files = sorted(file for file in source.rglob("*") if file.is_file())
     names = [f"{file.relative_to(source)} {hash_file(file)}" for file in files]
-    names += [hash_file(file) for file in (book.root / "requirements.txt", Path(__file__)) if file.is_file()]
+    own = (book.root / "requirements.txt", Path(__file__), Path(__file__).with_name("finish.py"))
+    names += [hash_file(file) for file in own if file.is_file()]
     return source, sha256("\n".join(names).encode())
-
-
-def lighten(site: Path) -> None:
-    """Takes Font Awesome's script off the pages: half a megabyte that redraws the icons which its font has drawn."""
-    script = re.compile(r"\s*<script[^>]*fontawesome\.js[^>]*></script>")
-    for page in site.rglob("*.html"):
-        page.write_text(script.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
-    for file in {*site.glob("_static/scripts/fontawesome.js*"), *site.glob("_static/**/*.map")}:
-        file.unlink()
 
 
 def build(book: Book, profile: str, console: Console) -> Path:
@@ -138,7 +130,7 @@ def build(book: Book, profile: str, console: Console) -> Path:
     if status:
         raise ValueError(f"jupyter-book ended with {status}: its warnings are above, and each of them is an error")
     new, old = source / "_build" / "html", site.with_suffix(".old")
-    lighten(new)
+    finish(new)
     write_atomically(new / "built", wanted)
     shutil.rmtree(old, ignore_errors=True)
     if site.exists():
