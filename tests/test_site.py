@@ -1,12 +1,14 @@
 """The built pages: complete, self-contained, described in words, and alive in a browser."""
 
 import gzip
+import json
 import re
+from collections import Counter
 from urllib.parse import unquote, urldefrag
 
 import pytest
 from bs4 import BeautifulSoup
-from conftest import PAGES, PREFIXES, SITE, serious_faults
+from conftest import BOOK, PAGES, PREFIXES, SITE, serious_faults
 
 pytestmark = pytest.mark.site
 WEIGHT = 800_000  # bytes, gzip: what a page loads before the reader scrolls; pictures, its content, are not counted
@@ -114,3 +116,15 @@ def test_search_and_index_are_accessible(opened, page):
     for theme in ("light", "dark"):
         serious = serious_faults(tab, theme)
         assert not serious, "\n".join([theme, *serious])
+
+
+def test_every_chapter_says_how_its_claims_fared(soup):
+    for chapter in BOOK.chapters:
+        claims = BOOK.results / "claims" / f"{chapter.stem}.json"
+        article = soup[chapter.with_suffix(".html").as_posix()].find("article")
+        badge = article.select_one("p a:has([class^=verdict])")
+        assert bool(badge) == claims.is_file()
+        if badge:
+            verdicts = Counter(claim["verdict"] for claim in json.loads(claims.read_text(encoding="utf-8"))["claims"])
+            shown = {words: int(number) for number, words in re.findall(r"(\d+) (\D+?)(?:, |$)", badge.get_text())}
+            assert shown == {"claims": verdicts.total(), **verdicts} and badge["href"].endswith("ledger.html")

@@ -1,10 +1,12 @@
 """Builds the site: executed chapters and third-party scripts are put together in build/src, Sphinx makes build/site."""
 
 import gzip
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from rich.console import Console
 
 from helpers.files import write_atomically
 from helpers.pipeline.chapters import (
+    LEDGER,
     Book,
     clean,
     hash_file,
@@ -35,6 +38,7 @@ SCRIPTS = {
 }
 # Fourteen megabytes of which a quarter crosses the network: lab.js unpacks it, whatever the server can do.
 RUNTIME = "onnxruntime-web/dist/ort-wasm-simd-threaded.wasm", "ort/ort-wasm-simd-threaded.wasm.gz"
+VERDICTS = "reproduced", "partly", "not reproduced"
 
 
 def fetch_scripts(book: Book) -> Path:
@@ -62,15 +66,27 @@ def colab_badge(book: Book, chapter: Path) -> str:
     return f"[![Open this chapter in Colab](/book/assets/colab-badge.svg)]({colab}/github/{place})"
 
 
+def ledger_badge(book: Book, chapter: Path) -> str:
+    """Markdown that counts the verdicts on a chapter's claims and leads to the ledger; empty where it makes none."""
+    claims = book.results / "claims" / f"{chapter.stem}.json"
+    if not claims.is_file():
+        return ""
+    ledger = book.select([LEDGER])[0]
+    counts = Counter(claim["verdict"] for claim in json.loads(claims.read_text(encoding="utf-8"))["claims"])
+    parts = [f'<span class="verdict-{v.split()[0]}">{counts[v]} {v}</span>' for v in VERDICTS if counts[v]]
+    return f"[Ledger: {counts.total()} claims, {', '.join(parts)}](/{ledger.as_posix()})"
+
+
 def published(book: Book, chapter: Path) -> Any:
-    """The executed chapter as the site shows it: without injected parameters, with the badge under its title."""
+    """The executed chapter as the site shows it: without injected parameters, with the badges under its title."""
     notebook = clean(read_notebook(book.executed(chapter)))
     notebook.cells = own_cells(notebook)
     lines = notebook.cells[0].source.splitlines()
     title = next((i for i, line in enumerate(lines) if line.startswith("# ")), None)
     if title is None:
         raise ValueError(f"{chapter.stem}: the first cell has no title: begin it with '# Title'")
-    notebook.cells[0].source = "\n".join([*lines[: title + 1], "", colab_badge(book, chapter), *lines[title + 1 :]])
+    badges = f"{colab_badge(book, chapter)} {ledger_badge(book, chapter)}".strip()
+    notebook.cells[0].source = "\n".join([*lines[: title + 1], "", badges, *lines[title + 1 :]])
     return notebook
 
 
