@@ -16,6 +16,7 @@ from rich.markup import escape
 from helpers import pipeline
 from helpers.files import refusals_named
 from helpers.pipeline import execute as execution
+from helpers.pipeline import plain as plain_sphinx
 from helpers.pipeline import site
 from helpers.pipeline.chapters import Book
 
@@ -69,10 +70,17 @@ def store() -> None:
 
 
 @app.command()
-def build(profile: Profile = "quick") -> None:
+def build(
+    profile: Profile = "quick",
+    plain: Annotated[bool, typer.Option("--plain", help="By Sphinx without Jupyter Book, into build/plain.")] = False,
+) -> None:
     """Build the site from the executed chapters, into build/site."""
     with message_not_traceback() as book:
-        site.build(book, profile, console)
+        if plain:
+            pages = plain_sphinx.build(book, site.prepare(book, profile)[0], book.root / "build" / "plain")
+            console.print(f"the pages are built: {pages}", soft_wrap=True)
+        else:
+            site.build(book, profile, console)
 
 
 @app.command()
