@@ -15,7 +15,7 @@ READY := .venv/ready-$(shell cat requirements.txt requirements.lock pyproject.to
 # every test with a process of its own would compile what it imports of torch anew, for seconds each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: book test lint serve store models results colab audit clean
+.PHONY: book pdf test lint serve store models results colab audit clean
 .DEFAULT_GOAL := book
 
 $(READY):
@@ -30,6 +30,10 @@ book: $(READY)
 	$(PIPELINE) execute
 	$(PIPELINE) compare || echo "Some outputs differ from the stored ones; if the fresh ones are right: make store"
 	$(PIPELINE) build
+
+# build/the-creative-denoiser.pdf, printed from the built pages by a Chromium.
+pdf: book
+	$(PIPELINE) pdf
 
 # A failed execution or build is ignored here only so that the tests run and report: they fail without fresh outputs
 # and a fresh site, and pytest has the last word.

@@ -24,8 +24,6 @@ if not torch.cuda.is_available():  # before anything imports Triton: its kernels
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
-FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync""".split()
 
 
 @pytest.hookimpl(trylast=True)
@@ -103,9 +101,9 @@ def javascript(tmp_path_factory):
 def browser():
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync_api.sync_playwright() as playwright:
-        names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-        found = [os.environ.get("CHROMIUM"), *map(shutil.which, names), playwright.chromium.executable_path]
-        executable = next((path for path in found if path and Path(path).is_file()), None)
+        from helpers.pipeline.pdf import FLAGS, chromium
+
+        executable = chromium(playwright)
         if executable is None:
             pytest.skip("no Chromium in $CHROMIUM, on the PATH or of playwright's own: pages not opened in a browser")
         browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)

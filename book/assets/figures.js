@@ -61,14 +61,13 @@ function addKeys(target, layout, frames, Plotly) {
   });
 }
 
-const seen = new IntersectionObserver(
-  (entries) =>
-    entries
-      .filter((e) => e.isIntersecting)
-      .forEach((e) => {
-        seen.unobserve(e.target);
-        draw(e.target);
-      }),
-  { rootMargin: "300px" },
-);
+const waiting = new Set(figures);
+const begin = (figure) => {
+  seen.unobserve(figure);
+  if (waiting.delete(figure)) draw(figure);
+};
+const seen = new IntersectionObserver((entries) => entries.filter((e) => e.isIntersecting).forEach((e) => begin(e.target)), {
+  rootMargin: "300px",
+});
 figures.forEach((f) => seen.observe(f));
+addEventListener("beforeprint", () => figures.forEach(begin));

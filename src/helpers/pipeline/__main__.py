@@ -84,6 +84,17 @@ def build(
 
 
 @app.command()
+def pdf() -> None:
+    """Print the built pages into build/the-creative-denoiser.pdf; needs a Chromium."""
+    from helpers.pipeline import pdf as printing  # the other commands need no browser
+
+    with message_not_traceback() as book:
+        target = book.root / "build" / "the-creative-denoiser.pdf"
+        pages = printing.bind(book, book.pages, target)
+        console.print(f"{pages} pages, {target.stat().st_size / 1e6:.1f} MB: {target}", soft_wrap=True)
+
+
+@app.command()
 def train(
     names: Annotated[list[str] | None, typer.Argument(help="Entries of the zoo; none means all.")] = None,
     profile: Annotated[
