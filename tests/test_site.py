@@ -1,17 +1,22 @@
 """The built pages: complete, self-contained, described in words, and alive in a browser."""
 
 import gzip
+import html
 import json
 import re
 from collections import Counter
-from urllib.parse import unquote, urldefrag
+from urllib.parse import parse_qs, unquote, urldefrag, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
-from conftest import BOOK, PAGES, PREFIXES, SITE, serious_faults
+from conftest import BOOK, PAGES, PREFIXES, ROOT, SITE, serious_faults
 
 pytestmark = pytest.mark.site
 WEIGHT = 800_000  # bytes, gzip: what a page loads before the reader scrolls; pictures, its content, are not counted
+LESSONS = [
+    html.unescape(link)
+    for link in re.findall(r'<a href="([^"]*\?lab=[^"]*)"', (ROOT / "book/teach.md").read_text("utf-8"))
+]
 TEX = re.compile(r"\$\$|\\(begin|end|frac|sigma|hat|mathbb|mathbf|operatorname|left|label|eqref)\b")
 
 
@@ -57,6 +62,7 @@ def test_every_internal_link_leads_somewhere(soup, page):
     broken = []
     for link in soup[page].find_all("a", href=True):
         path, anchor = urldefrag(unquote(link["href"]))
+        path = path.partition("?")[0]  # the state of a lab
         if re.match(r"[a-z]+:|//", path):
             continue
         target = (SITE / page).parent / path if path else SITE / page
@@ -110,6 +116,19 @@ def test_page_is_accessible(opened, page):
         assert not serious, "\n".join([theme, *serious])
 
 
+@pytest.mark.parametrize("link", LESSONS)
+def test_a_lab_opens_in_the_state_that_the_teaching_page_names(opened, link):
+    tab = opened(f"book/{link}")
+    asked = {key: values[0].replace("~", ",") for key, values in parse_qs(urlsplit(link).query).items()}
+    panel = tab.locator(f"#lab-{asked.pop('lab')}")
+    panel.locator(".lab-panel").first.wait_for()
+    state = panel.evaluate("lab => lab.panel.state")
+    assert {key: str(value) for key, value in asked.items()} == {
+        key: ",".join(state[key]) if isinstance(state[key], list) else str(state[key]) for key in asked
+    }
+    assert panel.locator(".lab-status[data-bad]").count() == 0
+
+
 @pytest.mark.parametrize("page", ["search.html?q=bottleneck", "genindex.html"])
 def test_search_and_index_are_accessible(opened, page):
     tab = opened(page)
@@ -128,3 +147,12 @@ def test_every_chapter_says_how_its_claims_fared(soup):
             verdicts = Counter(claim["verdict"] for claim in json.loads(claims.read_text(encoding="utf-8"))["claims"])
             shown = {words: int(number) for number, words in re.findall(r"(\d+) (\D+?)(?:, |$)", badge.get_text())}
             assert shown == {"claims": verdicts.total(), **verdicts} and badge["href"].endswith("ledger.html")
+
+
+def test_the_glossary_can_be_linked_and_searched(soup):
+    terms = soup["book/notation.html"].select("dl.glossary dt[id^=term-]")
+    names = [term.find(string=True).strip() for term in terms]
+    assert len(names) > 30 and names == sorted(names, key=str.casefold)
+    assert all(term.find_next_sibling("dd").get_text(strip=True) for term in terms)
+    index = (SITE / "searchindex.js").read_text(encoding="utf-8")
+    assert all(f"term-{name.replace(' ', '-')}" in index for name in ("Local-machine", "Verdict"))
