@@ -145,6 +145,7 @@ def sweep(
 
     Raises ValueError where another sweep is at work in the folder.
     """
+    folder = folder.resolve()  # a worker of Ray has a current folder of its own
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
