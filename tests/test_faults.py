@@ -73,7 +73,8 @@ print((folder / "01_measures.json").%s)"""
 @pytest.fixture
 def book(scratch):
     """A chapter that measures, one that prints for a while, and a ledger; and all that a site needs."""
-    scratch.chapter("01_measures", MEASURES % "write_text('[1, 2, 3]')")
+    claims = '{"chapter": "01_measures", "claims": [{"verdict": "reproduced"}]}'
+    scratch.chapter("01_measures", MEASURES % f"write_text({claims!r})")
     scratch.chapter("02_prints", "import time\nfor i in range(50):\n    print(i, flush=True)\n    time.sleep(0.01)")
     scratch.chapter("ledger", MEASURES % "read_text()")
     for name in ("package.json", "package-lock.json"):

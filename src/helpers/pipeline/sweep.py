@@ -39,7 +39,7 @@ def on_process(task: Callable, items: Iterable) -> Outcomes:
 
 
 def on_cores(task: Callable, items: Iterable, workers: int) -> Outcomes:
-    """So many at a time, in processes of one thread each that end with this one. Items and results are pickled."""
+    """So many at a time, in processes of one thread each that end with this one."""
     items, lost = list(items), 0
     while items:
         pool = ProcessPoolExecutor(workers, get_context("spawn"), _follow)
