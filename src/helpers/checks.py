@@ -42,6 +42,16 @@ def exporting() -> bool:
     return torch.compiler.is_compiling() or torch.compiler.is_exporting()
 
 
+def accumulate_dtype(device: torch.device) -> torch.dtype:
+    """The type for sums that need more digits than float32: float64, except on Apple's GPUs, which have none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def widened(t: Tensor) -> Tensor:
+    """t in the `accumulate_dtype` of its device."""
+    return t.to(accumulate_dtype(t.device))
+
+
 def positive_int(name: str, value: int, remedy: str = "", most: int = 2**31 - 1) -> int:
     """`value` as an int from 1 to `most`; ValueError naming it otherwise."""
     if not _whole(value) or value < 1:
