@@ -1,0 +1,103 @@
+"""A pretend device: its tensors say that they live elsewhere, are computed on the CPU, and mix no better than a GPU's.
+
+Inside `Machine()` a tensor is moved there by `.to(DEVICE)`. What no GPU does raises a RuntimeError: an operation on its
+tensors and a CPU tensor of one dimension or more, and a random number from a CPU generator. Reading one as a NumPy
+array is a TypeError. `Machine(double=False)` has no float64 either, as Apple's have none.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
+
+aten = torch.ops.aten
+MOVES = {aten._to_copy.default, aten.copy_.default}  # between devices
+CPU_INDEX = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default}  # which GPUs take too
+
+
+class Backend(_DummyBackendModule):
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        return [torch.bfloat16, torch.float16]
+
+
+_setup_privateuseone_for_python_backend("pretend", Backend())
+DEVICE = torch.device("pretend", 0)
+
+
+class Elsewhere(Tensor):
+    """A tensor on the pretend device; `here` holds its numbers."""
+
+    here: Tensor
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, here: Tensor) -> "Elsewhere":
+        layout = {"strides": here.stride(), "storage_offset": here.storage_offset(), "dtype": here.dtype}
+        made = torch.Tensor._make_wrapper_subclass(cls, here.shape, **layout, device=DEVICE)
+        made.here = here
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        raise RuntimeError(f"{func} outside the machine")
+
+    def tolist(self) -> list:  # torch's own refuses subclasses
+        return self.here.tolist()
+
+    def numpy(self, *, force: bool = False) -> np.ndarray:
+        if not force:
+            raise TypeError(f"a tensor on {DEVICE} is no NumPy array: call .cpu() first")
+        return self.here.numpy(force=True)
+
+    def __array__(self, dtype=None) -> np.ndarray:
+        return self.numpy()
+
+    def __repr__(self) -> str:
+        return f"Elsewhere({self.here})"
+
+
+class Machine(TorchDispatchMode):
+    def __init__(self, double: bool = True):
+        super().__init__()
+        self.double = double
+
+    def __enter__(self) -> "Machine":
+        self.lifted = torch._C._only_lift_cpu_tensors()
+        torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=DEVICE) comes by here, too
+        return super().__enter__()
+
+    def __exit__(self, *raised) -> None:
+        torch._C._set_only_lift_cpu_tensors(self.lifted)
+        super().__exit__(*raised)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is aten._efficientzerotensor.default:  # has no memory that could be wrapped
+            func = aten.zeros.default
+        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        there = [t for t in given if isinstance(t, Elsewhere)]
+        device = kwargs.get("device")
+        onto = bool(there) if device is None else torch.device(device).type == DEVICE.type
+        if device is not None and onto:
+            kwargs["device"] = torch.device("cpu")
+        self._refuse(func, args, kwargs, given, there, onto)
+        values = tree_map(lambda t: t.here if isinstance(t, Elsewhere) else t, (args, kwargs))
+        out = func(*values[0], **values[1])
+        if (
+            not self.double
+            and onto
+            and any(t.dtype == torch.float64 for t in tree_leaves(out) if isinstance(t, Tensor))
+        ):
+            raise TypeError(f"{func}: {DEVICE} has no float64")
+        out = tree_map(lambda t: Elsewhere(t) if isinstance(t, Tensor) and onto else t, out)
+        return return_and_correct_aliasing(func, args, kwargs, out) if there and onto else out
+
+    def _refuse(self, func, args, kwargs, given, there, onto) -> None:
+        if onto and isinstance(kwargs.get("generator"), torch.Generator):
+            raise RuntimeError(f"{func}: a CPU generator for the device {DEVICE}")
+        free = func in MOVES or func in CPU_INDEX and isinstance(args[0], Elsewhere)
+        alone = [t for t in given if not isinstance(t, Elsewhere)]
+        if there and not free and any(t.ndim for t in alone):
+            raise RuntimeError(f"{func}: tensors on {DEVICE} and on the CPU, {[tuple(t.shape) for t in given]}")
