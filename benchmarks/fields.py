@@ -39,11 +39,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "pointwise-wide": {"kernel": 1, "width": 100},  # about as many parameters as the convolutional one, and so has
     "unfolded": {"width": 78},  # the point-wise one that is told nine features
 }
-CODER = Recipe(steps=2800, batch=16, rate=2e-3, warmup=100, clip=1.0, ema=0.995)
-RENDERER = Recipe(steps=1200, batch=16, rate=2e-3, warmup=50, clip=1.0, ema=0.99)
+CODER = Recipe(steps=2800, batch=16, rate=2e-3, warmup=100, clip=1.0, ema=0.995, precision="mixed")
+RENDERER = Recipe(steps=1200, batch=16, rate=2e-3, warmup=50, clip=1.0, ema=0.99, precision="mixed")
 LATENT = Recipe(
     steps=4000, batch=64, rate=2e-3, noise=("log-normal", -0.5, 1.3), warmup=200, clip=1.0, ema=0.998,
-    precision="bfloat16",
+    precision="mixed",
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -54,12 +54,15 @@ def provenance() -> dict[str, str]:
     }
 
 
-def main(description: str, name: str, sections: dict[str, Callable[[], dict]], by_device: Sequence[str] = ()) -> None:
-    """The command line. A section in `by_device` is kept once for each kind of device."""
+def main(
+    description: str, name: str, sections: dict[str, Callable[[], dict]], kinds: dict[str, str] | None = None
+) -> None:
+    """The command line. A section in `kinds` is kept once for each kind of device, that of this one given."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", choices=[*sections, []], help="none means all")
     torch.set_num_threads(1)
     for section in parser.parse_args().sections or sections:
         found = sections[section]() | {"provenance": provenance()}
-        write(name, section, {**read(name).get(section, {}), DEVICE: found} if section in by_device else found)
+        kept = {**read(name).get(section, {}), kinds[section]: found} if kinds and section in kinds else found
+        write(name, section, kept)
         print(f"{section}: written to {path(name)}", flush=True)

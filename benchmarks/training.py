@@ -1,6 +1,7 @@
 """How fast and how well do networks train? `python benchmarks/training.py [throughput laws faces peers]`.
 
-throughput: images per second of helpers.training against a plain PyTorch loop, in turns, medians of five.
+throughput: images per second of helpers.training against a plain PyTorch loop, in turns, medians of five; once for
+    each kind of arithmetic. On a CPU that has bfloat16, ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 gives the other.
 laws: noise laws and losses compared on Fashion-MNIST, three seeds each.
 faces: PSNR of the zoo's face networks on training and on test images (needs CELEBA_ROOT).
 peers: PSNR on the same test faces of the networks of others, kept as .npz in PEERS_ROOT (needs CELEBA_ROOT).
@@ -25,6 +26,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from helpers import models
 from helpers.data import load
 from helpers.denoisers import Denoiser, LinearDenoiser, UNet
+from helpers.recipe import native
 from helpers.released import load_peer
 from helpers.training import run, train
 from helpers.zoo import BASE
@@ -62,7 +64,7 @@ def speed(steps: Iterator, batch: int, seconds: float = 3.0) -> float:
 
 
 def throughput() -> dict:
-    """Ours with bfloat16, channels last, a running average and level weights; theirs plain. The same networks."""
+    """Ours with what `native` numbers there are, channels last, a running average and level weights; theirs plain."""
     images, rows = load("fashion-mnist", size=32).images, []
     batch = 16 if DEVICE == "cpu" else 256
     for channels, normalisation in itertools.product((16, 32) if DEVICE == "cpu" else (32, 64), ("none", "bias-free")):
@@ -164,4 +166,5 @@ def peers(count: int = 64) -> dict:
 
 if __name__ == "__main__":
     sections = {"throughput": throughput, "laws": laws, "faces": faces, "peers": peers}
-    record.main(__doc__, "training", sections, by_device=["throughput"])
+    kind = f"{DEVICE}, {native(torch.device(DEVICE))}".replace("torch.", "")
+    record.main(__doc__, "training", sections, {"throughput": kind})

@@ -77,7 +77,7 @@ def test_runs_are_of_one_kind_where_nothing_differs_that_takes_time():
         replace(ENTRY, options={**ENTRY.options, "padding": "circular"}),
         replace(ENTRY, data={**ENTRY.data, "size": 16}),
         replace(ENTRY, recipe=replace(RECIPE, batch=8)),
-        replace(ENTRY, recipe=replace(RECIPE, precision="bfloat16")),
+        replace(ENTRY, recipe=replace(RECIPE, precision="mixed")),
     ]
     assert {kind(entry).key() for entry in same} == {kind(ENTRY).key()}
     assert len({kind(entry).key() for entry in [ENTRY, *other]}) == 5

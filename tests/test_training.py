@@ -18,10 +18,11 @@ from scipy import stats
 from torch import nn
 
 from helpers import models, training, zoo
+from helpers import recipe as recipes
 from helpers.data import load
 from helpers.denoisers import CNN, MLP, Denoiser, PerLevelMLP, PosteriorMean, UNet
 from helpers.pipeline import sweep
-from helpers.training import BINS, Recipe, run, train, train_levels
+from helpers.training import BINS, Recipe, fit, run, train, train_levels
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -118,7 +119,7 @@ BAD_RECIPES = [
     ({"noise": None}, "noise is None"),
     ({"loss": "l1"}, "loss is 'l1': choose one of edm, sum, log, level"),
     ({"decay": "linear"}, "decay is 'linear': choose one of cosine, halving, none"),
-    ({"precision": "float16"}, "precision is 'float16': choose one of float32, bfloat16"),
+    ({"precision": "float16"}, "precision is 'float16': choose one of float32, mixed"),
     ({"steps": 0}, "steps is 0"),
     ({"batch": 1.5}, "batch is 1.5"),
     ({"rate": 0.0}, "rate is 0.0: take a positive number"),
@@ -346,21 +347,47 @@ def test_compiled_networks_go_through_torch_compile(monkeypatch):
     assert len(results) == 3 and equal(*map(state, ends))
 
 
-def test_bfloat16_is_for_products_alone():
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_short_numbers_are_for_products_alone(dtype, monkeypatch):
     """Close to float32, but not the same; weights and Adam's moments stay float32."""
+    monkeypatch.setattr(recipes, "native", lambda device: dtype)
     results = []
-    for precision in ("float32", "bfloat16"):
+    for precision in ("float32", "mixed"):
         denoiser = MLP(16)
         results.append((run(train(denoiser, POINTS, Recipe(20, 64, precision=precision))), state(denoiser)))
     assert results[0][0] == pytest.approx(results[1][0], rel=0.05) and results[0][0] != results[1][0]
     assert all(v.dtype == torch.float32 for v in results[1][1].values())
 
 
-@pytest.mark.parametrize(("capability", "has"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
-def test_bfloat16_is_left_alone_where_a_gpu_only_emulates_it(capability, has, monkeypatch):
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [((6, 0), torch.float32), ((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)],
+)
+def test_a_gpu_multiplies_in_what_its_generation_has(capability, dtype, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert training._has_bfloat16(torch.device("cuda")) == has
-    assert training._has_bfloat16(torch.device("cpu"))
+    assert recipes.native(torch.device("cuda")) == dtype
+
+
+@pytest.mark.parametrize(("flag", "dtype"), [("avx512_bf16", torch.bfloat16), ("avx512_f", torch.float32)])
+def test_a_cpu_without_instructions_for_bfloat16_is_not_made_to_emulate_it(flag, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {flag: True})
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    assert recipes.native(torch.device("cpu")) == dtype
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)  # held to AVX2
+    assert recipes.native(torch.device("cpu")) == recipes.native(torch.device("mps")) == torch.float32
+
+
+def test_gradients_that_float16_cannot_hold_are_not_lost(monkeypatch):
+    """A loss of 1e-7 per weight: unscaled, the gradients are 0 in float16 and nothing is learned."""
+    monkeypatch.setattr(recipes, "native", lambda device: torch.float16)
+    small = nn.Linear(4, 1, bias=False)
+    start = small.weight.detach().clone()
+
+    def loss(step: int, g: torch.Generator) -> torch.Tensor:
+        return 1e-8 * small(torch.ones(8, 4)).float().square().mean()
+
+    run(fit(small, loss, Recipe(5, 8, precision="mixed", decay="none"), torch.ones(8, 4)))
+    assert (small.weight - start).abs().min() > 1e-4
 
 
 # The average of the weights -------------------------------------------------------------------------------------------
@@ -420,6 +447,7 @@ def test_normalised_networks_train_on_their_batches():
 
 # Going on after an interruption ---------------------------------------------------------------------------------------
 
+SCALER = torch.amp.GradScaler.__init__
 CONTINUED = {
     "plain": (lambda: MLP(8), noise(20, 2), Recipe(9, 8)),
     "all of it": (
@@ -427,7 +455,7 @@ CONTINUED = {
         IMAGES,
         Recipe(
             9, 4, 1e-2, ("log-uniform", 0.05, 1.0), "level", warmup=3, clip=1.0, ema=0.9, epoch=13, flip=True,
-            precision="bfloat16",
+            precision="mixed",
         ),
     ),
     "batch normalisation": (batch_normalised, IMAGES, replace(ORDINARY, steps=9, loss="log", decay="halving")),
@@ -437,7 +465,10 @@ CONTINUED = {
 
 @pytest.mark.parametrize(("make", "points", "recipe"), CONTINUED.values(), ids=CONTINUED)
 @pytest.mark.parametrize("stop", [1, 5])
-def test_an_interrupted_training_goes_on_with_the_same_numbers(make, points, recipe, stop, tmp_path):
+def test_an_interrupted_training_goes_on_with_the_same_numbers(make, points, recipe, stop, tmp_path, monkeypatch):
+    # where the recipe has short numbers, the shortest, with a scale of the loss that overflows at first and falls
+    monkeypatch.setattr(recipes, "native", lambda device: torch.float16)
+    monkeypatch.setattr(torch.amp.GradScaler, "__init__", functools.partialmethod(SCALER, init_scale=2.0**18))
     whole, path = make(), tmp_path / "new" / "state.safetensors"
     expected = [(p.step, p.loss) for p in train(whole, points, recipe)]
     first = list(itertools.islice(train(make(), points, recipe, path, 0.0), stop))

@@ -78,9 +78,8 @@ def coder_loss(coder: Coder, pictures: Tensor, batch: int, noise: float = 0.05, 
 
     def loss(step: int, g: Generator) -> Tensor:
         x = pictures[torch.randint(len(pictures), (batch,), generator=g, device=g.device)]
-        with torch.autocast(g.device.type, torch.bfloat16):
-            z = coder.encode(x)
-            x_hat = coder.field(z + noise * torch.randn(z.shape, generator=g, device=g.device))[1]
+        z = coder.encode(x)
+        x_hat = coder.field(z + noise * torch.randn(z.shape, generator=g, device=g.device))[1]
         return (x_hat.float() - x).abs().mean() + weight * z.float().square().mean()
 
     return loss
@@ -108,8 +107,7 @@ def crop_loss(
             reduced(images[i : i + 1], r)[0, a : a + patch, b : b + patch]
             for i, r, a, b in zip(*(v.tolist() for v in (chosen, size, top, left)), strict=True)
         ])  # fmt: skip
-        with torch.autocast(g.device.type, torch.bfloat16):
-            made = renderer(tuple(v[chosen].float() for v in fields), size, top, left, patch, patch)
+        made = renderer(tuple(v[chosen].float() for v in fields), size, top, left, patch, patch)
         return (made.float() - x).abs().mean()
 
     return loss

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +50,7 @@ class Recipe:
     clip: the largest norm of the gradient. ema: decay of the running average of the weights, which is what is
         delivered. epoch: images per epoch, in which each of the N images comes floor(epoch / N) times in random order;
         what does not fill a batch at its end is left out; None draws them independently. flip: mirrors half of the
-        images. precision: "float32", or "bfloat16" for the network's products, where the hardware has it.
+        images. precision: "float32", or "mixed": the network's products in what `native` says of the device.
         compiled: by torch.compile.
     """
 
@@ -75,7 +76,7 @@ class Recipe:
         for name, choices in (
             ("loss", LOSSES),
             ("decay", tuple(DECAYS)),
-            ("precision", ("float32", "bfloat16")),
+            ("precision", ("float32", "mixed")),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}")
@@ -107,3 +108,29 @@ class Recipe:
         draw = torch.randn if name == "log-normal" else torch.rand
         z = draw(batch, generator=g, device=g.device)
         return NOISE[name](z.clamp(min=LEAST), z, *parameters)
+
+    def products(self, device: torch.device) -> torch.dtype:
+        """The float type of a network's products on that device."""
+        return native(device) if self.precision == "mixed" else torch.float32
+
+    def autocast(self, device: torch.device) -> AbstractContextManager:
+        """In this context a network's products are computed in `products`; sums and weights stay float32."""
+        dtype = self.products(device)
+        return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def native(device: torch.device) -> torch.dtype:
+    """The shortest float type that the device multiplies faster than float32: bfloat16, float16 or float32 itself.
+
+    GPUs: bfloat16 from sm_80 on, float16, whose range needs a scaled loss, from sm_70 on. A CPU: bfloat16 where it has
+    instructions for its products and oneDNN uses them; elsewhere bfloat16 is emulated, ten times slower than float32.
+    """
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        if capability >= (7, 0):
+            return torch.bfloat16 if capability >= (8, 0) else torch.float16
+    elif device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():  # False if it is held to AVX2
+        has = torch.cpu.get_capabilities()
+        if any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):  # the last one as ARM calls it
+            return torch.bfloat16
+    return torch.float32

@@ -68,8 +68,6 @@ def train(
     if recipe.epoch is not None and recipe.epoch < least:
         raise ValueError(f"epoch is {recipe.epoch}: take at least {least}, all points as often as fills a batch")
 
-    low = recipe.precision == "bfloat16" and _has_bfloat16(device)
-
     def objective(step: int) -> Tensor:
         x = points[_indices(step, len(points), recipe, g)]
         if recipe.flip:
@@ -77,7 +75,7 @@ def train(
             x = torch.where(mirrored.view(-1, *rank), x.flip(-1), x)
         sigma = recipe.levels(len(x), g)
         y = x + sigma.view(-1, *rank) * torch.randn(x.shape, generator=g, device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=low):
+        with recipe.autocast(device):
             x_hat = network(y, sigma)
         e = (x_hat.float() - x).square().flatten(1)
         loss = matching(e, sigma)
@@ -97,11 +95,6 @@ def train(
 
     path = Path(checkpoint) if checkpoint else None
     yield from _loop(denoiser, objective, recipe, points, means, g, path, checkpoint_seconds)
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    """GPUs before sm_80, such as Colab's T4 (sm_75), only emulate it, slower than float32."""
-    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def train_levels(denoiser: PerLevelMLP, points: Tensor, recipe: Recipe | None = None) -> Iterator[Progress]:
@@ -133,12 +126,17 @@ def fit(
 ) -> Iterator[Progress]:
     """The same loop for what is no denoiser: loss(step, generator), a scalar of the module's parameters.
 
-    Of the recipe: steps, rate, decay, warmup, clip, ema, and batch for the speed. points: the data, on the device on
-    which the generator draws, and part of what a checkpoint must agree with; see `train`.
+    Of the recipe: steps, rate, decay, warmup, clip, ema, precision, and batch for the speed. points: the data, on
+    the device on which the generator draws, and part of what a checkpoint must agree with; see `train`.
     """
     g = torch.Generator(device=points.device).manual_seed(recipe.seed)
     path, means = Path(checkpoint) if checkpoint else None, torch.empty(0)
-    yield from _loop(module, lambda step: loss(step, g), recipe, points, means, g, path, checkpoint_seconds)
+
+    def objective(step: int) -> Tensor:
+        with recipe.autocast(points.device):
+            return loss(step, g)
+
+    yield from _loop(module, objective, recipe, points, means, g, path, checkpoint_seconds)
 
 
 def run(steps: Iterator[Progress]) -> list[float]:
@@ -161,7 +159,9 @@ def _loop(
     average = copy.deepcopy(denoiser).eval() if recipe.ema is not None else denoiser
     optimiser = torch.optim.Adam(denoiser.parameters(), lr=recipe.rate, fused=g.device.type == "cuda")
     digest = hashlib.sha256(points.numpy(force=True)).hexdigest() if checkpoint else ""
-    state = _State(denoiser, average, optimiser, g, means, recipe, points, digest)
+    # gradients of float16 vanish unless the loss is scaled; for other types this is off and does nothing
+    scaler = torch.amp.GradScaler(g.device.type, enabled=recipe.products(g.device) == torch.float16)
+    state = _State(denoiser, average, optimiser, scaler, g, means, recipe, points, digest)
     step, loss, seconds = state.read(checkpoint) if checkpoint and checkpoint.exists() else (0, math.nan, 0.0)
     first, before, saved = step, seconds, time.perf_counter()
     if step == recipe.steps:
@@ -178,10 +178,12 @@ def _loop(
             if not math.isfinite(loss):
                 raise ValueError(f"the loss is {loss}: lower the learning rate or check the training points")
         optimiser.zero_grad(set_to_none=True)
-        value.backward()
+        scaler.scale(value).backward()
         if recipe.clip is not None:
+            scaler.unscale_(optimiser)
             nn.utils.clip_grad_norm_(denoiser.parameters(), recipe.clip)
-        optimiser.step()
+        scaler.step(optimiser)
+        scaler.update()
         if recipe.ema is not None:
             _average(average, denoiser, min(recipe.ema, step / (step + 9)))
         seconds += time.perf_counter() - begun
@@ -245,6 +247,7 @@ class _State(NamedTuple):
     denoiser: Denoiser
     average: Denoiser
     optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
     g: torch.Generator
     means: Tensor
     recipe: Recipe
@@ -263,6 +266,7 @@ class _State(NamedTuple):
             tensors |= {f"average/{k}": v for k, v in self.average.state_dict().items()}
         for i, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam/{i}/{k}": v for k, v in moments.items()}
+        tensors |= {f"scaler/{k}": torch.tensor(v) for k, v in self.scaler.state_dict().items()}
         tensors |= {"generator": self.g.get_state(), "means": self.means}
         about = {"card": self.card(), "step": str(step), "loss": repr(loss), "seconds": repr(seconds)}
         tensors = {k: v.contiguous() for k, v in tensors.items()}
@@ -287,6 +291,8 @@ class _State(NamedTuple):
             self.average.load_state_dict(part("average/"))
         moments = {i: part(f"adam/{i}/") for i in range(len(list(self.denoiser.parameters()))) if part(f"adam/{i}/")}
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
+        if scale := part("scaler/"):
+            self.scaler.load_state_dict({k: v.item() for k, v in scale.items()})
         self.g.set_state(tensors["generator"])
         self.means.copy_(tensors["means"])
         return int(about["step"]), float(about["loss"]), float(about["seconds"])

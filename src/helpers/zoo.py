@@ -31,7 +31,7 @@ BASE = Recipe(
     loss="level",
     warmup=200,
     ema=0.999,
-    precision="bfloat16",
+    precision="mixed",
 )
 PAPER = Recipe(  # released code of Kadkhodaie et al. 2024: 1000 epochs of 250,000 images
     steps=488_000,
@@ -167,7 +167,7 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
             steps, flow = 30_000, {"name": "darcy", "n": 10_000, "size": 64, "modes": 64}
             pairs |= {"blocks": 4, "channels": 32}
         physical = PhysicsRecipe(steps=steps, batch=64, rate=3e-3, noise=("cosine", 0.0157, 40.0), loss="snr",
-                                 warmup=100, clip=1.0, ema=0.998, precision="bfloat16")  # fmt: skip
+                                 warmup=100, clip=1.0, ema=0.998, precision="mixed")  # fmt: skip
         for variant, observed in DARCY.items():
             yield f"darcy-{variant}", Entry("UNet", pairs, flow, replace(physical, **observed))
     yield "shuffled-faces", Entry("UNet", unet, {"name": "shuffled", "n": 18_000, "size": 40}, recipe(120_000))
@@ -239,6 +239,7 @@ def card(name: str, profile: str, entry: Entry, data: ImageSet, seconds: float, 
         "mean": round(float(data.images.mean()), 3),
         "seed": r.seed,
         "training": {k: v for k, v in asdict(r).items() if k != "seed"},
+        "products": str(r.products(torch.device(device))).removeprefix("torch."),
         "images_seen": r.steps * r.batch,
         **machine(device),
         "seconds": round(seconds),

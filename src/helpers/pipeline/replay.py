@@ -2,9 +2,9 @@
 
     pytest -p helpers.pipeline.replay --replay build/run book
 
-Cells are matched by id; nbval's tags (`nbval-ignore-output`, ...) hold as usual. nbval does not compare images; a
-Plotly figure is one, and the numbers of its traces differ in the last digits from machine to machine, so they are
-left out in the same way. What a chapter claims must therefore be printed, rounded to what is meant.
+Cells are matched by id; nbval's tags (`nbval-ignore-output`, ...) hold as usual. nbval does not compare images. A
+Plotly figure is one, and so is a picture inside HTML; their numbers differ in the last digits from machine to machine,
+so they are left out in the same way. What a chapter claims must therefore be printed, rounded to what is meant.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from nbval.plugin import IPyNbCell, IPyNbFile, coalesce_streams
 
 from helpers.pipeline.chapters import Book, own_cells, read_notebook
 
-FIGURE_DATA = r'(?s)(<script type="application/json"[^>]*>).*?(</script>)'
+PICTURES = (r'(?s)(<script type="application/json"[^>]*>).*?(</script>)', r"(data:image/[\w+.-]+;base64,)[\w+/=]*()")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,7 +33,7 @@ class ReplayFile(IPyNbFile):
     """A stored chapter beside its executed copy."""
 
     def setup(self) -> None:
-        self.sanitize_patterns[FIGURE_DATA] = r"\1\2"
+        self.sanitize_patterns.update(dict.fromkeys(PICTURES, r"\1\2"))
 
     def collect(self) -> Iterator[pytest.Item]:
         root = self.config.rootpath
