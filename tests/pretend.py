@@ -24,6 +24,16 @@ class Backend(_DummyBackendModule):
 
 _setup_privateuseone_for_python_backend("pretend", Backend())
 DEVICE = torch.device("pretend", 0)
+FOREIGN = 2**40  # seeds from here on are those of the device's own generators
+
+
+class Dice(torch.Generator):
+    """A generator of the device. Python sees only its seed again, which tells it from the CPU's."""
+
+    device = DEVICE
+
+    def manual_seed(self, seed: int) -> torch.Generator:
+        return super().manual_seed(seed + FOREIGN)
 
 
 class Elsewhere(Tensor):
@@ -95,7 +105,8 @@ class Machine(TorchDispatchMode):
         return return_and_correct_aliasing(func, args, kwargs, out) if there and onto else out
 
     def _refuse(self, func, args, kwargs, given, there, onto) -> None:
-        if onto and isinstance(kwargs.get("generator"), torch.Generator):
+        generator = kwargs.get("generator")
+        if onto and generator is not None and generator.initial_seed() < FOREIGN:
             raise RuntimeError(f"{func}: a CPU generator for the device {DEVICE}")
         free = func in MOVES or func in CPU_INDEX and isinstance(args[0], Elsewhere)
         alone = [t for t in given if not isinstance(t, Elsewhere)]

@@ -1,10 +1,12 @@
 """What a caller may get wrong, said clearly: shared by denoisers, kernels and measures."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+WITHOUT_DOUBLE = {"mps"}  # kinds of devices that have no float64
 WIDEST = 4096  # channels, layers or pixels of a side: more is a slip, and would fill any memory
 
 
@@ -44,12 +46,18 @@ def exporting() -> bool:
 
 def accumulate_dtype(device: torch.device) -> torch.dtype:
     """The type for sums that need more digits than float32: float64, except on Apple's GPUs, which have none."""
-    return torch.float32 if device.type == "mps" else torch.float64
+    return torch.float32 if device.type in WITHOUT_DOUBLE else torch.float64
 
 
 def widened(t: Tensor) -> Tensor:
     """t in the `accumulate_dtype` of its device."""
     return t.to(accumulate_dtype(t.device))
+
+
+def exact(values: Tensor | Sequence | float) -> Tensor:
+    """values in float64, on the CPU if their device has none: for what is fitted once and then follows y."""
+    without = isinstance(values, Tensor) and values.device.type in WITHOUT_DOUBLE
+    return torch.as_tensor(values, dtype=torch.float64, device="cpu" if without else None)
 
 
 def positive_int(name: str, value: int, remedy: str = "", most: int = 2**31 - 1) -> int:

@@ -18,6 +18,10 @@ class Grid(NamedTuple):
     cell: float
     extent: float
 
+    def to(self, device: torch.device) -> "Grid":
+        """The same grid with its points on a device."""
+        return self._replace(points=self.points.to(device))
+
 
 def grid(extent: float = 3.0, n: int = 101, dimension: int = 2) -> Grid:
     """n^d cell centres that cover [-extent, extent]^d, d = 1 or 2; the last coordinate varies fastest."""
@@ -52,7 +56,7 @@ def generated_log_density(
 
 
 def _log_density(denoiser: Denoiser, y: Tensor, u: float, h: float, steps: int, sigma_max: float) -> Tensor:
-    change, rows = torch.zeros(len(y), dtype=y.dtype), torch.arange(len(y))
+    change, rows = torch.zeros_like(y[:, 0]), torch.arange(len(y), device=y.device)
     log_q = torch.full_like(change, -math.inf)
     for _ in range(steps):
         k1, c1 = _slope(denoiser, y, u)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 
+from . import devices
 from . import recorded as records
 from .files import write_atomically
 
@@ -126,9 +127,12 @@ class Table:
         return "\n".join(" | ".join(r.values()) for r in self.rows)
 
 
-def record(chapter: str, claims: Iterable[Claim], profile: str = "quick") -> Table:
-    """Write a chapter's claims to <results>/claims/<chapter>.json, atomically, and return their table."""
-    here = f"{profile}, {torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}"
+def record(chapter: str, claims: Iterable[Claim], profile: str = "quick", device: torch.device | str = "cpu") -> Table:
+    """Write a chapter's claims to <results>/claims/<chapter>.json, atomically, and return their table.
+
+    device: where the tensors lay that were measured, which need not be the best device of the machine.
+    """
+    here = f"{profile}, {devices.hardware(device)}"
     claims = [replace(c, made=f"recorded, {records.hardware(c.recorded)}" if c.recorded else here) for c in claims]
     data = {"chapter": chapter, "claims": [c.data() for c in claims]}
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import checked_points, positive_int
+from .checks import checked_points, positive_int, widened
 
 
 def finite(y: Tensor) -> Tensor:
@@ -49,10 +49,10 @@ def exact_w2(x: Tensor, y: Tensor) -> float:
 
 
 def _both(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    x, y = checked_points(x, "x").flatten(1).double(), checked_points(y, "y").flatten(1).double()
+    x, y = checked_points(x, "x").flatten(1).cpu(), checked_points(y, "y").flatten(1).cpu()
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"x has dimension {x.shape[1]}, y has {y.shape[1]}: the samples must live in one space")
-    return x.numpy(force=True), y.numpy(force=True)
+    return x.double().numpy(force=True), y.double().numpy(force=True)
 
 
 def nearest(samples: Tensor, training: Tensor, k: int = 2) -> tuple[Tensor, Tensor]:
@@ -87,14 +87,14 @@ def is_copy(samples: Tensor, training: Tensor, ratio: float = 1 / 3) -> Tensor:
 def share_of_copies(samples: Tensor, training: Tensor, ratio: float = 1 / 3) -> float:
     """Share of the samples that did not diverge that are copies, in [0, 1]; NaN when all diverged."""
     kept = finite(samples)
-    return float(is_copy(kept, training, ratio).double().mean()) if len(kept) else math.nan
+    return int(is_copy(kept, training, ratio).sum()) / len(kept) if len(kept) else math.nan
 
 
 def kurtosis(x: Tensor) -> float:
     """Fourth standardised moment E[(x - m)^4] / Var^2 of one coordinate: 3 for a Gaussian, 1 for two points."""
     if x.numel() != len(x):
         raise ValueError(f"x has shape {tuple(x.shape)}: pass a one-dimensional sample, one column at a time")
-    z = x.double().flatten() - x.double().mean()
+    z = widened(x).flatten() - widened(x).mean()
     return float((z**4).mean() / (z**2).mean() ** 2)
 
 
@@ -137,7 +137,7 @@ def similarity(a: Tensor, b: Tensor, centred: bool = True) -> Tensor:
         raise ValueError(
             f"shapes {tuple(a.shape)} and {tuple(b.shape)}: pass images of one shape, (n, ...) and (m, ...)"
         )
-    x, y = (t.flatten(1).double() for t in (a, b))
+    x, y = (widened(t.flatten(1)) for t in (a, b))
     if centred:  # a constant image less its rounded mean is not quite 0
         x, y = (torch.where(t.amin(1) == t.amax(1), 0.0, (t - t.mean(1, keepdim=True)).T).T for t in (x, y))
     return (x / x.norm(dim=1, keepdim=True)) @ (y / y.norm(dim=1, keepdim=True)).T
@@ -179,7 +179,7 @@ def determination(estimate: Tensor, reference: Tensor) -> Tensor:
 
 
 def _pairs(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as float64 rows."""
+    """Both as rows, float64 where there is float64."""
     if a.shape != b.shape or a.ndim < 2:
         raise ValueError(f"shapes {tuple(a.shape)} and {tuple(b.shape)}: pass two batches of one shape (batch, *event)")
-    return a.flatten(1).double(), b.flatten(1).double()
+    return widened(a.flatten(1)), widened(b.flatten(1))

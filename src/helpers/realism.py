@@ -4,7 +4,7 @@ import ot
 import torch
 from torch import Tensor
 
-from .checks import checked_points
+from .checks import checked_points, widened
 
 
 def fid(real: Tensor, made: Tensor) -> float:
@@ -23,7 +23,7 @@ def frechet(x: Tensor, y: Tensor) -> float:
 
     The squared 2-Wasserstein distance of Gaussians with these means and covariances (POT).
     """
-    a, b = (checked_points(v, name).flatten(1).double().cpu() for v, name in ((x, "x"), (y, "y")))
+    a, b = (checked_points(v, name).flatten(1).cpu().double() for v, name in ((x, "x"), (y, "y")))
     if a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ValueError(f"shapes {tuple(x.shape)} and {tuple(y.shape)}: pass two or more points of one dimension each")
     moments = a.mean(0), b.mean(0), torch.cov(a.T), torch.cov(b.T)
@@ -59,7 +59,7 @@ def rings(spectrum: Tensor) -> Tensor:
 
 def radial_spectrum(images: Tensor) -> Tensor:
     """Mean power of the orthonormal Fourier transform in `rings` of images (N, n, n): (n // 2 + 1,)."""
-    x = checked_points(images, "images").double()
+    x = widened(checked_points(images, "images"))
     return rings(torch.fft.fft2(x, norm="ortho").abs().square().mean(0))
 
 
@@ -71,13 +71,13 @@ def spectral_distance(real: Tensor, made: Tensor) -> float:
 
 def sharpness(images: Tensor) -> float:
     """Mean square of the discrete Laplacian inside images (N, H, W): what blur removes first and noise adds."""
-    x = checked_points(images, "images").double()
+    x = widened(checked_points(images, "images"))
     around = x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:]
     return float((4 * x[..., 1:-1, 1:-1] - around).square().mean())
 
 
 def _standardised(real: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
-    x, y = checked_points(real, "real").double(), checked_points(made, "made").double()
+    x, y = widened(checked_points(real, "real")), widened(checked_points(made, "made"))
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
         raise ValueError(
             f"features have shapes {tuple(real.shape)}, {tuple(made.shape)}: pass (N, d) and (M, d) of two rows or more"

@@ -211,7 +211,7 @@ def stochastic_ascent(
         )
     g, level = _on_the_way(seed), torch.full((len(y),), float(sigma)).to(y)
     sigmas = torch.tensor([sigma])
-    running, x_hat = torch.ones(len(y), dtype=torch.bool), y.clone()
+    running, x_hat = torch.ones_like(level, dtype=torch.bool), y.clone()
     for t in range(1, max_steps + 1):
         x_hat = x_hat.clone()
         x_hat[running] = _denoise(denoiser, y[running], level[running])

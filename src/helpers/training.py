@@ -103,12 +103,12 @@ def train_levels(denoiser: PerLevelMLP, points: Tensor, recipe: Recipe | None = 
     The levels are those of the denoiser; of the recipe, noise, loss and precision are not used.
     """
     recipe = recipe or Recipe(batch=256, rate=3e-3)
-    points = _points(points, denoiser)
-    g, levels = torch.Generator().manual_seed(recipe.seed), len(denoiser.sigmas)
+    points, levels = _points(points, denoiser).to(denoiser.sigmas.device), len(denoiser.sigmas)
+    g = torch.Generator(points.device).manual_seed(recipe.seed)
 
     def objective(step: int) -> Tensor:
-        x = points[torch.randint(len(points), (levels, recipe.batch), generator=g)]
-        y = x + denoiser.sigmas[:, None, None] * torch.randn(x.shape, generator=g)
+        x = points[torch.randint(len(points), (levels, recipe.batch), generator=g, device=g.device)]
+        y = x + denoiser.sigmas[:, None, None] * torch.randn(x.shape, generator=g, device=g.device)
         # levels do not share weights: a sum keeps them apart
         return (denoiser.levels(y) - x).square().mean((1, 2)).sum()
 

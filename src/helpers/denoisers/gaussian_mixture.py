@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..checks import checked_points, checked_sigma, positive_int
+from ..checks import checked_points, checked_sigma, exact, positive_int
 from .base import Denoiser
 
 
@@ -30,21 +30,21 @@ class GaussianMixture(Denoiser):
         covariances: Tensor | None = None,
     ):
         super().__init__()
-        means = checked_points(torch.as_tensor(means, dtype=torch.float64), "means")
+        means = checked_points(exact(means), "means")
         k, d = means.shape
-        weights = torch.ones(k).double() if weights is None else torch.as_tensor(weights, dtype=torch.float64)
+        weights = means.new_ones(k) if weights is None else exact(weights).to(means)
         if weights.shape != (k,) or not bool((weights > 0).all() and weights.isfinite().all()):
             raise ValueError(f"weights {weights.tolist()} for {k} components: pass {k} positive numbers")
         if covariances is None:
-            std = torch.as_tensor(std, dtype=torch.float64)
+            std = exact(std).to(means)
             if std.shape not in ((), (k,)):
                 raise ValueError(f"std has shape {tuple(std.shape)} for {k} components: pass one number or {k}")
             std = std.expand(k)
             if not bool((std >= 0).all()):
                 raise ValueError(f"std is {std.min().item()}: a standard deviation cannot be negative")
-            variances, axes = (std**2)[:, None].expand(k, d), torch.eye(d, dtype=torch.float64).expand(k, d, d)
+            variances, axes = (std**2)[:, None].expand(k, d), torch.eye(d).to(means).expand(k, d, d)
         else:
-            variances, axes = _eigen(torch.as_tensor(covariances, dtype=torch.float64), (k, d, d))
+            variances, axes = _eigen(exact(covariances).to(means), (k, d, d))
         self.event_shape = (d,)
         self.isotropic = covariances is None
         self.keep(
@@ -90,10 +90,11 @@ class GaussianMixture(Denoiser):
         return torch.logsumexp(self._components(y, level)[0], dim=1)
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
-        """n independent draws (n, d), float64, from the seed."""
+        """n independent draws (n, d) where the means are, from the seed: drawn on the CPU and moved."""
         g = torch.Generator().manual_seed(seed)
         k = torch.multinomial(self.weights.cpu(), positive_int("n", n), replacement=True, generator=g)
-        noise = torch.randn(n, self.means.shape[1], generator=g, dtype=torch.float64)
+        noise = torch.randn(n, self.means.shape[1], generator=g, dtype=torch.float64).to(self.means)
+        k = k.to(noise.device)
         scaled = self.variances[k].sqrt() * noise
         return self.means[k] + torch.einsum("nde,ne->nd", self.axes[k], scaled)
 
@@ -120,7 +121,7 @@ class GaussianMixture(Denoiser):
             raise ValueError(
                 f"{k} components x {order}^{d} nodes do not fit: use fewer points, a lower degree or a lower dimension"
             )
-        t, w = torch.from_numpy(_gauss_hermite(order)).double()
+        t, w = torch.from_numpy(_gauss_hermite(order)).to(self.means)
         grid = torch.cartesian_prod(*[t] * d).reshape(-1, d)
         weight = torch.cartesian_prod(*[w] * d).reshape(-1, d).prod(1)
         total = self.variances + sigma**2
@@ -133,7 +134,7 @@ class GaussianMixture(Denoiser):
     def projected(self, basis: Tensor, offset: Tensor) -> "GaussianMixture":
         """The law of basis^T (x - offset), again a mixture; basis (d, r) with orthonormal columns."""
         covariances = torch.einsum("kde,ke,kfe->kdf", self.axes, self.variances, self.axes)
-        basis = basis.to(self.means)
+        basis, offset = basis.to(self.means), offset.to(self.means)
         small = basis.T @ covariances @ basis
         return GaussianMixture((self.means - offset) @ basis, weights=self.weights, covariances=small)
 

@@ -1,0 +1,42 @@
+"""Where a chapter computes."""
+
+import torch
+
+from .checks import WITHOUT_DOUBLE
+
+PROFILES = ("quick", "full")
+KINDS = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}  # best first
+
+
+def chosen(profile: str, device: str | torch.device = "auto", double: bool = False) -> torch.device:
+    """`resolve` for the first cell of a chapter, which refuses an unknown profile too: both with a ValueError."""
+    if profile not in PROFILES:
+        raise ValueError(f"profile is {profile!r}: choose {' or '.join(PROFILES)}")
+    return resolve(device, double)
+
+
+def resolve(device: str | torch.device = "auto", double: bool = False) -> torch.device:
+    """The device of a name: "cuda", "mps" (Apple's GPUs), "cpu", or "auto", the first of them that is there.
+
+    double: what will be computed there is float64, which Apple's GPUs do not have, so that "auto" passes them over.
+    Raises ValueError for another name, a device that is not there, and float64 where there is none.
+    """
+    kind = str(device)
+    choices = [k for k in KINDS if not (double and k in WITHOUT_DOUBLE)]
+    if kind == "auto":
+        kind = next(k for k in choices if KINDS[k]())
+    if kind not in KINDS:
+        raise ValueError(f"device is {kind!r}: choose one of auto, {', '.join(choices)}")
+    if kind not in choices:
+        raise ValueError(f"device is {kind!r}, which has no float64: choose one of auto, {', '.join(choices)}")
+    if not KINDS[kind]():
+        raise ValueError(f"device is {kind!r}, and this torch sees none: choose auto or cpu")
+    return torch.device(kind)
+
+
+def hardware(device: torch.device | str = "cpu") -> str:
+    """What a device is called in results: the GPU's own name, "Apple GPU" or "CPU"."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return "Apple GPU" if device.type == "mps" else device.type.upper()
