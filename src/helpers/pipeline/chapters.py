@@ -18,9 +18,11 @@ import yaml
 from PIL import Image
 
 from helpers.files import write_atomically
+from helpers.pipeline.reach import digest, reached
 
 PROFILES = ("quick", "full")
 LEDGER = "ledger"  # the one chapter that reads what the others measured: it runs last and depends on their claims
+MANIFEST = "models/manifest.json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG = "image/png"
 RUN_METADATA = {"papermill", "execution", "ExecuteTime", "collapsed", "scrolled", "jp-MarkdownHeadingCollapsed"}
@@ -178,66 +180,50 @@ class Book:
 
     # What a chapter depends on ------------------------------------------------------------------------------------
 
-    def _module_files(self, name: str) -> list[Path]:
-        """Files that `import name` runs: the packages' __init__ on the way down, and the module itself."""
-        found, base = [], self.root / "src"
-        for part in name.split("."):
-            base = base / part
-            found += [file for file in (base / "__init__.py", base.with_suffix(".py")) if file.is_file()]
+    def data(self) -> dict[str, str]:
+        """Content hashes, by name, of what helpers may read: files of the package, and the weights.
+
+        A network's hash is that of its weights and its card."""
+        found = {}
+        for part in ("src/helpers", "models"):
+            for file in (self.root / part).rglob("*.*"):
+                if file.is_file() and file.suffix not in {".py", ".pyc", ".js", ".tmp"}:
+                    found[file.relative_to(self.root).as_posix().removeprefix("src/")] = hash_file(file)
+        try:
+            cards = json.loads((self.root / MANIFEST).read_text("utf-8"))
+        except (FileNotFoundError, ValueError):  # a chapter that needs it will say so
+            cards = {}
+        for name, card in cards.items():
+            if (weights := f"models/{name}.safetensors") in found:
+                found[weights] = sha256(json.dumps([found[weights], card]).encode())
         return found
 
-    def _imports(self, code: str, package: str = "") -> set[str]:
-        names = set()
-        for node in ast.walk(ast.parse(code)):
-            if isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-                base = ".".join([*parents, *([node.module] if node.module else [])])
-                names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
-        return {name for name in names if name.split(".")[0] == "helpers"}
+    def dependencies(self, chapter: Path, profile: str, opened: Iterable[str] = ()) -> dict[str, str]:
+        """Content hashes, by name, of all that decides a chapter's outputs. Imports are not run.
 
-    def helper_files(self, code: str) -> set[Path]:
-        """Modules of `helpers` that the code imports, directly or through others, and the data that they read."""
-        queue, modules = self._imports(code), set[Path]()
-        while queue:
-            for file in set(self._module_files(queue.pop())) - modules:
-                modules.add(file)
-                package = ".".join(file.parent.relative_to(self.root / "src").parts)
-                queue |= self._imports(file.read_text(encoding="utf-8"), package)
-        data = set()
-        for folder in {module.parent for module in modules}:
-            for entry in folder.iterdir():
-                if entry.is_file():
-                    data.add(entry)
-                elif not any(entry.glob("*.py")):
-                    data |= {file for file in entry.rglob("*") if file.is_file()}
-        data = {file for file in data if file.suffix not in {".py", ".pyc", ".tmp", ".js"}}
-        # Records are loaded by their names; the weights, which lie outside of the package, by names that are computed.
-        data = {file for file in data if file.parent.name != "recorded" or f'"{file.stem}"' in code}
-        if self.root / "src/helpers/models.py" in modules:
-            data |= {file for file in (self.root / "models").rglob("*") if file.is_file()}
-        return modules | data
-
-    def dependencies(self, chapter: Path, profile: str) -> dict[str, str]:
-        """Content hashes, by name, of all that decides a chapter's outputs. Imports are read, not run: a module that
-        is imported, or a record that is loaded, by a computed name is not seen."""
+        opened: the data that its run has opened; another run opens the same until something differs.
+        """
         notebook = clean(read_notebook(self.root / chapter))
         cells = [[c.get("id"), c.cell_type, c.source, c.metadata] for c in notebook.cells]
         code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
-        code = re.sub(r"(?m)^(\s*)[%!].*", r"\1pass", code)
+        magic = r"(?m)^(\s*)([%!].*)"
+        words = re.findall(r"\w+", " ".join(line for _, line in re.findall(magic, code)))
+        files = {self.root / "requirements.txt"}
         try:
-            files = self.helper_files(code)
+            files |= reached(re.sub(magic, r"\1pass", code), self.root / "src", words)
         except SyntaxError:  # the run itself will show it, with the cell
-            files = set()
-        files |= {file for file in [self.root / "requirements.txt"] if file.is_file()}
+            pass
         if chapter.stem == LEDGER:
             files |= {file for file in self.results.glob("claims/*.json")}
         found = {"the chapter": sha256(json.dumps(cells, sort_keys=True).encode())}
         found |= {"python": platform.python_version(), "profile": profile}
-        for file in sorted(files):
-            found[file.relative_to(self.root).as_posix().removeprefix("src/")] = hash_file(file)
-        return found
+        for file in sorted(file for file in files if file.is_file()):
+            name = file.relative_to(self.root).as_posix().removeprefix("src/")
+            found[name] = digest(file.read_bytes()) if file.suffix == ".py" else hash_file(file)
+        data = self.data() if opened else {}
+        # Every model that is loaded opens the manifest, of which only its card counts, unless the
+        # chapter itself looks at others.
+        return found | {n: data[n] for n in opened if n in data and (n != MANIFEST or "manifest" in code)}
 
     # What is known of its last run --------------------------------------------------------------------------------
 
@@ -261,7 +247,8 @@ class Book:
             return "not executed yet"
         if not state["ok"]:
             return "failed last time"
-        old, new = state["depends"], self.dependencies(chapter, profile)
+        old = state["depends"]
+        new = self.dependencies(chapter, profile, old)
         reasons = [f"{name} changed" for name in new if name in old and old[name] != new[name]]
         reasons += [f"{name} is new" for name in new if name not in old]
         reasons += [f"{name} is no longer used" for name in old if name not in new]

@@ -24,7 +24,7 @@ from helpers.pipeline.chapters import (
     read_notebook,
     write_notebook,
 )
-from helpers.pipeline.worker import PARENT
+from helpers.pipeline.worker import OPENED, PARENT
 
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -56,16 +56,19 @@ class Run:
 
     def one(self, chapter: Path) -> str:
         """Executes a chapter, records the outcome and returns its error ("" for success)."""
-        start, depends = time.monotonic(), self.book.dependencies(chapter, self.profile)
+        start, data = time.monotonic(), self.book.data()
+        depends = self.book.dependencies(chapter, self.profile, data)
         target = self.book.executed(chapter)
         target.unlink(missing_ok=True)  # outputs of another state of the book, never to be taken for this one's
+        opened = target.with_suffix(".opened")
+        write_atomically(opened, "")
         command = [sys.executable, "-m", "helpers.pipeline.worker", str(self.book.root / chapter), str(target)]
         if self.profile != "quick":  # quick is every chapter's default, so that nothing needs to be injected
             command.append(f"profile={self.profile}")
         # A session of its own: Ctrl-C reaches only this process, which then ends the workers itself.
         process = subprocess.Popen(
             command,
-            env=kernel_environment(self.book) | {PARENT: str(os.getpid())},
+            env=kernel_environment(self.book) | {PARENT: str(os.getpid()), OPENED: str(opened)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -77,6 +80,11 @@ class Run:
         if process.returncode:
             error = first_error(read_notebook(target)) if target.is_file() else ""
             error = error or (stderr.strip().splitlines() or [f"the process ended with {process.returncode}"])[-1]
+        names = opened.read_bytes().decode(errors="replace").splitlines()
+        opened.unlink()
+        paths = {Path(path).as_posix() for name in names for path in (name, os.path.realpath(name))}
+        read = {path.removeprefix(f"{self.book.root.as_posix()}/").removeprefix("src/") for path in paths}
+        depends = {name: value for name, value in depends.items() if name not in data or name in read}
         self.times[chapter] = time.monotonic() - start
         self.book.record(chapter, not error, self.times[chapter], depends)
         return error

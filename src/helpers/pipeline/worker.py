@@ -10,6 +10,19 @@ from pathlib import Path
 from helpers.pipeline.chapters import clean, lightened, read_notebook, write_notebook
 
 PARENT = "CREATIVE_DENOISER_PARENT"  # environment variable: who started this process, gone or not by the time it asks
+OPENED = "CREATIVE_DENOISER_OPENED"  # environment variable: the file in which the kernel notes which files it opens
+TRACE = f"""
+def _trace():
+    import os, sys
+    if "{OPENED}" in os.environ:
+        log = os.open(os.environ["{OPENED}"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        def note(event, arguments):
+            if event == "open" and isinstance(arguments[0], str):
+                os.write(log, os.fsencode(os.path.abspath(arguments[0]) + "\\n"))
+        sys.addaudithook(note)
+_trace()
+del _trace
+"""
 
 
 def die_with_parent() -> None:
@@ -32,6 +45,9 @@ def execute(source: Path, target: Path, parameters: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as home:
         # A kernel of this very interpreter, and none of the user's kernels, start-up files or history.
         write_kernel_spec(Path(home) / "kernels" / "python3")
+        startup = Path(home) / "profile_default" / "startup"
+        startup.mkdir(parents=True)
+        (startup / "trace.py").write_text(TRACE)
         os.environ |= {"JUPYTER_PATH": home, "JUPYTER_RUNTIME_DIR": home, "IPYTHONDIR": home}
         output = Path(home) / "output.ipynb"
         try:
