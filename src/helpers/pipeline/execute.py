@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -60,28 +61,27 @@ class Run:
         depends = self.book.dependencies(chapter, self.profile, data)
         target = self.book.executed(chapter)
         target.unlink(missing_ok=True)  # outputs of another state of the book, never to be taken for this one's
-        opened = target.with_suffix(".opened")
-        write_atomically(opened, "")
         command = [sys.executable, "-m", "helpers.pipeline.worker", str(self.book.root / chapter), str(target)]
         if self.profile != "quick":  # quick is every chapter's default, so that nothing needs to be injected
             command.append(f"profile={self.profile}")
-        # A session of its own: Ctrl-C reaches only this process, which then ends the workers itself.
-        process = subprocess.Popen(
-            command,
-            env=kernel_environment(self.book) | {PARENT: str(os.getpid()), OPENED: str(opened)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.processes.add(process)
-        _, stderr = process.communicate()
+        with tempfile.TemporaryDirectory() as folder:
+            opened = Path(folder) / "opened"
+            # A session of its own: Ctrl-C reaches only this process, which then ends the workers itself.
+            process = subprocess.Popen(
+                command,
+                env=kernel_environment(self.book) | {PARENT: str(os.getpid()), OPENED: str(opened)},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            self.processes.add(process)
+            _, stderr = process.communicate()
+            names = os.fsdecode(opened.read_bytes()).splitlines() if opened.exists() else []
         error = ""
         if process.returncode:
             error = first_error(read_notebook(target)) if target.is_file() else ""
             error = error or (stderr.strip().splitlines() or [f"the process ended with {process.returncode}"])[-1]
-        names = opened.read_bytes().decode(errors="replace").splitlines()
-        opened.unlink()
         paths = {Path(path).as_posix() for name in names for path in (name, os.path.realpath(name))}
         read = {path.removeprefix(f"{self.book.root.as_posix()}/").removeprefix("src/") for path in paths}
         depends = {name: value for name, value in depends.items() if name not in data or name in read}
