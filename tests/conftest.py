@@ -126,7 +126,7 @@ def show_panel(tab, panel, ready):
     policy = "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:;"
     policy += " style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"  # no eval, and nothing from anywhere
     tab.set_content(f"<!doctype html><html lang=en><head>{policy}</head>{panel.html()}</html>")
-    tab.add_script_tag(content=(ROOT / f"book/assets/{panel.script}.js").read_text("utf-8"), type="module")
+    tab.add_script_tag(content=(ROOT / f"src/helpers/lab/{panel.script}.js").read_text("utf-8"), type="module")
     tab.wait_for_selector(ready)
 
 

@@ -316,7 +316,7 @@ def test_javascript_votes_as_python(javascript):
         "width": 9,
     }
     found = javascript(
-        f"import {{ vote, localMean }} from {json.dumps((ROOT / 'book/assets/voters.js').as_uri())};\n"
+        f"import {{ vote, localMean }} from {json.dumps((ROOT / 'src/helpers/lab/voters.js').as_uri())};\n"
         f"const common = {json.dumps(common)}, cases = {json.dumps(cases)};\n"
         "common.images = Uint8Array.from(common.images); common.y = Float64Array.from(common.y);\n"
         "const all = [3, 7, 17].map((side) => Array.from(localMean({ ...common, side, sigma: 0.4 })));\n"

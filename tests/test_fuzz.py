@@ -590,7 +590,7 @@ def test_links_to_a_lab_are_read_as_data(javascript):
         queries.append("?" + "&".join([draw.choice(["lab=tiny", "lab=tiny", "lab=other", "lab"]), *parts]))
     queries += ["?lab=tiny&seed=12&left=Bayes~~Heun&target=ring", "?lab=tiny&target=moon&seed=-1&x=1"]
     asked = json.dumps({"spec": spec, "queries": queries}, ensure_ascii=True)
-    found = javascript(LINKS, (ROOT / "book/assets/lab.js").as_uri(), given=asked)
+    found = javascript(LINKS, (ROOT / "src/helpers/lab/lab.js").as_uri(), given=asked)
     assert found[-2] == {"state": {"seed": 12, "left": ["Bayes", "", "Heun"], "target": "ring"}, "refused": []}
     assert found[-1] == {"state": {}, "refused": ["target moon", "seed -1"]}
     for query, answer in zip(queries, found, strict=True):

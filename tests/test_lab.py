@@ -224,7 +224,7 @@ def node(javascript):
         "sliced": [[numbers(a), numbers(b)] for a, b in SLICED],
         "file": base64.b64encode(save(ARRAYS)).decode(),
     }
-    return javascript(NODE, (ROOT / "book/assets/lab.js").as_uri(), given=json.dumps(questions))
+    return javascript(NODE, (ROOT / "src/helpers/lab/lab.js").as_uri(), given=json.dumps(questions))
 
 
 def test_javascript_has_the_same_bits(node):

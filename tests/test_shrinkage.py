@@ -277,7 +277,7 @@ def test_javascript_reshapes_as_python(panel, javascript):
     """eigen.js under plain Node: the error from coefficients is that of the images."""
     states = panel.carried()["states"]
     answer = javascript(
-        f"import {{ reshape, psnr, scope }} from {json.dumps((ROOT / 'book/assets/eigen.js').as_uri())};\n"
+        f"import {{ reshape, psnr, scope }} from {json.dumps((ROOT / 'src/helpers/lab/eigen.js').as_uri())};\n"
         f"const states = {json.dumps(states)}, chosen = {json.dumps(CHOSEN)};\n"
         "const all = states.map((row) => row.map((state) => chosen.map((c) => reshape(state, c).error)));\n"
         "const scopes = ['one', 'before', 'after'].map((kind) => scope(kind, 2, 6));\n"

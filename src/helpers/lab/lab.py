@@ -45,7 +45,7 @@ class Family(NamedTuple):
 class Lab:
     """Choose target, training points, two architectures, sampler, steps and seed, and see what each generates.
 
-    On the page the denoisers are ONNX files and run in the reader's browser (book/assets/lab.js); in Jupyter and Colab
+    On the page the denoisers are ONNX files and run in the reader's browser (helpers/lab/lab.js); in Jupyter and Colab
     the kernel samples, and `families` may build anything.
 
     name: unique in the book, part of addresses. targets: by name, laws of the plane with `sample` and `log_prob`, or

@@ -10,7 +10,7 @@ from ..plots import SITE
 
 
 class Panel:
-    """A figure that the reader drives: Python computes what it needs, book/assets/<script>.js draws it.
+    """A figure that the reader drives: Python computes what it needs, helpers/lab/<script>.js draws it.
 
     A subclass names its custom element and its script, and gives `carried`, all that the script needs as JSON, and
     `still`, a PNG of the first state, which stands where there is no JavaScript.

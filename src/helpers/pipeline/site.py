@@ -97,6 +97,8 @@ def assemble(book: Book, scripts: Path) -> Path:
     shutil.rmtree(source, ignore_errors=True)
     unwanted = shutil.ignore_patterns("*.ipynb", ".*", "__pycache__")
     shutil.copytree(book.root / "book", source / "book", ignore=unwanted)
+    for script in (book.root / "src/helpers/lab").glob("*.js"):  # they travel with the package
+        shutil.copy(script, assets)
     if book.results.is_dir():
         # pages in Markdown show figures that chapters drew; labs load the denoisers that chapters exported
         shutil.copytree(book.results, source / "results", ignore=shutil.ignore_patterns("labs"))
