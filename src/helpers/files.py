@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -16,11 +17,31 @@ REFUSALS = {  # to write, which are the user's to mend
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: creative-denoiser in $XDG_CACHE_HOME, else in ~/.cache."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "creative-denoiser"
-    with refusals_named(folder):
+    """Where what can be made again is kept: creative-denoiser in $XDG_CACHE_HOME, else in ~/.cache.
+
+    Where that may not be written, or the system knows no home, a folder of this user's among the
+    temporary files. Raises ValueError where that may not be written either.
+    """
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "creative-denoiser"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):  # RuntimeError: no home
+        pass
+    try:
+        user = os.getuid() if hasattr(os, "getuid") else 0  # on Windows each user has a folder anyway
+        folder = Path(tempfile.gettempdir()) / f"creative-denoiser-{user}"
+        folder.mkdir(exist_ok=True, mode=0o700)
+        status = folder.lstat()  # whoever else had made it could leave there what is run
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == user and os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    raise ValueError(
+        "nothing may be written in $XDG_CACHE_HOME, in ~/.cache and among the temporary files: "
+        "set XDG_CACHE_HOME to a folder that may be written"
+    )
 
 
 def refuse_bomb(archive: zipfile.ZipFile, most: int) -> None:

@@ -29,22 +29,27 @@ def compiler() -> str | None:
 
 @functools.cache
 def library(name: str) -> ctypes.CDLL | None:
-    """kernels/`name`.c as a loaded library, or None where it cannot be compiled.
+    """kernels/`name`.c as a loaded library, or None where it cannot be compiled or loaded.
 
-    The result is kept in the user's cache folder ($XDG_CACHE_HOME, else ~/.cache) under a hash of source, compiler and
-    processor, so that a cluster of unlike machines may share that folder.
+    The result is kept in the user's cache folder (`files.cache_folder`) under a hash of source, compiler and processor,
+    so that a cluster of unlike machines may share that folder. Where that is no place for programs, each process
+    compiles its own among the temporary files.
     """
     source = Path(__file__).with_name(f"{name}.c").read_bytes()
     cc = compiler()
     if cc is None:
         return None
-    version = subprocess.run([cc, "--version"], capture_output=True, text=True).stdout
-    key = hashlib.sha256(source + "\0".join([version, *FLAGS, WIDE, _processor()]).encode()).hexdigest()[:16]
     try:
+        version = subprocess.run([cc, "--version"], capture_output=True, text=True).stdout
+        key = hashlib.sha256(source + "\0".join([version, *FLAGS, WIDE, _processor()]).encode()).hexdigest()[:16]
         return _load(cc, source, cache_folder() / f"{name}-{key}.so")
-    except OSError:  # a read-only home, or a file there that does not load
-        with tempfile.TemporaryDirectory() as own:
+    except (OSError, ValueError):  # no such place, none for programs, or a file there that does not load
+        pass
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as own:
             return _load(cc, source, Path(own) / f"{name}.so")
+    except OSError:
+        return None
 
 
 @functools.cache
@@ -70,7 +75,7 @@ def _load(cc: str, source: bytes, path: Path) -> ctypes.CDLL | None:
 def _processor() -> str:
     """What -march=native depends on."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
         return next(line for line in lines if line.startswith(("flags", "Features")))
     except (OSError, StopIteration):
         return platform.machine() + platform.processor()
