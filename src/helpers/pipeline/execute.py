@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from helpers.files import write_atomically
+from helpers.files import cache_folder, write_atomically
 from helpers.pipeline.chapters import (
     LEDGER,
     PROFILES,
@@ -31,9 +31,11 @@ ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VEC
 
 
 def kernel_environment(book: Book) -> dict[str, str]:
-    """What a chapter's kernel sees: one thread (the chapters share the cores), a fixed hash seed, where to record."""
+    """What a chapter's kernel sees: one thread (the chapters share the cores), a fixed hash seed, where to record, and
+    none of the user's settings of Matplotlib, which would show, as a home that may not be written would."""
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     environment |= {name: "1" for name in ONE_THREAD}
+    environment |= {"MPLCONFIGDIR": str(cache_folder() / "matplotlib")}
     environment |= {"PYTHONHASHSEED": "0", "CREATIVE_DENOISER_SITE": "1"}
     return environment | {"CREATIVE_DENOISER_RESULTS": str(book.results)}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from helpers.files import write_atomically
+from helpers.files import cache_folder, write_atomically
 from helpers.pipeline.chapters import (
     LEDGER,
     Book,
@@ -52,7 +52,8 @@ def fetch_scripts(book: Book) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for file in (book.root / "package.json", lock):
             shutil.copy(file, folder)
-        status = npm(["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"], cwd=folder)
+        options = ["--no-audit", "--no-fund", "--ignore-scripts", "--silent"]
+        status = npm(["ci", *options, "--cache", str(cache_folder() / "npm")], cwd=folder)
         if status:
             raise ValueError(f"npm ci in {folder} ended with {status}: is there a network? Its words are above")
         write_atomically(stamp, hash_file(lock))
