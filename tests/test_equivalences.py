@@ -482,6 +482,24 @@ def test_copies_peak_signal_and_kurtosis():
     assert metrics.kurtosis(points(n, 1)) == pytest.approx(3, abs=4 * math.sqrt(24 / n))
 
 
+def test_a_copy_of_a_point_that_is_there_twice_is_a_copy():
+    """The second nearest is the nearest other point; equal ones, and what is an atom away from them, hide nothing."""
+    x = three_points().sample(64)
+    assert metrics.share_of_copies(x, x) == metrics.share_of_copies(x + 2e-16, x) == 1
+    between = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    assert metrics.share_of_copies(torch.tensor([[0.5, 0.0]]), between) == 0
+    distance, index = metrics.nearest(torch.tensor([[0.2, 0.0]]), between)
+    assert index.tolist() == [[0, 1]] and distance[0].tolist() == pytest.approx([0.2, 0.8])
+    with pytest.raises(ValueError, match="k is 2 with 1 distinct training points"):
+        metrics.is_copy(x, x[:1].repeat(5, 1))
+
+
+def test_patches_of_equal_training_images_come_from_one_of_them():
+    faces = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    index, alike = metrics.patch_sources(faces, faces.repeat(2, 1, 1), 4)
+    assert index.tolist() == [[i] * 4 for i in range(3)] and bool((alike > 1 - 1e-9).all())
+
+
 def test_flow_density_is_that_of_the_samples():
     """Exact density and sampler are two routes to one law: counts of samples in the cells of a coarse grid."""
     denoiser = Polynomial(moons(), 3)

@@ -197,6 +197,11 @@ MEASURES = [  # samples, training set, reference; bytes are a training set of im
     (IMAGES.clone().index_fill_(0, torch.tensor([3]), math.nan), BYTES, None),
     (IMAGES, BYTES[:1], None),
     (IMAGES, None, None),
+    # equal points count once, and different ones that are equally far are two
+    (torch.cat([THREE, THREE + 0.01, torch.zeros(1, 2)]), torch.cat([THREE, THREE.flip(0), THREE[1:]]), draws(5, 2)),
+    (torch.tensor([[0.0, 0.0], [0.9, 0.0]]).double(), torch.eye(2).double()[[0, 1, 0]], draws(5, 2)),
+    (NEAR, THREE[:1].repeat(3, 1), draws(5, 2)),
+    (IMAGES, BYTES.repeat(2, 1), None),
 ]
 SLICED = [(draws(n, 2), 0.5 + 2 * draws(m, 2, seed=1)) for n, m in ((1, 7), (50, 37), (40, 40), (6, 3), (2000, 999))]
 ARRAYS = {"a": draws(3, 2), "b": draws(5).float(), "c": BYTES[:2], "none": torch.zeros(0)}
@@ -217,7 +222,7 @@ def node(javascript):
             for d, s, n, sigmas, seed, centre in RUNS
         ],
         "measures": [
-            {"y": numbers(y), "d": y.shape[1], "training": numbers(x), "bytes": x is BYTES or x is MEASURES[7][1]}
+            {"y": numbers(y), "d": y.shape[1], "training": numbers(x), "bytes": x is not None and x.dtype == torch.uint8}
             | {"reference": numbers(reference)}
             for y, x, reference in MEASURES
         ],
@@ -252,12 +257,13 @@ def test_javascript_measures_as_python(node):
         expected = {"diverged": metrics.diverged(y), "copies": None, "distance": None}
         if training is not None and len(kept):
             x = training.double() / (255 if training.dtype == torch.uint8 else 1)
-            distance, index = metrics.nearest(kept, x, k=min(2, len(x)))
+            different = len(x.unique(dim=0))
+            distance, index = metrics.nearest(kept, x, k=min(2, different))
             rows = [row for row, lost in zip(rows, y[:, 0].isnan(), strict=True) if not lost]
             assert [row["index"] for row in rows] == index[:, 0].tolist()
-            for i, key in enumerate(("best", "second")[: len(x)]):
+            for i, key in enumerate(("best", "second")[:different]):
                 assert [math.sqrt(row[key]) for row in rows] == pytest.approx(distance[:, i].tolist(), rel=1e-10)
-            if len(x) > 1:
+            if different > 1:
                 expected["copies"] = metrics.share_of_copies(y, x)
             expected["distance"] = float(distance[:, 0].mean())
         if reference is not None:

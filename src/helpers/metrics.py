@@ -56,30 +56,42 @@ def _both(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def nearest(samples: Tensor, training: Tensor, k: int = 2) -> tuple[Tensor, Tensor]:
-    """Euclidean distances to the k nearest training points, ascending, and their indices, both (batch, k)."""
+    """Euclidean distances to the k nearest distinct training points, ascending, and their indices, both (batch, k).
+
+    Equal training points count once, by the first of them: the second nearest is another point, not the same again.
+    """
     samples, training = checked_points(samples, "samples").flatten(1), checked_points(training, "training").flatten(1)
-    if not 1 <= k <= len(training):
-        raise ValueError(f"k is {k} with {len(training)} training points: choose 1 to {len(training)}")
     if samples.shape[1] != training.shape[1]:
         raise ValueError(
             f"samples have dimension {samples.shape[1]}, training {training.shape[1]}: they must live in one space"
         )
-    exact = torch.cdist(samples, training.to(samples), compute_mode="donot_use_mm_for_euclid_dist")
-    distances, indices = exact.topk(k, largest=False)
-    return distances, indices
+    kept = (
+        torch.arange(len(training), device=samples.device) if k == 1 else _first_of_equals(training).to(samples.device)
+    )
+    if not 1 <= k <= len(kept):
+        raise ValueError(
+            f"k is {k} with {len(kept)} distinct training points: choose 1 to {len(kept)}, or pass at least {max(k, 1)}"
+        )
+    exact = torch.cdist(samples, training.to(samples)[kept], compute_mode="donot_use_mm_for_euclid_dist")
+    distances, places = exact.topk(k, largest=False)
+    return distances, kept[places]
+
+
+def _first_of_equals(points: Tensor) -> Tensor:
+    """Indices, ascending, of the rows that equal no earlier row; on the CPU."""
+    distinct, group = torch.unique(points.cpu(), dim=0, return_inverse=True)
+    first = torch.full((len(distinct),), len(points))
+    return first.scatter_reduce(0, group, torch.arange(len(points)), "amin").sort().values
 
 
 def is_copy(samples: Tensor, training: Tensor, ratio: float = 1 / 3) -> Tensor:
     """Which samples are copies: nearest distance < ratio x second-nearest distance (Yoon et al. 2023; Gu et al. 2023).
 
-    Boolean (batch,). Needs at least two training points. Its mean is the share of copies.
+    Boolean (batch,). Needs at least two distinct training points; `nearest` says how equal ones count. Its mean is the
+    share of copies.
     """
     if not 0 < ratio <= 1:
         raise ValueError(f"ratio is {ratio}: choose a number in (0, 1], the papers take 1/3")
-    if len(training) < 2:
-        raise ValueError(
-            f"{len(training)} training points: a copy is judged against the second nearest, pass at least two"
-        )
     distances, _ = nearest(samples, training, k=2)
     return distances[:, 0] < ratio * distances[:, 1]
 
@@ -155,11 +167,13 @@ def patch_sources(samples: Tensor, training: Tensor, side: int, blank: float = 0
     h, w = samples.shape[-2:]
     if not 2 <= side <= min(h, w) or h % side or w % side:
         raise ValueError(f"side is {side}: choose a divisor of the image's {h} x {w} pixels, at least 2")
-    a, b = (t.unfold(-2, side, side).unfold(-2, side, side).flatten(1, 2).transpose(0, 1) for t in (samples, training))
+    kept = _first_of_equals(training.flatten(1)).to(training.device)  # of equal ones rounding would choose
+    patches = (t.unfold(-2, side, side).unfold(-2, side, side) for t in (samples, training[kept]))
+    a, b = (t.flatten(1, 2).transpose(0, 1) for t in patches)
     alike = torch.stack([similarity(x, y) for x, y in zip(a, b, strict=True)], 1)  # (n, patches, N)
     best, index = alike.nan_to_num(-torch.inf).max(-1)
     empty = best.isinf() | (a.flatten(2).std(2).T <= blank)
-    return index.masked_fill(empty, -1), best.masked_fill(empty, torch.nan)
+    return kept[index].masked_fill(empty, -1), best.masked_fill(empty, torch.nan)
 
 
 def determination(estimate: Tensor, reference: Tensor) -> Tensor:

@@ -105,8 +105,10 @@ export async function sample(sampler, denoise, n, d, sigmas, seed, seen = () => 
 
 const rows = (y, d) => Array.from({ length: y.length / d }, (_, i) => y.subarray(i * d, (i + 1) * d));
 
-// Squared distance to the nearest and second nearest training point, and the nearest one's index. Training images are
-// bytes, so that ten thousand of them fit: they are 255 times as large as x.
+const equal = (points, i, j, d) => points.subarray(i, i + d).every((v, k) => v === points[j + k]);
+
+// Squared distance to the nearest and second nearest distinct training point, Infinity where there is but one, and the
+// nearest one's index. Training images are bytes, so that ten thousand of them fit: they are 255 times as large as x.
 export function nearest(x, training, d) {
   const unit = training instanceof Uint8Array ? 255 : 1;
   let best = Infinity, second = Infinity, index = -1;
@@ -114,7 +116,7 @@ export function nearest(x, training, d) {
     let sum = 0;
     for (let j = 0; j < d && sum < second; j++) sum += (unit * x[j] - training[i + j]) ** 2;
     if (sum < best) [second, best, index] = [best, sum, k];
-    else if (sum < second) second = sum;
+    else if (sum < second && !(sum === best && equal(training, i, index * d, d))) second = sum;
   }
   return { best: best / unit ** 2, second: second / unit ** 2, index };
 }
@@ -148,7 +150,7 @@ export function measure(y, d, training, reference, near = neighbours(y, d, train
   const found = { diverged: y.length / d - kept.length, copies: null, distance: null };
   if (kept.length && near) {
     const there = near.filter(Boolean);
-    if (training.length > d) found.copies = there.filter(isCopy).length / kept.length;
+    if (there.some(({ second }) => second < Infinity)) found.copies = there.filter(isCopy).length / kept.length;
     if (!reference) found.distance = there.reduce((sum, r) => sum + Math.sqrt(r.best), 0) / kept.length;
   }
   if (kept.length && reference) found.distance = slicedW2(Float64Array.from(kept.flatMap((r) => [...r])), reference);

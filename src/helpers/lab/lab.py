@@ -174,7 +174,7 @@ class Lab:
         """
         kept, points = metrics.finite(y), self.training(target, count)
         found: dict[str, float | None] = {"diverged": metrics.diverged(y), "copies": None, "distance": None}
-        if len(kept) and points is not None and len(points) > 1:
+        if len(kept) and points is not None and bool((points != points[0]).any()):  # two distinct ones, or more
             found["copies"] = metrics.share_of_copies(kept, points.to(kept))
         if len(kept) and not self.image:
             found["distance"] = metrics.sliced_w2(kept, self.reference(target), projections=DIRECTIONS)
