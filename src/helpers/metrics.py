@@ -1,6 +1,8 @@
 """Measures: distances between samples, copies of training points, divergence, PSNR."""
 
 import math
+import os
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +21,24 @@ def diverged(y: Tensor) -> int:
     return len(y) - len(finite(y))
 
 
+def transport() -> Any:
+    """POT, imported where it is used: it is slow to import, and little here needs it.
+
+    Told to leave out TensorFlow, JAX and CuPy, which it would import wherever they are installed.
+    """
+    for name in ("TENSORFLOW", "JAX", "CUPY"):
+        os.environ.setdefault(f"POT_BACKEND_DISABLE_{name}", "1")
+    import ot
+
+    return ot
+
+
 def sliced_w2(x: Tensor, y: Tensor, projections: int | Tensor = 200, seed: int = 0) -> float:
     """Sliced 2-Wasserstein distance of two samples (n, d), (m, d), in their units (POT; Bonneel et al. 2015).
 
     projections: how many random directions, or the directions themselves as the columns (d, k) of unit length.
     """
-    import ot  # slow to import, and little else here needs it: every process of a sweep would wait
-
+    ot = transport()
     x, y = _both(x, y)
     if isinstance(projections, Tensor):
         return float(ot.sliced_wasserstein_distance(x, y, projections=projections.numpy(force=True), p=2))
@@ -39,8 +52,7 @@ def exact_w2(x: Tensor, y: Tensor) -> float:
 
     In high dimension it is dominated by sampling noise: compare with the distance of two samples of the target.
     """
-    import ot
-
+    ot = transport()
     x, y = _both(x, y)
     if len(x) * len(y) > 25_000_000:
         raise ValueError(f"{len(x)} x {len(y)} points: exact transport is quadratic in memory, use sliced_w2")

@@ -1,10 +1,10 @@
 """Judges of generated images that do not compare pixels: distances of feature laws, spectra, sharpness."""
 
-import ot
 import torch
 from torch import Tensor
 
 from .checks import checked_points, widened
+from .metrics import transport
 
 
 def fid(real: Tensor, made: Tensor) -> float:
@@ -27,7 +27,7 @@ def frechet(x: Tensor, y: Tensor) -> float:
     if a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ValueError(f"shapes {tuple(x.shape)} and {tuple(y.shape)}: pass two or more points of one dimension each")
     moments = a.mean(0), b.mean(0), torch.cov(a.T), torch.cov(b.T)
-    return float(ot.gaussian.bures_wasserstein_distance(*(m.numpy() for m in moments)) ** 2)
+    return float(transport().gaussian.bures_wasserstein_distance(*(m.numpy() for m in moments)) ** 2)
 
 
 def kid(real: Tensor, made: Tensor) -> float:

@@ -1,7 +1,6 @@
 """Fashion-MNIST, embedded in the package: real images with no download."""
 
 import hashlib
-import lzma
 from importlib.resources import files
 
 import numpy as np
@@ -17,10 +16,17 @@ SHA256 = {  # of the raw bytes
 def fashion_mnist(n: int | None = None, split: str = "train") -> Tensor:
     """The first n embedded images of a split, float32 (n, 28, 28) in [0, 1]: 10,000 of "train", 1,000 of "test".
 
-    Raises ValueError for an unknown split, too large an n, or a file whose checksum differs.
+    Raises ValueError for an unknown split, too large an n, a file whose checksum differs, or a Python without lzma.
     """
     if split not in SHA256:
         raise ValueError(f"split is {split!r}: choose one of {', '.join(SHA256)}")
+    try:
+        import lzma  # here, since a Python that was built without it has all the rest
+    except ImportError as error:
+        raise ValueError(
+            f"the embedded images are packed by lzma, without which this Python was built ({error}): take another, or "
+            "install liblzma-dev and build it again"
+        ) from None
     try:
         raw = lzma.decompress(files("helpers.data").joinpath("embedded", f"fashion_mnist_{split}.xz").read_bytes())
     except (OSError, lzma.LZMAError):  # missing or cut off: as bad as altered
