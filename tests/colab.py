@@ -1,17 +1,18 @@
-"""The chapters as on Colab, with this interpreter's packages: `python tests/colab.py [NUMBER ...]`, none means all.
+"""The chapters as on Colab, with its versions: `python tests/colab.py [NUMBER ...]`, none means all.
 
-Each is executed in a folder of its own, without the checkout, its data or its results around it; 1 when one fails.
+In an environment of their own, build/colab/venv, with the package installed; each is executed in a folder of its own,
+without the checkout, its data or its results around it; 1 when one fails.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import helpers
-
 ROOT = Path(__file__).resolve().parents[1]
+PYTHON = ROOT / "build/colab/venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def run(chapter: Path) -> int:
@@ -19,7 +20,7 @@ def run(chapter: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     unset = ("CELEBA_ROOT", "PEERS_ROOT", "FASHION_MNIST_ROOT", "PYTHONPATH")
     environment = {k: v for k, v in os.environ.items() if k not in unset} | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--kernel", "python3", chapter, "out.ipynb"]
+    command = [PYTHON, "-m", "papermill", "--no-progress-bar", "--kernel", "python3", chapter, "out.ipynb"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     print(f"{chapter.stem}: {'failed' if done.returncode else 'ok'}", flush=True)
     print("\n".join(done.stderr.splitlines()[-25:]) if done.returncode else "", end="")
@@ -27,11 +28,14 @@ def run(chapter: Path) -> int:
 
 
 if __name__ == "__main__":
-    if ROOT in Path(helpers.__file__).parents and "site-packages" not in helpers.__file__:
-        sys.exit(f"helpers is {helpers.__file__}: install the package, not the checkout, as `make colab` does")
     chapters = sorted((ROOT / "book").rglob("*.ipynb"))
     wanted = [c for c in chapters if not sys.argv[1:] or c.stem.split("_")[0] in sys.argv[1:]]
     if not wanted:
         sys.exit(f"no chapter {' '.join(sys.argv[1:])}: give numbers as in {', '.join(c.stem for c in chapters[:2])}")
+    if not PYTHON.exists():
+        subprocess.run([sys.executable, "-m", "venv", PYTHON.parents[1]], check=True)
+    shutil.rmtree(ROOT / "build/lib", ignore_errors=True)  # what an older build of the package left
+    install = [PYTHON, "-m", "pip", "install", "--quiet", "--no-compile", "--requirement", "tests/colab.txt", "."]
+    subprocess.run(install, cwd=ROOT, check=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         sys.exit(max(pool.map(run, wanted)) and 1)

