@@ -65,16 +65,18 @@ class Shrinkage(Panel):
         for key, value in start.items():
             if key not in first or value not in range(limits[key]):
                 raise ValueError(f"start has {key} = {value!r}: choose picture, level or k below {limits}")
-        self.clean, self.noise, self.sigmas, self.caption, self.alt = clean, noise, list(sigmas), caption, alt
+        self.sigmas, self.caption, self.alt = list(sigmas), caption, alt
         self.start, self.count = first | start, count
-        self.y = torch.stack([torch.stack([x + s * noise for s in sigmas]) for x in clean])
+        y = torch.stack([torch.stack([x + s * noise for s in sigmas]) for x in clean])
         with torch.no_grad():
-            answers = [[denoiser(self.y[i, j][None], s)[0] for j, s in enumerate(sigmas)] for i in range(len(clean))]
-        self.x_hat = torch.stack([torch.stack(row) for row in answers])
+            answers = [[denoiser(y[i, j][None], s)[0] for j, s in enumerate(sigmas)] for i in range(len(clean))]
+        x_hat = torch.stack([torch.stack(row) for row in answers])
         self.found = [
-            [eigen(Jacobian(denoiser, self.y[i, j][None], s), count, basis) for j, s in enumerate(sigmas)]
+            [eigen(Jacobian(denoiser, y[i, j][None], s), count, basis) for j, s in enumerate(sigmas)]
             for i in range(len(clean))
         ]
+        self.found = [[Eigen(*(t.cpu() for t in pairs)) for pairs in row] for row in self.found]
+        self.clean, self.noise, self.y, self.x_hat = (t.cpu() for t in (clean, noise, y, x_hat))
 
     def carried(self) -> dict[str, Any]:
         """All that eigen.js needs: choices, numbers of every state, and pictures as base64."""

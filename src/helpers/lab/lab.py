@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import density, metrics, noise, plots, sampling
 from ..denoisers import Denoiser
@@ -74,7 +74,8 @@ class Lab:
         **start: Any,
     ):
         self.name, self.caption, self.alt, self.extent = name, caption, alt, extent
-        self.targets, self.families = dict(targets), {f.name: f for f in families}
+        self.targets = {name: _here(target) for name, target in targets.items()}
+        self.families = {f.name: f for f in families}
         self.counts = {"all" if n is None else str(n): n for n in counts}
         schedules = {"EDM": partial(sampling.edm, sigma_min=0.02)} if schedules is None else schedules
         # float32, which is what a denoiser on the page is given
@@ -151,10 +152,7 @@ class Lab:
             points = self.training(target, count)
             known = {str(v): v for v in self.families[family].values}
             data = self.targets[target] if points is None else points
-            denoiser = self.families[family].build(data, known[value]).eval()
-            if any(t.device.type != "cpu" for t in denoiser.state_dict().values()):
-                denoiser = copy.deepcopy(denoiser).cpu()  # the lab's noise is there
-            self._denoisers[key] = denoiser
+            self._denoisers[key] = _here(self.families[family].build(data, known[value]).eval())
         return self._denoisers[key]
 
     def sample(self, state: Mapping[str, Any], side: str) -> Tensor:
@@ -244,6 +242,14 @@ class Lab:
         from .widget import Widget
 
         return Widget(self)._repr_mimebundle_(**arguments)  # Jupyter and Colab: this kernel answers
+
+
+def _here(value: Any) -> Any:
+    """A stack of images, a law or a denoiser on the CPU, where the lab's noise is; what lies elsewhere stays there."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    away = isinstance(value, nn.Module) and any(t.device.type != "cpu" for t in value.state_dict().values())
+    return copy.deepcopy(value).cpu() if away else value
 
 
 def _picture(log_p: Tensor) -> Tensor:

@@ -101,7 +101,8 @@ class Voters(Panel):
         for key, value in start.items():
             if key not in first or value not in choices[key]:
                 raise ValueError(f"start has {key} = {value!r}: choose {key} from {choices.get(key, tuple(first))}")
-        self.points, self.clean, self.noise, self.caption, self.alt = points, clean, noise.float(), caption, alt
+        self.points, self.clean, self.noise = points.cpu(), clean.cpu(), noise.float().cpu()
+        self.caption, self.alt = caption, alt
         self.start = first | start
         self.spec = {"height": H, "width": W, "sigmas": list(sigmas), "sides": list(sides), "start": self.start}
 
