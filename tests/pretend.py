@@ -53,6 +53,9 @@ class Elsewhere(Tensor):
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         raise RuntimeError(f"{func} outside the machine")
 
+    def __format__(self, spec: str) -> str:
+        return format(self.here if self.ndim else self.here.item(), spec)
+
     def tolist(self) -> list:  # torch's own refuses subclasses
         return self.here.tolist()
 
