@@ -5,11 +5,13 @@ tensors and a CPU tensor of one dimension or more, and a random number from a CP
 array is a TypeError. `Machine(double=False)` has no float64 either, as Apple's have none.
 """
 
+import functools
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 aten = torch.ops.aten
@@ -71,6 +73,29 @@ class Elsewhere(Tensor):
         return f"Elsewhere({self.here})"
 
 
+def _tensors(part: Any) -> list[Tensor]:
+    parts = part if isinstance(part, (list, tuple)) else [part]
+    return [t for t in parts if isinstance(t, Tensor)]
+
+
+def _unwrapped(part: Any) -> Any:
+    if isinstance(part, (list, tuple)):
+        return type(part)(map(_unwrapped, part))
+    return part.here if isinstance(part, Elsewhere) else part
+
+
+def _wrapped(out: Any) -> Any:
+    if isinstance(out, (list, tuple)):
+        return type(out)(map(_wrapped, out))
+    return Elsewhere(out) if isinstance(out, Tensor) else out
+
+
+@functools.cache
+def _shares(func: Any) -> bool:
+    """Whether a result may be an argument or a view of one."""
+    return any(a.alias_info is not None for a in func._schema.arguments)
+
+
 class Machine(TorchDispatchMode):
     def __init__(self, double: bool = True):
         super().__init__()
@@ -89,23 +114,22 @@ class Machine(TorchDispatchMode):
         kwargs = dict(kwargs or {})
         if func is aten._efficientzerotensor.default:  # has no memory that could be wrapped
             func = aten.zeros.default
-        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-        there = [t for t in given if isinstance(t, Elsewhere)]
+        given = [t for part in (*args, *kwargs.values()) for t in _tensors(part)]
+        there = any(isinstance(t, Elsewhere) for t in given)
         device = kwargs.get("device")
-        onto = bool(there) if device is None else torch.device(device).type == DEVICE.type
+        onto = there if device is None else torch.device(device).type == DEVICE.type
+        if not there and not onto:
+            return func(*args, **kwargs)
         if device is not None and onto:
             kwargs["device"] = torch.device("cpu")
         self._refuse(func, args, kwargs, given, there, onto)
-        values = tree_map(lambda t: t.here if isinstance(t, Elsewhere) else t, (args, kwargs))
-        out = func(*values[0], **values[1])
-        if (
-            not self.double
-            and onto
-            and any(t.dtype == torch.float64 for t in tree_leaves(out) if isinstance(t, Tensor))
-        ):
+        out = func(*map(_unwrapped, args), **{k: _unwrapped(v) for k, v in kwargs.items()})
+        if not onto:
+            return out
+        if not self.double and any(t.dtype == torch.float64 for t in _tensors(out)):
             raise TypeError(f"{func}: {DEVICE} has no float64")
-        out = tree_map(lambda t: Elsewhere(t) if isinstance(t, Tensor) and onto else t, out)
-        return return_and_correct_aliasing(func, args, kwargs, out) if there and onto else out
+        out = _wrapped(out)
+        return return_and_correct_aliasing(func, args, kwargs, out) if there and _shares(func) else out
 
     def _refuse(self, func, args, kwargs, given, there, onto) -> None:
         generator = kwargs.get("generator")
