@@ -1,14 +1,19 @@
 """Downloads go on where they were interrupted, are checked, and appear whole or not at all."""
 
 import hashlib
+import io
 import random
+import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import zipfile
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pooch
 import pytest
+from test_images import JPEGS
 
-from helpers.data import download
+from helpers.data import celeba_download, download, download_celeba, load
 
 CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -111,3 +116,77 @@ def test_only_secure_addresses_are_asked(serve, tmp_path):
     with pytest.raises(ValueError, match="elsewhere leads to http://localhost:.*, which is not secure"):
         download.resumed(f"{address}/elsewhere", tmp_path / "file")
     assert list(tmp_path.iterdir()) == []
+
+
+# CelebA ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def drive(tmp_path, monkeypatch):
+    """A server on this machine in place of Google's, and what it hands out."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for number in (1, 2, 182_638):
+            archive.writestr(f"img_align_celeba/{number:06d}.jpg", JPEGS[number % 12])
+    (tmp_path / "server").mkdir()
+    (tmp_path / "server/celeba").write_bytes(content.getvalue())
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "server")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(celeba_download, "DRIVE", f"http://127.0.0.1:{server.server_port}/celeba?id=1")
+    monkeypatch.setattr(celeba_download, "MD5", hashlib.md5(content.getvalue()).hexdigest())
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("CELEBA_ROOT", str(tmp_path / "faces"))
+    yield tmp_path / "server/celeba"
+    server.shutdown()
+    server.server_close()
+
+
+def test_faces_come_after_the_terms_are_accepted(drive, tmp_path):
+    pytest.importorskip("gdown", reason="pip install 'creative-denoiser[celeba]'")
+    for accepted in ({}, {"accept_terms": False}):
+        with pytest.raises(ValueError, match="non-commercial research only .* pass accept_terms=True"):
+            download_celeba(tmp_path / "faces", **accepted)
+    assert not (tmp_path / "faces").exists()
+    download_celeba(tmp_path / "faces", accept_terms=True)
+    assert (len(load("celeba")), len(load("celeba", "test"))) == (2, 1)
+    drive.unlink()
+    download_celeba(tmp_path / "faces", accept_terms=True)  # they are there
+
+
+@pytest.mark.parametrize("fault", ["absent", "another file", "no library", "library that does not fit"])
+def test_what_goes_wrong_with_faces_names_the_ways_left(fault, drive, tmp_path, monkeypatch):
+    said = f"put img_align_celeba.zip from https://mmlab.* into {tmp_path / 'faces'} by hand, .*CELEBA_ROOT .*dataset="
+    if "library" in fault:
+        (tmp_path / "gdown.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+        monkeypatch.delitem(sys.modules, "gdown", raising=False)
+        monkeypatch.syspath_prepend(tmp_path)
+        if fault == "no library":
+            monkeypatch.setitem(sys.modules, "gdown", None)
+        said = f"gdown cannot be imported .*: pip install 'creative-denoiser.celeba.'; .*{said}"
+    else:
+        pytest.importorskip("gdown", reason="pip install 'creative-denoiser[celeba]'")
+        drive.unlink() if fault == "absent" else drive.write_text("<html>too many have asked for this file</html>")
+    with pytest.raises(ValueError, match=said):
+        download_celeba(tmp_path / "faces", accept_terms=True)
+    assert not list((tmp_path / "faces").glob("img*"))
+
+
+def test_faces_from_a_data_set_of_the_hub(drive, tmp_path):
+    datasets = pytest.importorskip("datasets", reason="pip install 'creative-denoiser[celeba]'")
+    import pyarrow.parquet  # comes with datasets
+
+    splits, folder = {"train": [0, 1, 2], "valid": [3], "test": [4, 5]}, tmp_path / "hub/data"
+    folder.mkdir(parents=True)
+    for split, numbers in splits.items():
+        rows = {"label": numbers, "face": [{"bytes": JPEGS[i], "path": None} for i in numbers]}
+        kinds = datasets.Features({"label": datasets.Value("int64"), "face": datasets.Image()})
+        table = pyarrow.Table.from_pydict(rows, kinds.arrow_schema)
+        pyarrow.parquet.write_table(table, folder / f"{split}.parquet")
+    download_celeba(tmp_path / "faces", accept_terms=True, dataset=str(tmp_path / "hub"))
+    assert (len(load("celeba")), len(load("celeba", "test"))) == (4, 2)
+    (folder / "test.parquet").unlink()
+    for other in (tmp_path / "hub", tmp_path / "nowhere"):
+        with pytest.raises(ValueError, match=f"{other} did not arrive .*: try again, or put"):
+            download_celeba(tmp_path / "more", accept_terms=True, dataset=str(other))

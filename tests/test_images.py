@@ -19,7 +19,7 @@ from PIL import Image
 from torch.nn.functional import avg_pool2d, interpolate
 
 from helpers import files
-from helpers.data import celeba, download_celeba, fashion_mnist, images, load, synthetic
+from helpers.data import celeba, fashion_mnist, images, load, synthetic
 
 REAL = {name: os.environ.get(name) for name in (celeba.ROOT, images.FASHION_ROOT)}
 
@@ -449,17 +449,20 @@ def test_gray_images_alone_do_not_make_colour_or_other_sizes(options, tmp_path, 
         load("celeba", **options)
 
 
-def test_download_needs_the_terms_and_asks_torchvision(tmp_path, monkeypatch):
-    asked = []
-    fake = types.SimpleNamespace(CelebA=lambda *a, **k: asked.append((a, k)))
-    monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", fake)
-    for accepted in ({}, {"accept_terms": False}):
-        with pytest.raises(ValueError, match="non-commercial research only .* pass accept_terms=True"):
-            download_celeba(tmp_path, **accepted)
-    assert asked == []
-    download_celeba(tmp_path, accept_terms=True)
-    assert asked == [((str(tmp_path),), {"split": "all", "download": True})]
+def test_a_folder_of_photographs_needs_no_list(tmp_path, monkeypatch):
+    """The numbers of the files say to which split they belong; names of others count nowhere."""
+    numbers = [1, 162_771, 182_637, 182_638, 202_599]
+    for i, number in enumerate(numbers):
+        (tmp_path / f"{number:06d}.jpg").write_bytes(JPEGS[i])
+    (tmp_path / "holiday.jpg").write_bytes(JPEGS[7])
+    monkeypatch.setenv(celeba.ROOT, str(tmp_path))
+    assert (len(load("celeba")), len(load("celeba", "test"))) == (3, 2)
+    nested = tmp_path / "kaggle/img_align_celeba/img_align_celeba"
+    nested.mkdir(parents=True)
+    for path in tmp_path.glob("*.jpg"):
+        path.rename(nested / path.name)
+    monkeypatch.setenv(celeba.ROOT, str(tmp_path / "kaggle"))
+    assert (len(load("celeba")), len(load("celeba", "test"))) == (3, 2)
 
 
 # Repeats --------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Targets in the plane with exact densities, and images: `load`."""
 
-from .celeba import download_celeba
+from .celeba_download import download_celeba
 from .fashion_mnist import fashion_mnist
 from .images import ImageSet, load
 from .plane import (

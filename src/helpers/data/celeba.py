@@ -3,7 +3,8 @@
 CelebA (Liu et al. 2015) is for non-commercial research and is not part of this book. The environment variable
 CELEBA_ROOT names a folder with either
 
-- the original: `img_align_celeba` (a folder or a .zip of 178x218 JPEGs) and `list_eval_partition.txt`, or
+- the original: `img_align_celeba` (a folder or a .zip of 178x218 JPEGs), or those JPEGs themselves; the splits are
+  those of `list_eval_partition.txt` where it is there, else as the numbers of the files say, or
 - a prepared subset: `index.csv` (role,rank,file,...) beside .zip archives of originals or of 80x80 gray images.
 """
 
@@ -12,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import struct
 import sys
 import zipfile
@@ -35,6 +37,7 @@ REPEAT = 0.95  # correlation above which two images are one
 SPLITS = ("pool", "test")
 KINDS = ("JPEG", "PNG", "WEBP")  # Pillow reads others by starting programs
 LARGEST = 2**20  # bytes of one image: the originals have at most some ten thousand
+FIRST_TEST = 182_638  # number of the first test image in the official list
 VERSION = 1  # of the preparation, part of the key of what is cached
 
 Source = tuple[dict[str, list[str]], Callable[[str], bytes], bool, str]  # splits, reader, gray at 80x80, fingerprint
@@ -61,21 +64,6 @@ def celeba(split: str, size: int, colour: str) -> tuple[Tensor, str]:
     folder = _prepared(root, size, colour)
     images = np.load(folder / f"{split}.npy", mmap_mode="c")  # writes stay in memory
     return torch.from_numpy(images), json.loads((folder / "source.json").read_text())["source"]
-
-
-def download_celeba(root: str | Path, accept_terms: bool = False) -> None:
-    """Fetch the original CelebA (1.4 GB) with torchvision, which checks its checksums; then set CELEBA_ROOT to `root`.
-
-    Raises ValueError unless the terms of CelebA are accepted.
-    """
-    if not accept_terms:
-        raise ValueError(
-            "CelebA is for non-commercial research only and must not be passed on "
-            "(https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html): if you agree, pass accept_terms=True"
-        )
-    from torchvision.datasets import CelebA
-
-    CelebA(str(root), split="all", download=True)
 
 
 def repeats(images: Tensor, threshold: float = REPEAT, block: int = 2048) -> Tensor:
@@ -145,8 +133,8 @@ def _source(root: Path, gray80: bool) -> Source:
     found = _subset(root, gray80) if (root / "index.csv").exists() else _original(root)
     if found is None:
         raise ValueError(
-            f"{ROOT}={root} holds no CelebA: it needs img_align_celeba (a folder or .zip) beside "
-            "list_eval_partition.txt, or index.csv beside .zip archives of the files that it names"
+            f"{ROOT}={root} holds no CelebA: it needs img_align_celeba (a folder or .zip of all images, or of "
+            "some beside list_eval_partition.txt), or index.csv beside .zip archives of the files that it names"
             + ("" if gray80 else "; colour, and gray sizes other than 20, 40 and 80, need the original JPEGs")
         )
     return found
@@ -154,7 +142,7 @@ def _source(root: Path, gray80: bool) -> Source:
 
 def _subset(root: Path, gray80: bool) -> Source | None:
     try:
-        with open(root / "index.csv", newline="") as file:
+        with open(root / "index.csv", newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         ranked = sorted((r["role"], int(r["rank"]), Path(r["file"]).stem) for r in rows if r["role"] in SPLITS)
     except (KeyError, ValueError, TypeError, csv.Error):
@@ -174,18 +162,33 @@ def _subset(root: Path, gray80: bool) -> Source | None:
 def _original(root: Path) -> Source | None:
     for base in (root, root / "celeba"):  # torchvision downloads to a folder of that name
         partition, folder = base / "list_eval_partition.txt", base / "img_align_celeba"
-        if not partition.exists() or not (folder.is_dir() or folder.with_suffix(".zip").exists()):
-            continue
-        names, read, fingerprint = _folder(folder) if folder.is_dir() else _archive(folder.with_suffix(".zip"))
-        try:
-            part = dict(line.split() for line in partition.read_text().splitlines() if line.strip())
-        except ValueError:
-            raise ValueError(f"{partition} is damaged: it needs a file name and 0, 1 or 2 on each line") from None
-        pool = [n for n in names if part.get(Path(n).name) in ("0", "1")]
-        test = [n for n in names if part.get(Path(n).name) == "2"]
-        if pool and test:
-            return {"pool": pool, "test": test}, read, False, fingerprint
+        for place in (folder, folder / folder.name, folder.with_suffix(".zip"), base):
+            if not place.exists():
+                continue
+            names, read, fingerprint = (_folder if place.is_dir() else _archive)(place)
+            if partition.exists():
+                part = _listed(partition)
+            else:
+                part = {n: str(2 * (int(n[:6]) >= FIRST_TEST)) for n in map(_numbered, names) if n}
+            pool = [n for n in names if part.get(Path(n).name) in ("0", "1")]
+            test = [n for n in names if part.get(Path(n).name) == "2"]
+            if pool and test:
+                return {"pool": pool, "test": test}, read, False, fingerprint
     return None
+
+
+def _listed(partition: Path) -> dict[str, str]:
+    try:
+        lines = partition.read_text("utf-8").splitlines()
+        return dict(line.split() for line in lines if line.strip())
+    except ValueError:
+        message = "is damaged: it needs a file name and 0, 1 or 2 on each line"
+        raise ValueError(f"{partition} {message}") from None
+
+
+def _numbered(name: str) -> str:
+    """The file's own name where it is one of CelebA's, as 000001.jpg; else nothing."""
+    return Path(name).name if re.fullmatch(r"\d{6}\.jpg", Path(name).name) else ""
 
 
 def _folder(folder: Path) -> tuple[list[str], Callable[[str], bytes], str]:
