@@ -74,7 +74,8 @@ def _imported(name: str, root: Path) -> Any:
 
 def _pack(datasets: Any, name: str, path: Path, root: Path) -> None:
     """Writes the images of a data set, as their bytes came, to an archive, and the list of its splits beside it."""
-    splits, lines = datasets.load_dataset(name, streaming=True), []
+    splits = datasets.load_dataset(name, streaming=True)
+    lines: list[str] = []
     order = sorted((split for split in splits if split in SPLITS), key=lambda split: SPLITS[split])
     if [SPLITS[split] for split in order] != [0, 1, 2]:
         raise ValueError(f"its splits are {', '.join(splits)}, not train, valid and test")
