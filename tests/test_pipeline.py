@@ -11,11 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
-from PIL import Image, ImageChops, ImageStat
+from matplotlib import colormaps
+from PIL import Image, ImageChops, ImageDraw
 
+from helpers import plots
 from helpers.pipeline.chapters import Book, lighter
 from helpers.pipeline.reach import digest, reached
 
@@ -392,8 +395,13 @@ def test_pictures_are_kept_with_a_palette():
     half = gray.point(lambda value: value // 2)  # 128 grays
     few = Image.merge("RGB", [half, half, half])
     assert ImageChops.difference(opened(lighter(png(few))).convert("RGB"), few).getbbox() is None
-    many = Image.merge("RGB", [gray, gray.rotate(90), Image.effect_noise(gray.size, 5)])
-    made = lighter(png(many))
-    apart = ImageStat.Stat(ImageChops.difference(opened(made).convert("RGB"), many)).mean
-    assert max(apart) < 10 and len(made) < len(png(many)) / 2
+    field = Image.fromarray((255 * colormaps["viridis"](np.linspace(0, 1, 256 * 200).reshape(200, 256))).astype("u1"))
+    figure = field.convert("RGB").resize((500, 400))
+    for i, colour in enumerate(plots.CYCLE):  # each on a line of its own: a thousandth of the picture
+        ImageDraw.Draw(figure).line([(20, 20 + 60 * i), (200, 20 + 60 * i)], colour)
+    made = lighter(png(figure))
+    worst = np.abs(np.asarray(opened(made).convert("RGB"), int) - np.asarray(figure, int)).max(2)
+    assert opened(made).mode == "P" and worst.max() <= 12 and len(made) < len(png(figure))
+    noise = Image.merge("RGB", [Image.effect_noise((300, 300), 90) for _ in range(3)])
+    assert lighter(png(noise)) == png(noise)  # no palette keeps such colours
     assert lighter(made) == made
