@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,8 +27,8 @@ def checked_sigma(y: Tensor, sigma: float | Tensor, event_shape: tuple[int, ...]
         raise ValueError(
             f"sigma has shape {tuple(sigma.shape)} for a batch of {len(y)}: pass a float or shape (batch,)"
         )
-    # no values to look at while a graph is exported or vectorised: only shapes are checked there
-    if not (exporting() or torch._C._functorch.is_functorch_wrapped_tensor(y)):
+    # no values to look at while a graph is made or a function transformed: only shapes are checked there
+    if not (torch.compiler.is_compiling() or transformed(y, sigma)):
         bad = ~(torch.isfinite(sigma) & (sigma > 0))
         if bad.any():
             raise ValueError(f"sigma is {sigma[bad].flatten()[0].item()}: the noise level must be positive and finite")
@@ -40,8 +41,31 @@ def checked_sigma(y: Tensor, sigma: float | Tensor, event_shape: tuple[int, ...]
 
 
 def exporting() -> bool:
-    """Whether a graph is being made of the denoiser: y and sigma have shapes then, but no values."""
-    return torch.compiler.is_compiling() or torch.compiler.is_exporting()
+    """Whether a whole graph is being made of the denoiser: y and sigma have shapes then, but no values."""
+    return torch.compiler.is_exporting()
+
+
+def transformed(*tensors: Tensor) -> bool:
+    """Whether any of the tensors stands for others inside vmap, jvp or jacrev: it may have no value then."""
+    return any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
+
+
+def differentiated(*tensors: Tensor) -> bool:
+    """Whether a derivative with respect to any of the tensors is being taken, forwards or backwards."""
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        return True
+    return any(torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+
+
+def as_array(t: Tensor) -> np.ndarray:
+    """t as a float64 array, for libraries that know nothing of torch; ValueError where that would lose a derivative."""
+    plain = t.detach().cpu().double()  # which inside of a transform is wrapped, if t is not
+    if transformed(t, plain) or differentiated(t) or exporting():
+        raise ValueError(
+            "this denoiser computes in NumPy, without derivatives, vmap or export: pass y.detach(), or a denoiser "
+            "that torch can follow, as Wiener"
+        )
+    return plain.numpy()
 
 
 def accumulate_dtype(device: torch.device) -> torch.dtype:
@@ -110,6 +134,6 @@ def checked_points(points: Tensor, name: str = "points") -> Tensor:
         raise ValueError(f"{name} has shape {shape}: pass a floating tensor (N, *event), one training point per row")
     if len(points) == 0 or math.prod(points.shape[1:]) == 0:
         raise ValueError(f"{name} is empty, shape {tuple(points.shape)}: a training set needs at least one point")
-    if not torch.isfinite(points).all():
+    if not transformed(points) and not torch.isfinite(points).all():
         raise ValueError(f"{name} holds NaN or infinity: remove those rows first")
     return points

@@ -9,6 +9,7 @@ on the CPU. Of all these only Wiener's filter and the Fourier cut can be differe
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pywt
@@ -17,7 +18,7 @@ from skimage import restoration
 from torch import Tensor
 
 from . import geometry
-from .checks import checked_points, positive_int
+from .checks import as_array, checked_points, positive_int
 from .denoisers.base import Denoiser, per_level
 from .thresholds import shrunk, universal
 
@@ -72,7 +73,7 @@ class Wiener(Denoiser):
 
 def images_from(coefficients: Tensor, shape: tuple[int, int], wavelet: str = "db2", levels: int = 4) -> Tensor:
     """The inverse of `geometry.wavelets`: (n, H W) to images (n, *shape), float64. ValueError for another size."""
-    c = checked_points(coefficients, "coefficients").double().numpy(force=True)
+    c = as_array(checked_points(coefficients, "coefficients"))
     if c.ndim != 2 or c.shape[1] != math.prod(shape):
         raise ValueError(f"coefficients have shape {c.shape}: images of {shape} have (n, {math.prod(shape)})")
     height, width = (side >> levels for side in shape)
@@ -103,7 +104,7 @@ class WaveletThreshold(Denoiser):
         coarse = y[0].numel() >> 2 * self.levels
         t = universal(y[0].numel()) if self.threshold is None else self.threshold
         level = sigma.double().flatten()[:, None] if sigma.ndim else sigma.double()
-        c[:, coarse:] = shrunk(c[:, coarse:], t * level, self.kind)
+        c = torch.cat([c[:, :coarse], shrunk(c[:, coarse:], t * level, self.kind)], 1)
         return images_from(c, shape, self.wavelet, self.levels).to(y)
 
 
@@ -130,7 +131,7 @@ class CycleSpun(Denoiser):
             raise ValueError(
                 f"signals of length {y.shape[1]}: {self.levels} levels need one divisible by {2**self.levels}"
             )
-        coarse, *details = pywt.swt(y.double().numpy(force=True), self.wavelet, self.levels, axis=1, trim_approx=True)
+        coarse, *details = pywt.swt(as_array(y), self.wavelet, self.levels, axis=1, trim_approx=True)
         kept = [shrunk(torch.from_numpy(d), self.threshold * float(sigma), "hard").numpy() for d in details]
         return torch.from_numpy(pywt.iswt([coarse, *kept], self.wavelet, axis=1)).to(y)
 
@@ -145,11 +146,9 @@ class EachImage(Denoiser):
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         if y.ndim != 3:
             raise ValueError(f"y has shape {tuple(y.shape)}: this denoiser takes gray images (batch, H, W)")
-        levels = sigma.flatten().expand(len(y)).tolist()
-        rows = y.double().numpy(force=True)
-        return torch.stack([
-            torch.from_numpy(np.asarray(self.function(row, s))).to(y) for row, s in zip(rows, levels, strict=True)
-        ]) if len(y) else y.clone()  # fmt: skip
+        rows, levels = as_array(y), as_array(sigma.flatten().expand(len(y)))
+        parts = [np.asarray(self.function(row, float(s))) for row, s in zip(rows, levels, strict=True)]
+        return torch.from_numpy(np.stack(parts)).to(y)
 
 
 def bayes_shrink(levels: int | None = 4, shifts: int = 1, wavelet: str = "db2") -> Denoiser:
@@ -160,14 +159,7 @@ def bayes_shrink(levels: int | None = 4, shifts: int = 1, wavelet: str = "db2") 
     """
     positive_int("shifts", shifts)
 
-    def function(image: np.ndarray, sigma: float) -> np.ndarray:
-        options = {"sigma": sigma, "wavelet": wavelet, "wavelet_levels": levels}
-        if shifts == 1:
-            return restoration.denoise_wavelet(image, **options)
-        spin = restoration.cycle_spin
-        return spin(image, restoration.denoise_wavelet, shifts - 1, func_kw=options, workers=1)
-
-    return EachImage(function)
+    return EachImage(partial(_bayes_shrink, levels=levels, shifts=shifts, wavelet=wavelet))
 
 
 def total_variation(weight: float = 1.1, tolerance: float = 1e-6, steps: int = 2000) -> Denoiser:
@@ -177,8 +169,7 @@ def total_variation(weight: float = 1.1, tolerance: float = 1e-6, steps: int = 2
     """
     if not weight > 0:
         raise ValueError(f"weight is {weight}: pass a positive number of noise levels, about 1")
-    chambolle = restoration.denoise_tv_chambolle
-    return EachImage(lambda image, sigma: chambolle(image, weight * sigma, eps=tolerance, max_num_iter=steps))
+    return EachImage(partial(_chambolle, weight=weight, eps=tolerance, max_num_iter=steps))
 
 
 def non_local_means(h: float = 0.8, patch: int = 5, reach: int = 6) -> Denoiser:
@@ -186,8 +177,7 @@ def non_local_means(h: float = 0.8, patch: int = 5, reach: int = 6) -> Denoiser:
     if not h > 0:
         raise ValueError(f"h is {h}: pass a positive number of noise levels, about 1")
     options = {"patch_size": positive_int("patch", patch), "patch_distance": positive_int("reach", reach)}
-    means = restoration.denoise_nl_means
-    return EachImage(lambda image, sigma: means(image, h=h * sigma, sigma=sigma, fast_mode=True, **options))
+    return EachImage(partial(_means, h=h, fast_mode=True, **options))
 
 
 def bm3d() -> Denoiser:
@@ -196,7 +186,25 @@ def bm3d() -> Denoiser:
         function = importlib.import_module("bm3d").bm3d
     except ImportError:
         raise ValueError("bm3d is not installed: pip install bm3d, and read its terms of use first") from None
-    return EachImage(lambda image, sigma: function(image, sigma_psd=sigma))
+    return EachImage(function)  # whose second argument is sigma
+
+
+# Functions of a module, which pickle takes
+
+
+def _bayes_shrink(image: np.ndarray, sigma: float, levels: int | None, shifts: int, wavelet: str) -> np.ndarray:
+    options = {"sigma": sigma, "wavelet": wavelet, "wavelet_levels": levels}
+    if shifts == 1:
+        return restoration.denoise_wavelet(image, **options)
+    return restoration.cycle_spin(image, restoration.denoise_wavelet, shifts - 1, func_kw=options, workers=1)
+
+
+def _chambolle(image: np.ndarray, sigma: float, weight: float, **options: float) -> np.ndarray:
+    return restoration.denoise_tv_chambolle(image, weight * sigma, **options)
+
+
+def _means(image: np.ndarray, sigma: float, h: float, **options: int) -> np.ndarray:
+    return restoration.denoise_nl_means(image, h=h * sigma, sigma=sigma, **options)
 
 
 def classics(training: Tensor) -> dict[str, Denoiser]:

@@ -208,14 +208,16 @@ class FeatureDenoiser(Denoiser):
         x = checked_points(points).flatten(1).double()
         self.event_shape, self.time = tuple(points.shape[1:]), time
         self.keep(centre=x.mean(0), points=x - x.mean(0))
-        self.variance = float(self.points.square().mean())
         if not self.variance > 0:
             raise ValueError("all points are equal: pass a training set with at least two")
         self.unit = SineFeatures.random(p, x.shape[1], gain, phases=True, seed=seed)
-        self._flows: dict[float, Flow] = {}
 
     centre: Tensor
     points: Tensor
+
+    @property
+    def variance(self) -> float:
+        return self.kept("variance", lambda: float(self.points.square().mean()))
 
     def features(self, sigma: float) -> SineFeatures:
         """The features of y - mean at that level."""
@@ -229,9 +231,11 @@ class FeatureDenoiser(Denoiser):
         return moments(self.features(sigma), x.flatten(1) - self.centre, sigma, skip=self.skip(sigma))
 
     def flow(self, sigma: float) -> Flow:
-        if sigma not in self._flows:
-            self._flows[sigma] = Flow(moments(self.features(sigma), self.points, sigma, skip=self.skip(sigma)))
-        return self._flows[sigma]
+        def trained() -> Flow:
+            features, skip = self.features(sigma), self.skip(sigma)
+            return Flow(moments(features, self.points, sigma, skip=skip))
+
+        return self.kept(sigma, trained)
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         return per_level(y, sigma, self._estimate)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .checks import transformed, widened
 from .denoisers.linear import LinearDenoiser
 
 
@@ -26,8 +27,8 @@ class BlindGaussian(LinearDenoiser):
         """The level s of each row of y (batch, *event), (batch,)."""
         if self.axes.shape[0] != self.axes.shape[1]:
             raise ValueError(f"only {self.axes.shape[1]} of {self.axes.shape[0]} axes: the level is read from all")
-        z2 = ((y - self.mean.to(y)).flatten(1).double() @ self.axes.double()).square()
-        return most_likely_level(z2, self.variances.double(), self.floor)
+        z2 = (widened((y - self.mean.to(y)).flatten(1)) @ widened(self.axes)).square()
+        return most_likely_level(z2, widened(self.variances), self.floor)
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         return super().estimate(y, self.level(y).to(y).view(-1, *[1] * (y.ndim - 1)))
@@ -39,7 +40,7 @@ def most_likely_level(squares: Tensor, variances: Tensor, floor: float = 1e-6) -
     Newton's method in log s^2, halving the bracket where it would leave it. squares (batch, D), variances (D,);
     (batch,). Where there is no root above `floor`, `floor`.
     """
-    low = torch.full((len(squares),), 2 * math.log(floor), dtype=torch.float64)
+    low = torch.full_like(squares[:, 0], 2 * math.log(floor))
     high = torch.maximum((4 * squares.amax(1).clamp(min=floor**2)).log(), low)  # above it every term is negative
     u = torch.maximum(squares.mean(1).clamp(min=floor**2).log(), low)
     for _ in range(60):
@@ -52,7 +53,7 @@ def most_likely_level(squares: Tensor, variances: Tensor, floor: float = 1e-6) -
         newton = u - value / slope
         inside = (newton > low - 1e-9) & (newton < high + 1e-9)  # at the root itself rounding may step over an end
         before, u = u, torch.where(inside, newton, (low + high) / 2)
-        if bool(((u - before).abs() < 1e-9).all()):
+        if not transformed(u) and bool(((u - before).abs() < 1e-9).all()):
             break
     return (u / 2).exp()
 

@@ -16,7 +16,7 @@ from scipy.fft import dctn
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from .checks import checked_points, positive_int
+from .checks import as_array, checked_points, positive_int
 from .data.synthetic import c_alpha_drawn
 from .realism import radii
 
@@ -219,10 +219,10 @@ def _level(sigma: float) -> float:
 
 
 def _squares(images: Tensor) -> np.ndarray:
-    x = checked_points(images, "images").double()
+    x = checked_points(images, "images")
     if x.ndim != 3:
         raise ValueError(f"images has shape {tuple(x.shape)}: pass gray images (n, H, W)")
-    return x.numpy(force=True)
+    return as_array(x)
 
 
 def _divisible(images: Tensor, wavelet: str, levels: int) -> np.ndarray:

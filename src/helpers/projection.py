@@ -47,7 +47,7 @@ class Projection(Denoiser):
     points: Tensor
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
-        closest = self.points.to(y)[nearest(y, self.points, 1)[1][:, 0]]
+        closest = self.points.to(y)[nearest(y.detach(), self.points, 1)[1][:, 0]]
         return closest + self.error * (y - closest)
 
 

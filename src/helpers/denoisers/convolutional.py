@@ -96,8 +96,6 @@ class LinearConvolution(_Filter):
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         if exporting():  # a graph has no complex numbers: the sum over the support instead
             return self.mean + ((y.flatten(1) - self.mean)[:, self.sources] @ self.taps(sigma)).view_as(y)
-        if len(y) == 0:  # the FFT library refuses an empty batch
-            return y.clone()
         h = self.response(sigma.flatten() if sigma.ndim else sigma)
         transformed = torch.fft.fftn(y - self.mean.to(y), dim=self.axes)
         return self.mean.to(y) + torch.fft.ifftn(h.to(transformed) * transformed, dim=self.axes).real
@@ -191,8 +189,6 @@ class PooledConvolution(_Filter):
         return per_level(y, sigma, lambda rows, level: self._estimate(rows, float(level)))
 
     def _estimate(self, y: Tensor, sigma: float) -> Tensor:
-        if len(y) == 0:  # the FFT library refuses an empty batch
-            return y.clone()
         mean = self.mean.to(y).flatten()
         Z = torch.fft.fft2(_cells(y, self.stride) - mean, dim=(1, 2))
         X = torch.einsum("xypq,bxyq->bxyp", self.response(sigma).to(Z), Z)

@@ -38,7 +38,6 @@ class FeatureRegression(Denoiser):
         self.event_shape = self.target.event_shape
         self.register_buffer("centre", self.target.mean)
         self.register_buffer("variance", self.target.covariance.trace() / len(self.target.mean))
-        self._fits: dict[float, Tensor] = {}
 
     centre: Tensor
     variance: Tensor
@@ -61,18 +60,20 @@ class FeatureRegression(Denoiser):
             if "table" not in self._buffers:
                 raise ValueError("no table of fits: call tabulate(sigmas) with the levels at which the graph will run")
             return self.table[nearest_level(self.levels, sigma)]
-        if sigma not in self._fits:
-            y, weights, residual = self.target.nodes(sigma, self.order)
-            # Fitted is the small part, D less Wiener's filter: large coefficients that cancel cost float32 its digits.
-            gain = float(self.variance / (self.variance + sigma**2))
-            residual = residual + (1 - gain) * (y - self.centre)
-            self._fits[sigma] = self._solve(y, weights, residual, sigma) + self.affine(sigma, gain)
-        return self._fits[sigma]
+        return self.kept(sigma, lambda: self._fit(sigma))
 
-    def tabulate(self, sigmas: Tensor) -> None:
-        """Fit at all of `sigmas` (L,) and keep the table, for a graph to be exported."""
-        self.register_buffer("levels", sigmas)
-        self.register_buffer("table", torch.stack([self.coefficients(s) for s in sigmas.tolist()]))
+    def _fit(self, sigma: float) -> Tensor:
+        y, weights, residual = self.target.nodes(sigma, self.order)
+        # Fitted is the small part, D less Wiener's filter: large coefficients that cancel cost float32 its digits.
+        gain = float(self.variance / (self.variance + sigma**2))
+        residual = residual + (1 - gain) * (y - self.centre)
+        return self._solve(y, weights, residual, sigma) + self.affine(sigma, gain)
+
+    def tabulate(self, sigmas: Tensor, fitted: "FeatureRegression") -> None:
+        """Keep the fits of `fitted`, this denoiser or one that it is a copy of, at all of `sigmas` (L,): for a graph to
+        be exported."""
+        table = torch.stack([fitted.coefficients(s) for s in sigmas.tolist()])
+        self.keep(levels=sigmas, table=table)
 
     def _solve(self, y: Tensor, weights: Tensor, residual: Tensor, sigma: float) -> Tensor:
         phi, root = self.features(self.standardised(y, sigma)), weights.sqrt()[:, None]
@@ -119,7 +120,7 @@ class Polynomial(FeatureRegression):
         h, axes, powers = hermite(z, self.degree + 1), range(z.shape[1]), self.powers[1:]
 
         def partial(i: int) -> Tensor:
-            root = torch.tensor([math.sqrt(p[i]) for p in powers], dtype=z.dtype)[:, None]
+            root = z.new_tensor([math.sqrt(p[i]) for p in powers])[:, None]
             slope = root * h[:, :, i][[max(p[i] - 1, 0) for p in powers]]
             return math.prod((h[:, :, j][[p[j] for p in powers]] for j in axes if j != i), start=slope).T
 
@@ -128,7 +129,7 @@ class Polynomial(FeatureRegression):
     def affine(self, sigma: float, gain: float = 1.0) -> Tensor:
         """centre + gain scale z among the features, or among their gradients: h_1(z) = z, grad h_2(z) = sqrt(2) z."""
         scale = gain * torch.sqrt(self.variance + sigma**2)
-        c = torch.zeros(len(self.powers), 1 if self.gradient else len(self.centre), dtype=torch.float64)
+        c = self.centre.new_zeros(len(self.powers), 1 if self.gradient else len(self.centre))
         for i in range(len(self.centre)):
             once = tuple(int(j == i) for j in range(len(self.centre)))
             if self.gradient:
@@ -177,7 +178,7 @@ class Polynomial(FeatureRegression):
         angle = torch.linspace(0, 2 * math.pi, directions + 1, dtype=torch.float64)[:-1]
         u = torch.stack([angle.cos(), angle.sin()], 1) if d == 2 else torch.tensor([[-1.0], [1.0]]).double()
         c, scale = self._of_residual(sigma), torch.sqrt(self.variance + sigma**2)
-        form = torch.zeros(len(u), dtype=torch.float64)
+        u, form = u.to(c), c.new_zeros(len(u))
         for p, cj in zip(self.powers[1:], c, strict=True):
             if sum(p) == top:  # h_n(z) = z^n / sqrt(n!) + lower powers
                 monomial = math.prod(u[:, i] ** p[i] / math.sqrt(math.factorial(p[i])) for i in range(d))
@@ -214,8 +215,8 @@ class RandomFeatures(FeatureRegression):
 
     def affine(self, sigma: float, gain: float = 1.0) -> Tensor:
         d = len(self.centre)
-        linear = gain * torch.sqrt(self.variance + sigma**2) * torch.eye(d, dtype=torch.float64)
-        return torch.cat([self.centre[None], linear, torch.zeros(len(self.b), d, dtype=torch.float64)])
+        linear = gain * torch.sqrt(self.variance + sigma**2) * torch.eye(d).to(self.centre)
+        return torch.cat([self.centre[None], linear, linear.new_zeros(len(self.b), d)])
 
     def features(self, z: Tensor) -> Tensor:
         relu = torch.relu(z @ self.w.to(z).T + self.b.to(z))
@@ -233,8 +234,8 @@ def hermite(z: Tensor, degree: int) -> Tensor:
 def least_squares(a: Tensor, b: Tensor, ridge: float, sigma: float) -> Tensor:
     """argmin ||a x - b||^2 + ridge ||x||^2 by QR of the columns scaled to norm 1; ValueError when it is singular."""
     if ridge:
-        eye = torch.eye(a.shape[1], dtype=a.dtype)
-        a, b = torch.cat([a, math.sqrt(ridge) * eye]), torch.cat([b, torch.zeros(len(eye), b.shape[1]).to(b)])
+        eye = torch.eye(a.shape[1]).to(a)
+        a, b = torch.cat([a, math.sqrt(ridge) * eye]), torch.cat([b, b.new_zeros(len(eye), b.shape[1])])
     scale = a.norm(dim=0)
     q, r = torch.linalg.qr(a / scale)
     diagonal = r.diagonal().abs()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import checked_points, exporting, positive_int
+from ..checks import checked_points, exporting, positive_int, widened
 from .base import Denoiser, nearest_level, per_level
 
 PATCHES = {64: 1024, 55: 1024, 45: 512, 35: 256, 27: 128, 21: 128, 15: 64, 11: 32, 7: 16, 3: 8}  # of 64 pixels
@@ -62,7 +62,6 @@ class WindowRegression(Denoiser):
         self.windows = [(self._window(side), positive_int("features", F)) for side, F in table.values()]
         self.register_buffer("levels", torch.tensor(list(table), dtype=torch.float64))
         self.register_buffer("points", points)
-        self._kept: dict[float, list[list[Fit]]] = {}
 
     levels: Tensor
     points: Tensor
@@ -83,7 +82,7 @@ class WindowRegression(Denoiser):
 
     def _estimate(self, y: Tensor, sigma: float) -> Tensor:
         (h, w), _ = self._at(sigma)
-        z = y.double()
+        z = widened(y)
         parts = [  # the output pixels of a window are a rectangle
             torch.cat(
                 [
@@ -105,26 +104,27 @@ class WindowRegression(Denoiser):
     def fits(self, sigma: float) -> list[list[Fit]]:
         """The regressions at one noise level, by row and column of windows."""
         sigma = float(np.float32(sigma))  # one fit for float32 and float64 input
-        if sigma not in self._kept:
-            (h, w), F = self._at(sigma)
-            points, images, random = self.points.double(), self._images(sigma), self._random(F, h * w)
-            self._kept[sigma] = [
-                [
-                    self._fit(
-                        images[:, top : top + h, left : left + w].flatten(1),
-                        points[:, rows][:, :, columns].flatten(1),
-                        random,
-                        sigma,
-                    )
-                    for left, columns in _outputs(self.event_shape[1], w)
-                ]
-                for top, rows in _outputs(self.event_shape[0], h)
+        return self.kept(sigma, lambda: self._all_fits(sigma))
+
+    def _all_fits(self, sigma: float) -> list[list[Fit]]:
+        (h, w), F = self._at(sigma)
+        points, images, random = widened(self.points), self._images(sigma), self._random(F, h * w)
+        return [
+            [
+                self._fit(
+                    images[:, top : top + h, left : left + w].flatten(1),
+                    points[:, rows][:, :, columns].flatten(1),
+                    random,
+                    sigma,
+                )
+                for left, columns in _outputs(self.event_shape[1], w)
             ]
-        return self._kept[sigma]
+            for top, rows in _outputs(self.event_shape[0], h)
+        ]
 
     def _images(self, sigma: float) -> Tensor:
         """What the windows of the regression are cut from."""
-        return self.points.double()
+        return widened(self.points)
 
     def _random(self, F: int, k: int) -> Tensor:
         """Random numbers that all windows of k pixels share."""
@@ -133,7 +133,7 @@ class WindowRegression(Denoiser):
     def _drawn(self, what: str, *shape: int) -> Tensor:
         """N(0, 1) for one purpose: not the stream of the plain seed, from which a caller may draw the noise of y."""
         g = torch.Generator().manual_seed(zlib.crc32(f"{what} {self.seed}".encode()))
-        return torch.randn(*shape, generator=g, dtype=torch.float64).to(self.points.device)
+        return torch.randn(*shape, generator=g, dtype=torch.float64).to(widened(self.points))
 
     def _fit(self, windows: Tensor, targets: Tensor, random: Tensor, sigma: float) -> Fit:
         """Regression of targets (N, m) on windows (N, k)."""
@@ -162,10 +162,12 @@ class ReleasedPolynomial(WindowRegression):
         self.draws = positive_int("draws", draws)
         if bool((self.points == self.points[0, 0, 0]).all()):
             raise ValueError("points are all of one gray: their standard deviation is 0; pass different images")
-        self.std = 2 * float(self.points.double().std(correction=0))
+        self.register_buffer("std", 2 * widened(self.points).std(correction=0))
+
+    std: Tensor
 
     def _images(self, sigma: float) -> Tensor:
-        points = self.points.double().repeat(self.draws, 1, 1)
+        points = widened(self.points).repeat(self.draws, 1, 1)
         # fresh at each level, and the same whatever was called before
         return points + sigma * self._drawn(f"noise at {float(np.float32(sigma))}", *points.shape)
 
@@ -174,7 +176,7 @@ class ReleasedPolynomial(WindowRegression):
 
     def _features(self, y: Tensor, R: Tensor) -> Tensor:
         v = (2 * y - 1) @ R.T
-        return (v / v.abs().amax(1, keepdim=True)) ** self.degree / self.std
+        return (v / v.abs().amax(1, keepdim=True)) ** self.degree / self.std.to(v)
 
     def _fit(self, windows: Tensor, targets: Tensor, random: Tensor, sigma: float) -> Fit:
         phi, x = self._features(windows, random), targets.repeat(self.draws, 1)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..checks import checked_points, checked_sigma, exporting, positive_int
+from ..checks import checked_points, checked_sigma, exporting, positive_int, transformed, widened
 from ..kernels.posterior import Summary, plain_mean, posterior_mean, summarise
 from .base import Denoiser
 
@@ -32,9 +32,8 @@ class PosteriorMean(Denoiser):
             raise ValueError(f"smoothing is {smoothing}: it is a length and cannot be negative; 0 switches it off")
         self.event_shape = tuple(points.shape[1:])
         self.smoothing = smoothing
-        self._cached: tuple[tuple, Summary] | None = None
         # Distances are taken after centring: near-equal squares of large offsets would cancel.
-        centre = points.double().mean(0).to(points)
+        centre = widened(points).mean(0).to(points)
         self.register_buffer("centre", centre)
         self.register_buffer("points", (points - centre).flatten(1))
         u = torch.randn(
@@ -56,16 +55,12 @@ class PosteriorMean(Denoiser):
 
     def _mean(self, y: Tensor, sigma: Tensor) -> Tensor:
         flat, sigma = y.flatten(1), sigma.flatten() if sigma.ndim else sigma.expand(y.shape[0])
-        if exporting() or torch._C._functorch.is_functorch_wrapped_tensor(y):  # one expression, any batch size
+        if exporting() or transformed(self.points, flat, sigma):  # one expression, any batch size
             return plain_mean(self.points, flat, sigma).view_as(y)
         return posterior_mean(self.points, flat, sigma, summary=self._summary()).mean.view_as(y)
 
     def _summary(self) -> Summary:
-        x = self.points  # which moves, changes dtype and is loaded into
-        state = (x.data_ptr(), x._version, x.dtype, x.device)
-        if self._cached is None or self._cached[0] != state:
-            self._cached = state, summarise(x, torch.zeros_like(x[0]))
-        return self._cached[1]
+        return self.kept("summary", lambda: summarise(self.points, torch.zeros_like(self.points[0])))
 
     def weights(self, y: Tensor, sigma: float | Tensor) -> Tensor:
         """Posterior probability of each training point given y at noise sigma, shape (batch, N)."""

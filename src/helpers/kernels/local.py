@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import checked_points, checked_sigma, positive_int
+from ..checks import checked_points, checked_sigma, differentiated, positive_int, transformed, widened
 from .native import has_triton, library
 
 MACHINES = ("local", "equivariant", "boundary", "composite")
@@ -69,8 +69,8 @@ def local_mean(
 
         parts = groups(images, reach, machine, circular)
         return patch_mean(images, queries, level, parts, reach, circular).view_as(y)
-    centre = images.double().mean((0, 2, 3), keepdim=True)  # equal large offsets of x and y would cost digits
-    z, precision = queries.double() - centre, 0.5 / level.double() ** 2
+    centre = widened(images).mean((0, 2, 3), keepdim=True)  # equal large offsets of x and y would cost digits
+    z, precision = widened(queries) - centre, 0.5 / widened(level) ** 2
     if way == "C":
         x_hat = _with_c(images, centre, z, precision, offsets(images, reach, machine, circular), reach, circular)
     elif machine == "composite":
@@ -90,11 +90,7 @@ def local_mean(
 
 def implementations(y: Tensor, machine: str = "local", *others: Tensor) -> list[str]:
     """What can compute `local_mean` of y (and other tensors), the fastest first: of "C", "Triton" and "torch"."""
-    inputs = (y, *others)
-    traced = any(map(torch._C._functorch.is_functorch_wrapped_tensor, inputs))
-    traced = traced or any(torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in inputs)
-    traced = traced or (torch.is_grad_enabled() and any(t.requires_grad for t in inputs))
-    if y.dtype != torch.float32 or machine == "composite" or traced:
+    if y.dtype != torch.float32 or machine == "composite" or transformed(y, *others) or differentiated(y, *others):
         return ["torch"]
     triton = ["Triton"] if has_triton() else []
     if y.device.type == "cuda":
@@ -153,7 +149,7 @@ def _with_c(
             x = torch.cat([part, part[-1:].expand(missing, -1, -1, -1)]).double() - centre
             blocks = x.view(-1, LANES, C, H * W).permute(0, 3, 2, 1).contiguous()
             shares = blocks.tensor_split(min(len(blocks), -(-workers // n)))
-            live = torch.ones(len(shares), LANES)
+            live = torch.ones(len(shares), LANES, dtype=torch.float32)
             live[-1, LANES - missing :] = 0
             tasks = list(itertools.product(range(n), zip(shares, live, strict=True)))
             for (b, _), new in zip(tasks, pool.map(lambda t: run(t[0], *t[1]), tasks), strict=True):
@@ -216,7 +212,7 @@ def _products(
         index = (where // W * (W + 2 * reach) + where % W)[:, None] + taps
         return padded[:, :, index].transpose(1, 2).flatten(2)
 
-    queries, image = windows(z, here), torch.ones_like(z[:1])
+    queries, image = windows(z, here), torch.ones(1, *z.shape[1:], dtype=z.dtype, device=z.device)
     visible, known = windows(image, here), windows(image, there)
     cut = not torch.equal(visible.amin(1), known.amin(1))  # a window that the border cuts sees less of a patch
     seen = visible if cut else torch.ones_like(visible[..., :1])
@@ -232,16 +228,16 @@ def _products(
 
 
 def absorb(
-    state: tuple, logits: Tensor, weigh: Callable[[Tensor], Tensor], dtype: torch.dtype = torch.float64
+    state: tuple, logits: Tensor, weigh: Callable[[Tensor], Tensor], dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A running softmax along axis 1, () or (largest logit, sum of weights, weighted sum), with more logits.
 
-    `dtype` is that of the weights, each at most 1; below e^-80 they are e^-80, because products of denormal numbers
-    are slow.
+    `dtype` is that of the weights, each at most 1, None the logits'; below e^-80 they are e^-80,
+    because products of denormal numbers are slow.
     """
     best = logits.detach().amax(1, keepdim=True)
-    w = torch.exp((logits - best).clamp(min=-80).to(dtype))
-    return merge(state, (best, w.sum(1, keepdim=True).double(), weigh(w).double()))
+    w = torch.exp((logits - best).clamp(min=-80).to(dtype or logits.dtype))
+    return merge(state, (best, widened(w.sum(1, keepdim=True)), widened(weigh(w))))
 
 
 def merge(state: tuple, new: tuple) -> tuple[Tensor, Tensor, Tensor]:
@@ -255,7 +251,7 @@ def merge(state: tuple, new: tuple) -> tuple[Tensor, Tensor, Tensor]:
 
 def _chunks(images: Tensor, centre: Tensor, each: int) -> Iterator[Tensor]:
     """The images less their mean in float64, as many at a time as there is room for, `each` numbers for one."""
-    return (part.double() - centre for part in images.split(max(1, ROOM // each)))
+    return (widened(part) - centre for part in images.split(max(1, ROOM // each)))
 
 
 def _squared(x: Tensor, z: Tensor) -> Tensor:

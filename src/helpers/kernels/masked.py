@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from ..checks import widened
 from .local import ROOM, absorb, checked
 
 
@@ -26,17 +27,17 @@ def masked_mean(points: Tensor, y: Tensor, sigma: float | Tensor, masks: Tensor,
     d, pixels = math.prod(images.shape[1:]), math.prod(images.shape[2:])
     if masks.ndim != 2 or masks.shape[1] != d or masks.shape[0] not in (pixels, d):
         raise ValueError(f"masks has shape {tuple(masks.shape)}: pass ({pixels}, {d}) or ({d}, {d}), a row per output")
-    m = masks.to(y.device, torch.float64)
+    m = widened(masks.to(y.device))
     if not bool((torch.isfinite(m) & (m >= 0)).all()):
         raise ValueError("masks holds NaN, infinity or a number below 0: pass weights >= 0, usually 0 and 1")
     if composite and not bool((m.sum(0) > 0).all()):
         lost = int((m.sum(0) == 0).nonzero()[0])
         raise ValueError(f"no mask shows coordinate {lost}: a composite needs each in at least one mask")
-    centre = images.double().mean((0, 2, 3), keepdim=True)
-    z, precision = (queries.double() - centre).flatten(1), 0.5 / level.double() ** 2
+    centre = widened(images).mean((0, 2, 3), keepdim=True)
+    z, precision = (widened(queries) - centre).flatten(1), 0.5 / widened(level) ** 2
 
     def chunks() -> Iterator[Tensor]:
-        return ((part.double() - centre).flatten(1) for part in images.split(max(1, ROOM // (2 * d))))
+        return ((widened(part) - centre).flatten(1) for part in images.split(max(1, ROOM // (2 * d))))
 
     def logits(x: Tensor) -> Iterator[Tensor]:  # (rows, images) for one query after the other
         squares = m @ (x**2).T

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..checks import widened
 from .native import has_triton, library
 
 PAIRS = 2**24  # pairs of query and point at a time in the torch path: 128 MB
@@ -34,8 +35,8 @@ def plane_posterior(x: Tensor, y: Tensor, sigma: Tensor) -> PlanePosterior:
     Differences, exponents and sums are float64, so that neither a small sigma nor far queries cost digits. The
     covariance is sum_i w_i x_i x_i^T less the mean's square, both about the centre of the points.
     """
-    centre = x.double().mean(0)
-    x, y, rate = x.double() - centre, y.double() - centre, 0.5 / sigma**2
+    centre = widened(x).mean(0)
+    x, y, rate = widened(x) - centre, widened(y) - centre, 0.5 / sigma**2
     moments = {"C": _c, "torch": _torch, "Triton": _triton}[implementation(x.device)](x, y, rate)
     best, total, squares, first, second = moments.split([1, 1, 1, x.shape[1], moments.shape[1] - 3 - x.shape[1]], dim=1)
     mean = first / total

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..checks import checked_sigma
+from ..checks import accumulate_dtype, checked_sigma, widened
 from . import plane
 from .native import has_triton
 from .summary import Summary, rows_in_chunk, summarise
@@ -83,14 +83,15 @@ def posterior_mean_and_jacobian(points: Tensor, y: Tensor, sigma: float | Tensor
 
 
 def plain_mean(points: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
-    """The same mean as one expression with B x N logits in y's dtype: for exported graphs, function transforms and
-    second derivatives. Points should be centred, sigma is (B,). Nothing looks after its rounding error."""
-    x, flat = points.flatten(1).to(y), y.flatten(1)
+    """The same mean as one expression with B x N logits in float64: for exported graphs, function transforms and second
+    derivatives, where no rounding error can be looked after. Points should be centred, sigma is (B,)."""
+    x, flat = widened(points.flatten(1)), widened(y.flatten(1))
     if x.shape[1] <= 3:  # differences are cheap here, and keep the digits that a small sigma needs
         negative = -0.5 * sum((flat[:, i, None] - x[:, i]).square() for i in range(x.shape[1]))
     else:  # |y - x|^2 less |y|^2, which the softmax ignores: one product instead of (B, N, D) numbers
         negative = flat @ x.T - 0.5 * x.square().sum(1)
-    return (torch.softmax(negative / sigma[:, None].to(y) ** 2, dim=1) @ x).view_as(y)
+    weights = torch.softmax(negative / widened(sigma)[:, None] ** 2, dim=1)
+    return (weights @ x).to(y.dtype).view_as(y)
 
 
 def implementation(points: Tensor) -> str:
@@ -122,25 +123,25 @@ def _group(x: Tensor, y: Tensor, sigma: Tensor, summary: Summary, top: int) -> P
         return Posterior(result.mean, result.log_normaliser, result.neighbours, empty, empty.long())
     y = y if y.dtype == torch.float64 else y.float()
     exact = x.shape[1] <= 3 or y.dtype == torch.float64  # in few dimensions float64 is cheap
-    sums = _stream(x, None, y.double() if exact else y, sigma, summary)
+    sums = _stream(x, None, widened(y) if exact else y, sigma, summary)
     relative = sums.logits.sub_(sums.best)
-    mean, total, squares = sums.weighted / sums.total[:, None], sums.total.double(), sums.squares.double()
+    mean, total, squares = sums.weighted / sums.total[:, None], widened(sums.total), widened(sums.squares)
     if not exact:
         reach = float(summary.centre.norm()) if _triton(x) and x.dtype in NARROW else 0.0
         again, rows = _in_doubt(sums, mean, y, sigma, summary, reach)
         if len(again):
-            redone = _stream(x, rows, y[again].double(), sigma[again], summary)
+            redone = _stream(x, rows, widened(y[again]), sigma[again], summary)
             mean[again] = (redone.weighted / redone.total[:, None]).to(mean)
             total[again], squares[again] = redone.total, redone.squares
             relative[rows[:, None], again] = (redone.logits - redone.best).to(relative)
     # the exponent of the best point from the difference itself: the logits lack |y|^2 and their own digits
-    gap = (y.double() - x[relative.argmax(0)].double()).square().sum(1)
+    gap = (widened(y) - widened(x[relative.argmax(0)])).square().sum(1)
     largest, indices = relative.topk(top, dim=0)
     return Posterior(
         mean + summary.centre.to(mean),
         total.log() - gap / (2 * sigma**2),
         total**2 / squares,
-        (largest.double().exp() / total).T,
+        (widened(largest).exp() / total).T,
         indices.T,
     )
 
@@ -208,11 +209,11 @@ def _stream(
         halves = halves * shrink + half @ w
         weighted *= shrink[:, None]
         if g is not None:
-            moments *= shrink[:, None]
+            moments = moments * shrink[:, None]  # new each time: a g that stands for many is added
         if bool((w > math.exp(-_far(y.dtype))).any()):
             weighted.addmm_(w.T.contiguous(), c)
             if g is not None:
-                moments.addmm_((w * (c @ g.T)).T, c)
+                moments = moments + (w * (c @ g.T)).T @ c
     return Sums(logits, best, total, squares, halves, weighted, moments)
 
 
@@ -246,7 +247,7 @@ class _WithGradient(torch.autograd.Function):
             centre = ctx.summary.centre.view(points.shape[1:])
             mean = plain_mean(points - centre, y - centre, sigma)
             return torch.autograd.grad(mean, y, g.to(mean), create_graph=True)[0], None, None, None, None
-        x, flat, g = points.flatten(1), y.flatten(1), g.flatten(1).double()
+        x, flat, g = points.flatten(1), y.flatten(1), widened(g.reshape(len(y), -1))
         if x.shape[1] <= 3:
             if ctx.covariance is None:  # a Jacobian asks once for each coordinate
                 ctx.covariance = plane.plane_posterior(x, flat, sigma).covariance
@@ -260,13 +261,13 @@ class _WithGradient(torch.autograd.Function):
 
 def _pull_back(x: Tensor, y: Tensor, sigma: Tensor, g: Tensor, summary: Summary) -> Tensor:
     """Cov(x | y) g, (B, D), from one pass over the points."""
-    sums = _stream(x, None, y.double(), sigma, summary, g)
+    sums = _stream(x, None, widened(y), sigma, summary, g)
     mean = sums.weighted / sums.total[:, None]
     return sums.moments / sums.total[:, None] - mean * (mean * g).sum(1, keepdim=True)
 
 
 def _checked(points: Tensor, y: Tensor, sigma: float | Tensor, top: int) -> Tensor:
-    """sigma as (B,) in float64, after checking everything a caller may get wrong."""
+    """sigma as (B,) in `accumulate_dtype`, after checking everything a caller may get wrong."""
     if not isinstance(points, Tensor) or points.is_complex() or points.dtype == torch.bool:
         kind = getattr(points, "dtype", type(points).__name__)
         raise ValueError(f"points are {kind}: pass a real tensor (N, *event)")
@@ -278,4 +279,4 @@ def _checked(points: Tensor, y: Tensor, sigma: float | Tensor, top: int) -> Tens
     if isinstance(top, bool) or not 0 <= top <= len(points):
         raise ValueError(f"top is {top} with {len(points)} training points: choose 0 to {len(points)}")
     # not rounded to y's dtype: the exponent is its inverse square
-    return torch.as_tensor(sigma, dtype=torch.float64, device=y.device).reshape(-1).expand(len(y))
+    return torch.as_tensor(sigma, dtype=accumulate_dtype(y.device), device=y.device).reshape(-1).expand(len(y))

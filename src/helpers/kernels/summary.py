@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..checks import widened
+
 CHUNK = {"cpu": 2**22, "cuda": 2**26}  # numbers in a chunk of points: in cache from the first product to the second
 
 
@@ -26,9 +28,9 @@ def summarise(points: Tensor, centre: Tensor | None = None) -> Summary:
     x = points.detach().flatten(1)
     chunks = x.split(rows_in_chunk(x))
     if centre is None:
-        centre = torch.stack([c.sum(0, dtype=torch.float64) for c in chunks]).sum(0) / len(x)
+        centre = torch.stack([widened(c).sum(0) for c in chunks]).sum(0) / len(x)
     centre = centre.flatten().to(torch.float64 if x.dtype == torch.float64 else torch.float32)
-    half = torch.cat([(c.double() - centre).square_().sum(1) for c in chunks]) / 2
+    half = torch.cat([(widened(c) - centre).square_().sum(1) for c in chunks]) / 2
     radius = math.sqrt(2 * float(half.mean()))
     if not math.isfinite(radius):
         raise ValueError("points hold NaN or infinity: remove those rows first")

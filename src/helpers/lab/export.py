@@ -33,14 +33,13 @@ def export(denoiser: Denoiser, sigmas: Tensor | None = None, event: tuple[int, .
     event = denoiser.event_shape if event is None else tuple(event)
     if event is None:
         raise ValueError(f"{type(denoiser).__name__} takes images of any size: pass event=(channels, height, width)")
-    fits = {id(m._fits): m._fits for m in denoiser.modules() if hasattr(m, "_fits")}  # shared: they cost time
-    denoiser = copy.deepcopy(denoiser, fits).double().eval()
+    given, denoiser = denoiser, copy.deepcopy(denoiser).double().eval()
     levels = torch.tensor([0.05, 1.0, 20.0]) if sigmas is None else sigmas.float()  # as the graph's input holds them
-    for module in denoiser.modules():
+    for module, fitted in zip(denoiser.modules(), given.modules(), strict=True):
         if hasattr(module, "tabulate"):
             if sigmas is None:
                 raise ValueError(f"{type(module).__name__} is fitted at each noise level: pass sigmas=schedule[:-1]")
-            module.tabulate(levels.double())
+            module.tabulate(levels.double(), fitted)  # whose fits are kept: they cost time
     data = _model(denoiser, event, torch.float32)
     gap = _gap(denoiser, data, levels, event)
     if not gap <= TOLERANCE:  # large numbers that cancel need more digits inside, where onnxruntime can give them
