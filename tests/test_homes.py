@@ -1,0 +1,154 @@
+"""Other people's machines: no home, none of it writable or executable, a Python in parts, other file systems."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ROOT, Scratch
+
+from helpers.files import cache_folder
+from helpers.kernels import native
+
+NOBODY = ["unshare", "--user", "--map-user=12345"]
+NO_PROGRAMS = [
+    *("unshare", "--user", "--map-root-user", "--mount", "sh", "-c"),
+    'mount -t tmpfs -o noexec none "$0" && exec "$@"',
+]
+
+
+def python(code: str, *before: str, **environment: str | None) -> str:
+    """What this Python prints, run with other variables; None takes one away."""
+    changed = {"XDG_CACHE_HOME": None, "OMP_NUM_THREADS": "1", **environment}
+    known = {k: v for k, v in (os.environ | changed).items() if v is not None}
+    done = subprocess.run([*before, sys.executable, "-c", code], capture_output=True, text=True, env=known)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def needs(*before: str) -> None:
+    if not shutil.which(before[0]) or subprocess.run([*before, "true"]).returncode:
+        pytest.skip("this system lets nobody but its administrator become another user or mount anything")
+
+
+# A home ---------------------------------------------------------------------------------------------------------------
+
+CACHE = "from helpers.files import cache_folder; print(cache_folder())"
+MEAN = """
+import torch
+from helpers.denoisers import PosteriorMean
+from helpers.kernels import native
+points = torch.eye(3)
+torch.testing.assert_close(PosteriorMean(points)(points, 0.1), points)
+print(native.library("plane") is not None)
+"""
+
+
+@pytest.mark.parametrize("home", ["/dev/null", None])
+def test_without_a_home_the_cache_is_temporary(home, tmp_path):
+    """None: the variable is not set, and the system knows nothing of the user."""
+    if home is None:
+        needs(*NOBODY)
+    before = NOBODY if home is None else []
+    tmp_path.chmod(0o777)
+    found = Path(python(CACHE, *before, HOME=home, TMPDIR=str(tmp_path)))
+    assert found.parent == tmp_path and found.name.startswith("creative-denoiser-")
+    assert stat.S_IMODE(found.stat().st_mode) == 0o700
+
+
+def test_where_nothing_may_be_written_at_all_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/null")
+    with pytest.raises(ValueError, match="nothing may be written .*: set XDG_CACHE_HOME to a folder that may"):
+        cache_folder()
+    # a link that another user has left among the temporary files leads to what is theirs
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / f"creative-denoiser-{os.getuid()}").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="nothing may be written"):
+        cache_folder()
+
+
+@pytest.mark.skipif(native.compiler() is None, reason="no C compiler on this machine")
+def test_what_may_not_run_in_the_cache_runs_from_the_temporary_files_or_not_at_all(tmp_path):
+    held, free = tmp_path / "held", tmp_path / "free"
+    for folder in (held, free):
+        folder.mkdir()
+    before = [*NO_PROGRAMS, str(held)]
+    needs(*before)
+    assert python(MEAN, *before, XDG_CACHE_HOME=str(held), TMPDIR=str(free)) == "True"
+    assert python(MEAN, *before, XDG_CACHE_HOME=str(held), TMPDIR=str(held)) == "False"
+
+
+def test_a_home_that_may_not_be_written_shows_on_no_page(tmp_path, monkeypatch):
+    """In a folder whose name has a space and letters of three alphabets."""
+    (tmp_path / "Ünï côde Жя 木").mkdir()
+    scratch = Scratch(tmp_path / "Ünï côde Жя 木")
+    monkeypatch.setenv("HOME", "/dev/null")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    scratch.chapter("01_draws", "import matplotlib.pyplot as plt", "print('Ж')")
+    done = scratch("execute")
+    assert done.returncode == 0, done.stdout + done.stderr
+    outputs = [o for cell in nbformat.read(scratch.executed("01_draws"), 4).cells for o in cell.get("outputs", [])]
+    assert [output.text for output in outputs] == ["Ж\n"]
+    assert scratch("store").returncode == 0
+
+
+# A Python in parts ----------------------------------------------------------------------------------------------------
+
+
+def test_a_python_without_optional_parts_has_all_but_the_embedded_images():
+    code = """
+import sys
+for name in ("lzma", "_lzma", "bz2", "_bz2", "sqlite3", "_sqlite3", "readline", "_curses"):
+    sys.modules[name] = None
+from helpers import data
+assert data.moons().sample(3).shape == (3, 2)
+from helpers.denoisers import UNet
+try:
+    data.fashion_mnist()
+except ValueError as error:
+    print(error)
+"""
+    assert "without which this Python was built" in python(code)
+
+
+def test_transport_imports_no_other_framework(tmp_path):
+    for name in ("tensorflow", "jax", "cupy"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} is imported')")
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+import torch
+from helpers import metrics, realism
+x = torch.randn(9, 2)
+print(metrics.sliced_w2(x, x), metrics.exact_w2(x, x), round(realism.frechet(x, x), 6))
+"""
+    assert python(code) == "0.0 0.0 0.0"
+
+
+# Other file systems, and no make --------------------------------------------------------------------------------------
+
+
+def test_the_repository_holds_no_links():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert listed and not [line for line in listed.splitlines() if line.startswith("120000")]
+    scripts = sorted(path.name for path in (ROOT / "src/helpers/lab").glob("*.js"))
+    assert scripts == ["eigen.js", "lab.js", "voters.js"]  # which the widgets read there, and the site takes from there
+
+
+def test_what_make_does_is_done_without_make(scratch):
+    scratch.chapter("01_bad", "raise RuntimeError('no such luck')")
+    stopped = scratch("book")
+    assert stopped.returncode == 1 and "no such luck" in stopped.stdout and "up to date" not in stopped.stdout
+    targets = (ROOT / "Makefile").read_text("utf-8").partition(".PHONY:")[2].splitlines()[0].split()
+    said = scratch("--help").stdout
+    elsewhere = {"models": "train", "colab": "", "clean": ""}  # colab is tests/colab.py, clean removes build/
+    assert not [t for t in targets if f" {elsewhere.get(t, t)} " not in said]
