@@ -299,7 +299,7 @@ def peak(name: str) -> float:
     run = peak_case(name)
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # the data's own preparation may have peaked higher than its end: fill up to that first
-    now = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
+    now = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize() // 1024
     filler = torch.ones(max(0, base - now) * 256)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run()
@@ -311,7 +311,7 @@ def provenance(rounds: int) -> dict:
     if DEVICE == "cuda":
         processor = torch.cuda.get_device_name()
     else:
-        lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
         processor = next(
             (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
         )

@@ -322,7 +322,7 @@ def test_images_are_mapped_and_writing_to_them_leaves_the_cache(faces, cache):
     x = gray(80)
     (file,) = cache.glob("celeba-gray-80-*/pool.npy")
     if Path("/proc/self/maps").exists():
-        assert str(file) in Path("/proc/self/maps").read_text()
+        assert str(file) in Path("/proc/self/maps").read_text(encoding="utf-8")
     before = x.clone()
     x.zero_()
     assert torch.equal(gray(80), before) and np.array_equal(np.load(file), before)
