@@ -1,6 +1,7 @@
 """Other people's machines: no home, none of it writable or executable, a Python in parts, other file systems."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -135,11 +136,18 @@ print(metrics.sliced_w2(x, x), metrics.exact_w2(x, x), round(realism.frechet(x, 
 # Other file systems, and no make --------------------------------------------------------------------------------------
 
 
-def test_the_repository_holds_no_links():
+def test_the_repository_fits_the_file_systems_of_others():
+    """No links, no names that Windows refuses or takes for one, and the same ends of lines everywhere."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    listed = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True).stdout
-    assert listed and not [line for line in listed.splitlines() if line.startswith("120000")]
+    command = ["git", "ls-files", "-z", "--format=%(objectmode) %(eolattr) %(path)"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.split("\0")[:-1]
+    modes, *_, names = zip(*(line.split(maxsplit=3) for line in listed), strict=True)
+    assert not {mode for mode in modes if mode == "120000"}
+    assert all(" text=auto eol=lf " in line for line in listed)
+    assert len({name.lower() for name in names}) == len(names)
+    odd = r'[<>:"|?*\\]|[ .](/|$)|(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.|/|$)'
+    assert not [name for name in names if re.search(odd, name, re.I)]
     scripts = sorted(path.name for path in (ROOT / "src/helpers/lab").glob("*.js"))
     assert scripts == ["eigen.js", "lab.js", "voters.js"]  # which the widgets read there, and the site takes from there
 
@@ -148,7 +156,10 @@ def test_what_make_does_is_done_without_make(scratch):
     scratch.chapter("01_bad", "raise RuntimeError('no such luck')")
     stopped = scratch("book")
     assert stopped.returncode == 1 and "no such luck" in stopped.stdout and "up to date" not in stopped.stdout
-    targets = (ROOT / "Makefile").read_text("utf-8").partition(".PHONY:")[2].splitlines()[0].split()
+    made = (ROOT / "Makefile").read_text("utf-8").partition("touch $@")[2]
+    recipes = re.findall(r"(?m)^\t(.+)", made)
+    plain = {"$(PYTHON) tests/colab.py $(CHAPTERS)", "rm -rf build"}
+    assert len(recipes) > 4 and not [r for r in recipes if "$(PIPELINE) " not in r and r not in plain]
     said = scratch("--help").stdout
-    elsewhere = {"models": "train", "colab": "", "clean": ""}  # colab is tests/colab.py, clean removes build/
-    assert not [t for t in targets if f" {elsewhere.get(t, t)} " not in said]
+    named = re.search(r"(?m)^(book .*): \$\(READY\)", made)[1].split()
+    assert len(named) > 4 and not [name for name in named if f" {name} " not in said]
