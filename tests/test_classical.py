@@ -225,25 +225,12 @@ def test_bm3d_says_how_to_get_it(monkeypatch):
 # What all share -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*OURS, *LIBRARY])
-def test_a_row_does_not_depend_on_the_others_nor_on_how_levels_are_given(name):
-    D, y, levels = {**OURS, **LIBRARY}[name], images(3), torch.tensor([0.2, 0.5, 0.2], dtype=torch.float64)
-    each = torch.cat([D(y[i : i + 1], float(levels[i])) for i in range(3)])
-    torch.testing.assert_close(D(y, levels), each)
-    assert D(y.float(), 0.2).dtype == torch.float32 and D(y, 0.2).shape == y.shape
-
-
 @pytest.mark.parametrize("name", [*(n for n in OURS if n != "Wiener"), *LIBRARY])
 def test_units_do_not_matter(name):
     """D(c y, c sigma) = c D(y, sigma): all that these know is the noise level."""
     D, y, sigma = {**OURS, **LIBRARY}[name], images(1), 0.4
     for c in (0.25, 8.0):  # powers of two: exact up to the end
         torch.testing.assert_close(D(c * y, c * sigma), c * D(y, sigma), rtol=1e-6, atol=1e-6 * c)
-
-
-@pytest.mark.parametrize("name", LIBRARY)
-def test_a_batch_without_rows(name):
-    assert LIBRARY[name](torch.zeros(0, 16, 16), 0.3).shape == (0, 16, 16)
 
 
 def test_spun_thresholds_move_with_the_image_and_plain_ones_do_not():

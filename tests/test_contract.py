@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from nets import noise
+from pretend import DEVICE, Machine
 from torch.autograd.functional import jacobian
 from torch.func import grad, jacrev, jvp, vmap
 
 import helpers
-from helpers import classical, darcy, dynamics, gaussian, physics, projection, released
+from helpers import checks, classical, darcy, dynamics, gaussian, physics, projection, released
 from helpers import denoisers as d
 from helpers.data.plane import Checkerboard
 from helpers.denoisers.base import drawn_from
@@ -39,6 +40,13 @@ def masks(points, sigma):
 def dilated(seed):
     with drawn_from(seed):
         return released.DilatedUNet()
+
+
+def told(seed):
+    network = d.UNet(1, 4, blind=False, seed=seed).eval()
+    with drawn_from(seed):
+        torch.nn.init.kaiming_normal_(network.decoder[0][-1].weight)  # F starts as 0
+    return network
 
 
 LAW = physics.CircleLaw([0.0, 2.0], [1.0, 3.0], [1.0, 2.0])
@@ -69,7 +77,7 @@ DENOISERS = {  # from a seed, for data and weights
     "released polynomial": lambda s: d.ReleasedPolynomial(images(s), 8),
     "two images": lambda s: d.TwoImages(images(s)[:2], 3),
     "unet": lambda s: d.UNet(1, 4, seed=s).eval(),
-    "unet, told": lambda s: d.UNet(1, 4, blind=False, seed=s).eval(),
+    "unet, told": told,
     "checkerboard": lambda s: Checkerboard(),
     "features in time": lambda s: dynamics.FeatureDenoiser(plane(s), 6),
     "cycle spun": lambda s: classical.CycleSpun(levels=1),
@@ -128,6 +136,7 @@ def test_no_denoiser_is_left_out():
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     whole = {cls for cls in below(d.Denoiser) if cls.__module__.startswith("helpers.")}
+    assert not [cls for cls in whole - {d.Denoiser} if "forward" in vars(cls)]  # which checks the input
     abstract = {"Denoiser", "FeatureRegression", "WindowRegression", "_Filter"}
     assert {cls.__name__ for cls in whole - {type(built(name)) for name in DENOISERS}} == abstract
 
@@ -149,6 +158,7 @@ def test_any_batch_layout_type_and_form_of_sigma(name):
         same(denoiser(y, sigma), x_hat)
     rows = [denoiser(y[i : i + 1], level) for i, level in enumerate(LEVELS.tolist())]
     same(denoiser(y, LEVELS), torch.cat(rows))
+    same(denoiser(y[[1, 2, 0]], LEVELS[[1, 2, 0]]), torch.cat(rows)[[1, 2, 0]])
 
 
 @every
@@ -180,6 +190,9 @@ def test_copies_and_threads_agree(name):
     x_hat = denoiser(y, 0.7)
     same(copy.deepcopy(denoiser)(y, 0.7), x_hat)
     same(pickle.loads(pickle.dumps(denoiser))(y, 0.7), x_hat)
+    moved = copy.deepcopy(denoiser).double().float()
+    for dtype in (torch.float32, torch.float64):
+        same(moved(y.to(dtype), 0.7), x_hat.to(dtype), 1e-3)
     other = DENOISERS[name](1)
     other(y, 0.7)  # so that it has kept fits, which are no longer right
     other.load_state_dict(denoiser.state_dict())
@@ -188,6 +201,17 @@ def test_copies_and_threads_agree(name):
     with ThreadPoolExecutor(2) as pool:
         for found in pool.map(lambda sigma: fresh(y, sigma), [0.7] * 4):
             same(found, x_hat)
+
+
+@every
+def test_everything_follows_y_even_to_a_device_without_float64(name, monkeypatch):
+    denoiser, y = copy.deepcopy(built(name)).float(), noisy(name)
+    x_hat = denoiser(y, LEVELS)
+    monkeypatch.setattr(checks, "WITHOUT_DOUBLE", {DEVICE.type})
+    with Machine(double=False):
+        found = denoiser.to(DEVICE)(y.to(DEVICE), LEVELS.to(DEVICE))
+        assert found.device == DEVICE
+        same(found.cpu(), x_hat, 1e-3)
 
 
 @every

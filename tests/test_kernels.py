@@ -11,12 +11,10 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from torch.func import jvp, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from helpers import recorded
-from helpers.denoisers import PosteriorMean
 from helpers.kernels import native, plane, posterior, summary
 from helpers.kernels.posterior import plain_mean, posterior_mean, posterior_mean_and_jacobian, summarise
 
@@ -231,22 +229,6 @@ def test_derivatives_equal_autograds(shape):
     (found,) = torch.autograd.grad(posterior_mean(points.float(), single, sigma).mean, single, v)
     (exact,) = torch.autograd.grad(plain_mean(points, y.flatten(1), sigma).view_as(y), y, v.double())
     assert torch.allclose(found.double(), exact, atol=1e-5)
-
-
-@pytest.mark.parametrize("d", [2, 6])
-def test_function_transforms_of_the_denoiser(d):
-    g = torch.Generator().manual_seed(0)
-    denoiser = PosteriorMean(torch.randn(30, d, generator=g, dtype=torch.float64))
-    y, v = torch.randn(2, 5, d, generator=g, dtype=torch.float64)
-    _, forward = jvp(lambda q: denoiser(q, 0.8), (y,), (v,))
-    y = y.requires_grad_()
-    (backward,) = torch.autograd.grad(denoiser(y, 0.8), y, v)  # the Jacobian is symmetric
-    assert torch.allclose(forward, backward, atol=1e-10)
-    with torch.autograd.forward_ad.dual_level():
-        dual = denoiser(torch.autograd.forward_ad.make_dual(y.detach(), v), 0.8)
-        assert torch.allclose(torch.autograd.forward_ad.unpack_dual(dual).tangent, backward, atol=1e-10)
-    rows = vmap(lambda q: denoiser(q[None], 0.8)[0])(y.detach())
-    assert torch.allclose(rows, denoiser(y, 0.8).detach(), atol=1e-12)
 
 
 # The plane ------------------------------------------------------------------------------------------------------------

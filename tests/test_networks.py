@@ -188,13 +188,6 @@ def test_image_mlp_has_an_image_of_as_many_dimensions_as_its_width():
     assert values[5] < 1e-10 * values[0] < values[1]
 
 
-def test_image_mlp_takes_a_level_for_each_row():
-    net, y, sigma = ImageMLP(4, width=8), noise(3, 3, 4, 4), torch.tensor([0.1, 0.5, 2.0])
-    one_by_one = torch.cat([net(y[i : i + 1], sigma[i]) for i in range(3)])
-    torch.testing.assert_close(net(y, sigma), one_by_one)
-    assert net(y.double(), 1.0).dtype == torch.float64
-
-
 @pytest.mark.parametrize(("image_channels", "want"), [(1, r"\(batch, 4, 4\)"), (3, r"\(batch, 3, 4, 4\)")])
 def test_image_mlp_takes_one_size(image_channels, want):
     with pytest.raises(ValueError, match=f"this denoiser takes {want}"):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import checked_points, positive_int
+from .checks import checked_points, positive_int, widened
 from .denoisers.base import Denoiser, per_level
 
 # Random features ------------------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ class FeatureDenoiser(Denoiser):
     def flow(self, sigma: float) -> Flow:
         def trained() -> Flow:
             features, skip = self.features(sigma), self.skip(sigma)
-            return Flow(moments(features, self.points, sigma, skip=skip))
+            return Flow(moments(features, self.points.cpu(), sigma, skip=skip))
 
         return self.kept(sigma, trained)
 
@@ -241,6 +241,8 @@ class FeatureDenoiser(Denoiser):
         return per_level(y, sigma, self._estimate)
 
     def _estimate(self, y: Tensor, sigma: float) -> Tensor:
-        z, skip = (y.flatten(1).double() - self.centre), self.skip(sigma)
-        f = self.features(sigma)(z) @ self.flow(sigma).weights(self.time).T
-        return (self.centre + skip * z + sigma * math.sqrt(skip) * f).view_as(y).to(y)
+        wide, skip = widened(y.flatten(1)), self.skip(sigma)
+        centre = self.centre.to(wide)
+        z = wide - centre
+        f = self.features(sigma)(z) @ self.flow(sigma).weights(self.time).to(z).T
+        return (centre + skip * z + sigma * math.sqrt(skip) * f).view_as(y).to(y)

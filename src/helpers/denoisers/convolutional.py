@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import checked_points, exporting, positive_int
+from ..checks import accumulate_dtype, checked_points, exporting, positive_int, widened
 from .base import Denoiser, per_level
 
 
@@ -38,7 +38,8 @@ class _Filter(Denoiser):
     def taps(self, sigma: float | Tensor) -> Tensor:
         """The filter at one level, shape of `right`; at levels (batch, 1), right being (K,), a row for each."""
         # A pixel of no variance is 0 / 0 at its zero eigenvalues and no noise: sigma > 0 keeps the quotient at 0.
-        return (self.right / (self.values + sigma**2)) @ self.vectors.T
+        right, values, vectors = map(widened, (self.right, self.values, self.vectors))
+        return (right / (values + sigma**2)) @ vectors.T
 
 
 class LinearConvolution(_Filter):
@@ -87,7 +88,8 @@ class LinearConvolution(_Filter):
 
         Its imaginary part is 0 when the support is symmetric.
         """
-        level = torch.as_tensor(sigma, dtype=torch.float64, device=self.values.device)[..., None]
+        device = self.values.device
+        level = torch.as_tensor(sigma, dtype=accumulate_dtype(device), device=device)[..., None]
         taps = self.taps(level)
         kernel = taps.new_zeros(*taps.shape[:-1], *self.event_shape)
         kernel[(..., *self.offsets.unbind(-1))] = taps
@@ -95,7 +97,7 @@ class LinearConvolution(_Filter):
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         if exporting():  # a graph has no complex numbers: the sum over the support instead
-            return self.mean + ((y.flatten(1) - self.mean)[:, self.sources] @ self.taps(sigma)).view_as(y)
+            return self.mean + ((y.flatten(1) - self.mean)[:, self.sources] @ self.taps(sigma).to(y)).view_as(y)
         h = self.response(sigma.flatten() if sigma.ndim else sigma)
         transformed = torch.fft.fftn(y - self.mean.to(y), dim=self.axes)
         return self.mean.to(y) + torch.fft.ifftn(h.to(transformed) * transformed, dim=self.axes).real

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..checks import positive_int
+from ..checks import exact, positive_int
 from .base import Denoiser, nearest_level, per_level
 from .gaussian_mixture import GaussianMixture
 
@@ -66,7 +66,7 @@ class FeatureRegression(Denoiser):
         y, weights, residual = self.target.nodes(sigma, self.order)
         # Fitted is the small part, D less Wiener's filter: large coefficients that cancel cost float32 its digits.
         gain = float(self.variance / (self.variance + sigma**2))
-        residual = residual + (1 - gain) * (y - self.centre)
+        residual = residual + (1 - gain) * (y - exact(self.centre))
         return self._solve(y, weights, residual, sigma) + self.affine(sigma, gain)
 
     def tabulate(self, sigmas: Tensor, fitted: "FeatureRegression") -> None:
@@ -128,15 +128,15 @@ class Polynomial(FeatureRegression):
 
     def affine(self, sigma: float, gain: float = 1.0) -> Tensor:
         """centre + gain scale z among the features, or among their gradients: h_1(z) = z, grad h_2(z) = sqrt(2) z."""
-        scale = gain * torch.sqrt(self.variance + sigma**2)
-        c = self.centre.new_zeros(len(self.powers), 1 if self.gradient else len(self.centre))
-        for i in range(len(self.centre)):
-            once = tuple(int(j == i) for j in range(len(self.centre)))
+        centre, scale = exact(self.centre), gain * torch.sqrt(exact(self.variance) + sigma**2)
+        c = centre.new_zeros(len(self.powers), 1 if self.gradient else len(centre))
+        for i in range(len(centre)):
+            once = tuple(int(j == i) for j in range(len(centre)))
             if self.gradient:
-                c[self.powers.index(once), 0] = self.centre[i]
+                c[self.powers.index(once), 0] = centre[i]
                 c[self.powers.index(tuple(2 * n for n in once)), 0] = scale / math.sqrt(2)
             else:
-                c[0, i], c[self.powers.index(once), i] = self.centre[i], scale
+                c[0, i], c[self.powers.index(once), i] = centre[i], scale
         return c[1:] if self.gradient else c
 
     def _solve(self, y: Tensor, weights: Tensor, residual: Tensor, sigma: float) -> Tensor:
@@ -177,7 +177,7 @@ class Polynomial(FeatureRegression):
             raise ValueError(f"the target has dimension {d}: the leading form is evaluated in dimensions 1 and 2 only")
         angle = torch.linspace(0, 2 * math.pi, directions + 1, dtype=torch.float64)[:-1]
         u = torch.stack([angle.cos(), angle.sin()], 1) if d == 2 else torch.tensor([[-1.0], [1.0]]).double()
-        c, scale = self._of_residual(sigma), torch.sqrt(self.variance + sigma**2)
+        c, scale = self._of_residual(sigma), torch.sqrt(exact(self.variance) + sigma**2)
         u, form = u.to(c), c.new_zeros(len(u))
         for p, cj in zip(self.powers[1:], c, strict=True):
             if sum(p) == top:  # h_n(z) = z^n / sqrt(n!) + lower powers
@@ -214,9 +214,9 @@ class RandomFeatures(FeatureRegression):
     b: Tensor
 
     def affine(self, sigma: float, gain: float = 1.0) -> Tensor:
-        d = len(self.centre)
-        linear = gain * torch.sqrt(self.variance + sigma**2) * torch.eye(d).to(self.centre)
-        return torch.cat([self.centre[None], linear, linear.new_zeros(len(self.b), d)])
+        d, centre = len(self.centre), exact(self.centre)
+        linear = gain * torch.sqrt(exact(self.variance) + sigma**2) * torch.eye(d).to(centre)
+        return torch.cat([centre[None], linear, linear.new_zeros(len(self.b), d)])
 
     def features(self, z: Tensor) -> Tensor:
         relu = torch.relu(z @ self.w.to(z).T + self.b.to(z))

@@ -111,7 +111,7 @@ class GaussianMixture(Denoiser):
         return within + centred.T @ (self.weights[:, None] * centred)
 
     def nodes(self, sigma: float, order: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Gauss-Hermite nodes of p_sigma: (y, weights, residual), shapes (M, d), (M,), (M, d), M = K order^d.
+        """Gauss-Hermite nodes of p_sigma: (y, weights, residual), shapes (M, d), (M,), (M, d), M = K order^d, float64.
 
         sum_m weights_m f(y_m) = E[f(y)] exactly for every polynomial f of degree <= 2 order - 1; the residual at a node
         of component k is E[x | y, k] - y, so the same sum with residual_m f(y_m) is E[(x - y) f(y)].
@@ -121,15 +121,16 @@ class GaussianMixture(Denoiser):
             raise ValueError(
                 f"{k} components x {order}^{d} nodes do not fit: use fewer points, a lower degree or a lower dimension"
             )
-        t, w = torch.from_numpy(_gauss_hermite(order)).to(self.means)
+        means, weights, variances, axes = map(exact, (self.means, self.weights, self.variances, self.axes))
+        t, w = torch.from_numpy(_gauss_hermite(order)).to(means)
         grid = torch.cartesian_prod(*[t] * d).reshape(-1, d)
         weight = torch.cartesian_prod(*[w] * d).reshape(-1, d).prod(1)
-        total = self.variances + sigma**2
+        total = variances + sigma**2
         z = total.sqrt()[:, None] * grid  # (K, order^d, d), along the axes
         shrunk = -(sigma**2) * z / total[:, None]  # E[x | y, k] - y
-        y = self.means[:, None] + torch.einsum("kde,kme->kmd", self.axes, z)
-        residual = torch.einsum("kde,kme->kmd", self.axes, shrunk)
-        return y.reshape(-1, d), (self.weights[:, None] * weight).flatten(), residual.reshape(-1, d)
+        y = means[:, None] + torch.einsum("kde,kme->kmd", axes, z)
+        residual = torch.einsum("kde,kme->kmd", axes, shrunk)
+        return y.reshape(-1, d), (weights[:, None] * weight).flatten(), residual.reshape(-1, d)
 
     def projected(self, basis: Tensor, offset: Tensor) -> "GaussianMixture":
         """The law of basis^T (x - offset), again a mixture; basis (d, r) with orthonormal columns."""

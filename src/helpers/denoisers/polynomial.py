@@ -2,13 +2,13 @@
 
 import math
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import checked_points, exporting, positive_int, widened
+from ..checks import checked_points, exact, exporting, positive_int, widened
 from .base import Denoiser, nearest_level, per_level
 
 PATCHES = {64: 1024, 55: 1024, 45: 512, 35: 256, 27: 128, 21: 128, 15: 64, 11: 32, 7: 16, 3: 8}  # of 64 pixels
@@ -108,10 +108,15 @@ class WindowRegression(Denoiser):
 
     def _all_fits(self, sigma: float) -> list[list[Fit]]:
         (h, w), F = self._at(sigma)
-        points, images, random = widened(self.points), self._images(sigma), self._random(F, h * w)
+        points, images, random = exact(self.points), self._images(sigma), self._random(F, h * w)
+        like = widened(self.points[:0])
+
+        def fit(*given: Any) -> Fit:
+            return Fit(*(t if t is None else t.to(like) for t in self._fit(*given)))
+
         return [
             [
-                self._fit(
+                fit(
                     images[:, top : top + h, left : left + w].flatten(1),
                     points[:, rows][:, :, columns].flatten(1),
                     random,
@@ -124,7 +129,7 @@ class WindowRegression(Denoiser):
 
     def _images(self, sigma: float) -> Tensor:
         """What the windows of the regression are cut from."""
-        return widened(self.points)
+        return exact(self.points)
 
     def _random(self, F: int, k: int) -> Tensor:
         """Random numbers that all windows of k pixels share."""
@@ -133,7 +138,7 @@ class WindowRegression(Denoiser):
     def _drawn(self, what: str, *shape: int) -> Tensor:
         """N(0, 1) for one purpose: not the stream of the plain seed, from which a caller may draw the noise of y."""
         g = torch.Generator().manual_seed(zlib.crc32(f"{what} {self.seed}".encode()))
-        return torch.randn(*shape, generator=g, dtype=torch.float64).to(widened(self.points))
+        return torch.randn(*shape, generator=g, dtype=torch.float64).to(exact(self.points[:0]))
 
     def _fit(self, windows: Tensor, targets: Tensor, random: Tensor, sigma: float) -> Fit:
         """Regression of targets (N, m) on windows (N, k)."""
@@ -162,12 +167,12 @@ class ReleasedPolynomial(WindowRegression):
         self.draws = positive_int("draws", draws)
         if bool((self.points == self.points[0, 0, 0]).all()):
             raise ValueError("points are all of one gray: their standard deviation is 0; pass different images")
-        self.register_buffer("std", 2 * widened(self.points).std(correction=0))
+        self.register_buffer("std", 2 * exact(self.points).std(correction=0))
 
     std: Tensor
 
     def _images(self, sigma: float) -> Tensor:
-        points = widened(self.points).repeat(self.draws, 1, 1)
+        points = exact(self.points).repeat(self.draws, 1, 1)
         # fresh at each level, and the same whatever was called before
         return points + sigma * self._drawn(f"noise at {float(np.float32(sigma))}", *points.shape)
 
