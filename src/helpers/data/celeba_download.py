@@ -1,4 +1,4 @@
-"""CelebA from where it is offered: the authors' Google Drive, or a data set on the Hugging Face Hub."""
+"""CelebA from where it is offered: the authors' Google Drive, or the Hugging Face Hub."""
 
 import hashlib
 import os
@@ -73,7 +73,7 @@ def _imported(name: str, root: Path) -> Any:
 
 
 def _pack(datasets: Any, name: str, path: Path, root: Path) -> None:
-    """Writes the images of a data set, as their bytes came, to an archive, and the list of its splits beside it."""
+    """Writes the images of a data set, as their bytes came, to an archive, and lists the splits."""
     splits = datasets.load_dataset(name, streaming=True)
     lines: list[str] = []
     order = sorted((split for split in splits if split in SPLITS), key=lambda split: SPLITS[split])

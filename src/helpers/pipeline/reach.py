@@ -1,8 +1,8 @@
 """Which modules of `helpers` a piece of code reaches: names lead to the files that define them.
 
 Importing a package runs all that its `__init__` imports, yet only what a name reaches decides what
-code does. A package that is used as anything but `package.name` counts whole, and a module that does
-something when it is imported counts wherever any is. Not seen: what is imported by a computed name.
+code does. A package that is used as anything but `package.name` counts whole, and a module that
+does something when it is imported counts wherever any is. Not seen: imports by computed names.
 """
 
 import ast
