@@ -18,7 +18,7 @@ from matplotlib import colormaps
 from PIL import Image, ImageChops, ImageDraw
 
 from helpers import plots
-from helpers.pipeline.chapters import Book, lighter
+from helpers.pipeline.chapters import lighter
 
 
 def lines(result, *names):
