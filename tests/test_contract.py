@@ -308,6 +308,13 @@ def test_compiled_is_the_same(name):
     same(torch.compile(denoiser, backend="eager")(y, LEVELS), denoiser(y, LEVELS))
 
 
+def test_a_score_in_half_precision_divides_by_no_zero():
+    """The square of 1e-4 is 0 in float16, and sigma itself has three digits there."""
+    denoiser, y = built("linear"), noisy("linear", torch.float16)
+    same(d.score(denoiser, y, 0.02).float(), d.score(denoiser, y.float(), 0.02), 2e-3)
+    assert d.score(denoiser, images(0).mean(0)[None].half(), 1e-4).isfinite().all()
+
+
 def test_no_path_takes_the_wrong_neighbour():
     """Two of 52 images 1e-3 apart, y near their middle, sigma 3e-4: float32 logits cannot tell them apart."""
     g = torch.Generator().manual_seed(0)

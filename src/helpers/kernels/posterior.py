@@ -91,7 +91,7 @@ def plain_mean(points: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
     else:  # |y - x|^2 less |y|^2, which the softmax ignores: one product instead of (B, N, D) numbers
         negative = flat @ x.T - 0.5 * x.square().sum(1)
     weights = torch.softmax(negative / widened(sigma)[:, None] ** 2, dim=1)
-    return (weights @ x).to(y.dtype).view_as(y)
+    return (weights.to(y.dtype) @ points.flatten(1).to(y)).view_as(y)
 
 
 def implementation(points: Tensor) -> str:
