@@ -43,8 +43,9 @@ def posterior_mean(
     many largest weights; `summary` saves two of three passes over the points.
 
     Error for float32 y, at any sigma: mean at most 1e-5 of the training set's radius, log_normaliser 1e-3. float64 y is
-    computed in float64, half precision in float32 and rounded at the end. Rows do not influence each other. Gradients
-    flow to y, sigma and points. `implementation` tells which code runs.
+    computed in float64, half precision in float32 and rounded at the end; on a device without float64 the rounding of
+    float32 stays, which at small sigma takes the wrong neighbour. Rows do not influence each other. Gradients flow to
+    y, sigma and points. `implementation` tells which code runs.
     Source: proposition P0; running maximum and sum: Milakov & Gimelshein 2018, Dao et al. 2022.
     Raises ValueError for shapes or devices that do not fit, values not finite, sigma <= 0, top not in 0...N, and a
     summary of other points.
