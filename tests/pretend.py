@@ -55,6 +55,13 @@ class Elsewhere(Tensor):
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         raise RuntimeError(f"{func} outside the machine")
 
+    def __tensor_flatten__(self) -> tuple[list[str], None]:  # so that Module.double() swaps parameters as a whole
+        return ["here"], None
+
+    @staticmethod
+    def __tensor_unflatten__(inner: dict[str, Tensor], *rest: Any) -> "Elsewhere":
+        return Elsewhere(inner["here"])
+
     def __format__(self, spec: str) -> str:
         return format(self.here if self.ndim else self.here.item(), spec)
 

@@ -114,12 +114,11 @@ def test_measures(monkeypatch, name, double):
 
 def test_jacobians(machine):
     y = torch.rand(1, 1, 5, 5, generator=torch.Generator().manual_seed(0))
-    network = CNN(depth=3, channels=4).eval()
     for method in (jacobian.FROZEN, jacobian.REFERENCE):
-        here = jacobian.Jacobian(network.cpu(), y, 0.3, method)
+        here = jacobian.Jacobian(CNN(depth=3, channels=4).eval(), y, 0.3, method)
         values, vectors = here.matrix, here.adjoint(y)
         largest = jacobian.eigen(here, 3, 10).values
-        there = jacobian.Jacobian(network.to(DEVICE), y.to(DEVICE), 0.3, method)
+        there = jacobian.Jacobian(CNN(depth=3, channels=4).eval().to(DEVICE), y.to(DEVICE), 0.3, method)
         same(there.matrix, values)
         same(there.adjoint(y.to(DEVICE)), vectors)
         same(jacobian.eigen(there, 3, 10).values, largest)

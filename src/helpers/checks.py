@@ -68,6 +68,11 @@ def as_array(t: Tensor) -> np.ndarray:
     return plain.numpy()
 
 
+def as_tensor(array: np.ndarray, like: Tensor) -> Tensor:
+    """The way back: an array as a tensor where `like` lies, in the `accumulate_dtype` there."""
+    return torch.from_numpy(array).to(like.device, accumulate_dtype(like.device))
+
+
 def accumulate_dtype(device: torch.device) -> torch.dtype:
     """The type for sums that need more digits than float32: float64, except on Apple's GPUs, which have none."""
     return torch.float32 if device.type in WITHOUT_DOUBLE else torch.float64

@@ -18,7 +18,7 @@ from skimage import restoration
 from torch import Tensor
 
 from . import geometry
-from .checks import as_array, checked_points, positive_int
+from .checks import as_array, as_tensor, checked_points, positive_int, widened
 from .denoisers.base import Denoiser, per_level
 from .thresholds import shrunk, universal
 
@@ -83,7 +83,7 @@ def images_from(coefficients: Tensor, shape: tuple[int, int], wavelet: str = "db
         three, rest = np.split(rest, [3 * height * width], 1)
         bands.append(tuple(three.reshape(-1, 3, height, width).transpose(1, 0, 2, 3)))
         height, width = 2 * height, 2 * width
-    return torch.from_numpy(pywt.waverec2(bands, wavelet, "periodization", axes=(1, 2)))
+    return as_tensor(pywt.waverec2(bands, wavelet, "periodization", axes=(1, 2)), coefficients)
 
 
 class WaveletThreshold(Denoiser):
@@ -103,7 +103,7 @@ class WaveletThreshold(Denoiser):
         c, shape = geometry.wavelets(y, self.wavelet, self.levels), (y.shape[1], y.shape[2])
         coarse = y[0].numel() >> 2 * self.levels
         t = universal(y[0].numel()) if self.threshold is None else self.threshold
-        level = sigma.double().flatten()[:, None] if sigma.ndim else sigma.double()
+        level = widened(sigma.flatten()[:, None] if sigma.ndim else sigma)
         c = torch.cat([c[:, :coarse], shrunk(c[:, coarse:], t * level, self.kind)], 1)
         return images_from(c, shape, self.wavelet, self.levels).to(y)
 
@@ -233,7 +233,7 @@ def compare(denoisers: Mapping[str, Denoiser], x: Tensor, sigmas: Sequence[float
         y = x + sigma * torch.randn(x.shape, generator=g).to(x)
         answers = {"noisy": y} | {name: denoiser(y, sigma) for name, denoiser in denoisers.items()}
         for name, x_hat in answers.items():
-            found.setdefault(name, []).append(-10 * (x_hat - x).double().square().mean((1, 2)).log10())
+            found.setdefault(name, []).append(-10 * widened(x_hat - x).square().mean((1, 2)).log10())
     return {name: torch.stack(rows, 1) for name, rows in found.items()}
 
 

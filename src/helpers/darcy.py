@@ -78,15 +78,15 @@ class Darcy:
         K = self._checked(K).double()
         if self.size > DENSE:
             return torch.stack([self._solve_sparse(one) for one in K])
-        one = torch.full((self.size**2, self.size**2), self.size**2, dtype=torch.float64)  # lifts the constants
+        one = K.new_full((self.size**2, self.size**2), self.size**2)  # lifts the constants
         try:
-            parts = [torch.linalg.solve(self.matrix(part) + one, self.f.flatten()) for part in K.split(250)]
+            parts = [torch.linalg.solve(self.matrix(part) + one, self.f.flatten().to(K)) for part in K.split(250)]
         except torch.linalg.LinAlgError:
             raise ValueError("A(K) is singular: K must connect all cells, as any positive K does") from None
         return torch.cat(parts).view_as(K)
 
     def _solve_sparse(self, K: Tensor) -> Tensor:
-        (i, j), flat, n = self.faces.numpy(), K.flatten().numpy(), self.size**2
+        (i, j), flat, n = self.faces.numpy(), K.flatten().numpy(force=True), self.size**2
         k = (flat[i] + flat[j]) / 2 * self.size**2
         A = scipy.sparse.coo_matrix((np.tile(-k, 2), (np.r_[i, j], np.r_[j, i])), shape=(n, n)).tocsc()
         A = A - scipy.sparse.diags(np.asarray(A.sum(1)).ravel())
@@ -94,7 +94,7 @@ class Darcy:
         p[1:] = scipy.sparse.linalg.spsolve(A[1:, 1:], self.f.flatten().numpy()[1:])
         if not np.isfinite(p).all():
             raise ValueError("A(K) is singular: K must connect all cells, as any positive K does")
-        return torch.from_numpy(p - p.mean()).view(self.size, self.size)
+        return torch.from_numpy(p - p.mean()).view(self.size, self.size).to(K)
 
     def _checked(self, K: Tensor) -> Tensor:
         if K.ndim != 3 or K.shape[1:] != (self.size, self.size):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import checked_points, positive_int, widened
+from .checks import checked_points, exact, positive_int, widened
 from .denoisers.base import Denoiser, per_level
 
 # Random features ------------------------------------------------------------------------------------------------------
@@ -63,7 +63,8 @@ def moments(
 
     and Stein's lemma gives E phi (y - x_i)^T = e_a cos(m_ia) S w_a. points (N, d), covariance (d, d).
     """
-    x, (w, b) = checked_points(points).double(), features
+    x = exact(checked_points(points))
+    w, b = (t.to(x) for t in features)
     if x.ndim != 2 or x.shape[1] != w.shape[1]:
         raise ValueError(f"points have shape {tuple(points.shape)}: these features take (N, {w.shape[1]})")
     if not 0 < sigma < math.inf:
@@ -71,10 +72,10 @@ def moments(
     if not 0 < skip <= 1:
         raise ValueError(f"skip is {skip}: choose a number in (0, 1], 1 to learn the noise")
     d = x.shape[1]
-    c = torch.zeros(d, d, dtype=torch.float64) if covariance is None else covariance.double()
+    c = x.new_zeros(d, d) if covariance is None else covariance.to(x)
     if c.shape != (d, d):
         raise ValueError(f"covariance has shape {tuple(c.shape)}: it must be ({d}, {d})")
-    g, m = w @ (c + sigma**2 * torch.eye(d, dtype=torch.float64)) @ w.T, x @ w.T + b
+    g, m = w @ (c + sigma**2 * torch.eye(d).to(x)) @ w.T, x @ w.T + b
     e, cosine, sine = torch.exp(-g.diagonal() / 2), m.cos(), m.sin()
     even, odd = cosine.T @ cosine / len(x), sine.T @ sine / len(x)
     gram = torch.outer(e, e) * (even * g.sinh() + odd * g.cosh())
@@ -233,7 +234,7 @@ class FeatureDenoiser(Denoiser):
     def flow(self, sigma: float) -> Flow:
         def trained() -> Flow:
             features, skip = self.features(sigma), self.skip(sigma)
-            return Flow(moments(features, self.points.cpu(), sigma, skip=skip))
+            return Flow(moments(features, self.points, sigma, skip=skip))
 
         return self.kept(sigma, trained)
 

@@ -54,8 +54,8 @@ def patched(field: tuple[Tensor, Tensor], size: int, places: Tensor, renderer: R
     top, left = (places * (size - GRID + 1)).long().T
     if renderer is not None:
         return renderer(field, size, top, left, GRID, GRID)
-    rows, columns = (start[:, None] + torch.arange(GRID) for start in (top, left))
-    return interpolated(field[1], torch.full((len(top), 1), size), rows, columns)
+    rows, columns = (start[:, None] + torch.arange(GRID, device=top.device) for start in (top, left))
+    return interpolated(field[1], torch.full_like(rows[:, :1], size), rows, columns)
 
 
 def detail(patches: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def detail(patches: Tensor) -> Tensor:
 
     The power of rounding to 8 bits, (1/255)^2 / 12 a pixel, is added: what no screen shows does not count.
     """
-    window = torch.hann_window(GRID).outer(torch.hann_window(GRID))
+    window = torch.hann_window(GRID, device=patches.device).outer(torch.hann_window(GRID, device=patches.device))
     tapered = ((patches - patches.mean((1, 2), keepdim=True)) * window).double()
     power, ring = torch.fft.fft2(tapered, norm="ortho").abs().square(), radii(GRID).round()
     means = torch.stack([power[:, ring == r].mean(1) for r in range(1, GRID // 2 + 1)], 1)

@@ -29,7 +29,7 @@ def query(features: Tensor, size: int | Tensor, rows: Tensor, columns: Tensor, p
     """
     b, grid = len(features), features.shape[-1]
     sizes = torch.as_tensor(size, device=features.device).reshape(-1, 1).expand(b, 1)
-    (row, down), (column, right) = (_nearest(pixels, sizes, grid) for pixels in (rows, columns))
+    (row, down), (column, right) = (_nearest(pixels.to(sizes.device), sizes, grid) for pixels in (rows, columns))
     near = features.movedim(1, -1)[torch.arange(b)[:, None, None], row[:, :, None], column[:, None]]  # (b, h, w, C)
     told = grid / sizes if pitch is None else torch.full_like(sizes, 1, dtype=torch.float64) * pitch
     where = torch.broadcast_tensors(down[:, :, None], right[:, None], told[:, None].to(down))

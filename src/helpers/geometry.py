@@ -16,7 +16,7 @@ from scipy.fft import dctn
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from .checks import as_array, checked_points, positive_int
+from .checks import as_array, as_tensor, checked_points, positive_int, widened
 from .data.synthetic import c_alpha_drawn
 from .realism import radii
 
@@ -79,7 +79,7 @@ def risk(coefficients: Tensor, factors: Tensor, sigma: float) -> Tensor:
 
     c the coefficients of the clean image. factors broadcast against c and must not depend on the noise.
     """
-    c2 = checked_points(coefficients, "coefficients").double().square()
+    c2 = widened(checked_points(coefficients, "coefficients")).square()
     return ((1 - factors) ** 2 * c2 + factors**2 * _level(sigma) ** 2).flatten(1).sum(1)
 
 
@@ -88,7 +88,7 @@ def oracle_risk(coefficients: Tensor, sigma: float) -> Tensor:
 
     It lies between half of sum_k min(c_k^2, sigma^2) and the whole of it. No denoiser knows these factors.
     """
-    c2 = checked_points(coefficients, "coefficients").double().square()
+    c2 = widened(checked_points(coefficients, "coefficients")).square()
     return risk(coefficients, c2 / (c2 + _level(sigma) ** 2), sigma)
 
 
@@ -97,7 +97,7 @@ def cosines(images: Tensor) -> Tensor:
 
     Fourier's basis for images that do not go on periodically beyond their frame.
     """
-    return torch.from_numpy(dctn(_squares(images), axes=(1, 2), norm="ortho"))
+    return as_tensor(dctn(_squares(images), axes=(1, 2), norm="ortho"), images)
 
 
 def wavelets(images: Tensor, wavelet: str = "db2", levels: int = 4) -> Tensor:
@@ -110,7 +110,7 @@ def wavelets(images: Tensor, wavelet: str = "db2", levels: int = 4) -> Tensor:
         warnings.simplefilter("ignore")  # that the coarsest wavelets are wider than the frame: they are periodic
         coarse, *details = pywt.wavedec2(x, wavelet, "periodization", levels, axes=(1, 2))
     parts = [coarse, *(band for bands in details for band in bands)]
-    return torch.from_numpy(np.concatenate([p.reshape(len(x), -1) for p in parts], 1))
+    return as_tensor(np.concatenate([p.reshape(len(x), -1) for p in parts], 1), images)
 
 
 def cycle_spun(y: Tensor, sigma: float, wavelet: str = "db2", levels: int = 4, threshold: float = 3.0) -> Tensor:
@@ -123,15 +123,15 @@ def cycle_spun(y: Tensor, sigma: float, wavelet: str = "db2", levels: int = 4, t
     coarse, *details = pywt.swt2(x, wavelet, levels, axes=(1, 2), trim_approx=True)
     least = threshold * _level(sigma)
     kept = [tuple(np.where(np.abs(band) > least, band, 0) for band in bands) for bands in details]
-    return torch.from_numpy(pywt.iswt2([coarse, *kept], wavelet, axes=(1, 2)))
+    return as_tensor(pywt.iswt2([coarse, *kept], wavelet, axes=(1, 2)), y)
 
 
 def slope(x: Tensor, y: Tensor) -> Tensor:
     """Least-squares slope of each row of y (n, m) on x (m,), (n,)."""
     if x.ndim != 1 or len(x) < 2 or y.ndim != 2 or y.shape[1] != len(x):
         raise ValueError(f"x {tuple(x.shape)}, y {tuple(y.shape)}: pass (m,) with m >= 2 and (n, m)")
-    centred = x.double() - x.double().mean()
-    return (y.double() * centred).sum(1) / centred.square().sum()
+    centred = widened(x) - widened(x).mean()
+    return (widened(y) * centred).sum(1) / centred.square().sum()
 
 
 # Along a contour ------------------------------------------------------------------------------------------------------
@@ -144,12 +144,13 @@ def near(rows: Tensor, reach: float = 2.0) -> Tensor:
     """
     size = len(_rows(rows))
     low, high = torch.minimum(rows[:-1], rows[1:]), torch.maximum(rows[:-1], rows[1:])
-    row, shown = torch.arange(size)[:, None], torch.zeros(size, size, dtype=torch.bool)
+    row = torch.arange(size, device=rows.device)[:, None]
+    shown = torch.zeros(size, size, dtype=torch.bool, device=rows.device)
     shown[:, :-1] = (row >= low) & (row < high)
     shown |= row == rows
     if not shown.any():
         raise ValueError("the contour lies outside of the frame: there is nothing near it, choose another image")
-    return torch.from_numpy(distance_transform_edt(~shown.numpy()) <= reach)
+    return torch.from_numpy(distance_transform_edt(~shown.numpy(force=True)) <= reach).to(rows.device)
 
 
 def oscillation(vectors: Tensor, rows: Tensor, reach: int = 2) -> tuple[Tensor, Tensor]:
@@ -162,12 +163,12 @@ def oscillation(vectors: Tensor, rows: Tensor, reach: int = 2) -> tuple[Tensor, 
 
     w for a wave of w periods, size / 4 for white noise, at most size / 2. Pixels outside of the frame are left out.
     """
-    x, size = checked_points(vectors, "vectors").double(), len(_rows(rows))
+    x, size = widened(checked_points(vectors, "vectors")), len(_rows(rows))
     if x.shape[1:] != (size, size):
         raise ValueError(f"vectors have shape {tuple(x.shape)}: pass (k, {size}, {size}), as the contour")
-    at = rows + torch.arange(-positive_int("reach", reach), reach + 1)[:, None]
+    at = rows + torch.arange(-positive_int("reach", reach), reach + 1, device=rows.device)[:, None]
     inside = (at >= 0) & (at < size)
-    band = x[:, at.clamp(0, size - 1), torch.arange(size)]
+    band = x[:, at.clamp(0, size - 1), torch.arange(size, device=rows.device)]
 
     def frequency(a: Tensor, b: Tensor, both: Tensor) -> Tensor:
         differences, squares = ((a - b).square() * both).sum((1, 2)), ((a.square() + b.square()) * both).sum((1, 2))

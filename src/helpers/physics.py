@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import positive_int
+from .checks import exact, positive_int
 from .denoisers import Denoiser
 from .recipe import Recipe
 
@@ -121,8 +121,9 @@ class CircleLaw:
 
     def density(self, t: Tensor) -> Tensor:
         """The density of the angles t (batch,), (batch,)."""
-        at = torch.stack([t.cos(), t.sin()], 1).double() @ self.poles.T
-        return (at.exp() / (2 * math.pi * torch.special.i0(self.kappa))) @ self.weights
+        at = exact(torch.stack([t.cos(), t.sin()], 1))
+        poles, kappa, weights = (v.to(at) for v in (self.poles, self.kappa, self.weights))
+        return ((at @ poles.T).exp() / (2 * math.pi * torch.special.i0(kappa))) @ weights
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """n points (n, 2) on the circle, float64, from the seed."""

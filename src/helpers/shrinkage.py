@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .checks import checked_points, checked_sigma, positive_int
+from .checks import accumulate_dtype, checked_points, checked_sigma, positive_int, widened
 from .denoisers.base import Denoiser
 from .jacobian import Jacobian
 from .realism import radii
@@ -52,7 +52,7 @@ def frequency(vectors: Tensor) -> Tensor:
     if x.ndim != 3 or x.shape[1] != x.shape[2]:
         raise ValueError(f"vectors have shape {tuple(x.shape)}: pass gray squares (k, n, n)")
     power = torch.fft.fft2(x).abs().square()
-    return (power * radii(x.shape[1])).sum((1, 2)) / power.sum((1, 2))
+    return (power * radii(x.shape[1]).to(power)).sum((1, 2)) / power.sum((1, 2))
 
 
 def edges(image: Tensor, share: float = 0.2) -> Tensor:
@@ -64,7 +64,7 @@ def edges(image: Tensor, share: float = 0.2) -> Tensor:
         raise ValueError(f"image has shape {tuple(image.shape)}: pass one gray image (H, W)")
     if not 0 < share < 1:
         raise ValueError(f"share is {share}: choose a number between 0 and 1")
-    slope = torch.hypot(*torch.gradient(image.double())).flatten()
+    slope = torch.hypot(*torch.gradient(widened(image))).flatten()
     mask = torch.zeros_like(slope, dtype=torch.bool)
     mask[slope.topk(max(1, round(share * len(slope)))).indices] = True
     return mask.view(image.shape)
@@ -94,7 +94,7 @@ def pictures(vectors: Tensor) -> Tensor:
 def asymmetry_on(jacobian: Jacobian, vectors: Tensor) -> float:
     """||V (J - J^T) V^T|| / ||V J V^T||, Frobenius, V orthonormal rows (k, *event): asymmetry between them alone."""
     v = _rows(vectors, "vectors")
-    inner = v @ jacobian.matvec(vectors).flatten(1).double().T
+    inner = v @ widened(jacobian.matvec(vectors).flatten(1)).T
     return float((inner - inner.T).norm() / inner.norm())
 
 
@@ -104,7 +104,7 @@ def estimated_asymmetry(jacobian: Jacobian, probes: int = 16, seed: int = 0) -> 
     Numerator and denominator are unbiased estimates of the squared Frobenius norms.
     """
     v = _signs(positive_int("probes", probes), jacobian.y, seed)
-    pushed, pulled = jacobian.matvec(v).double(), jacobian.adjoint(v).double()
+    pushed, pulled = widened(jacobian.matvec(v)), widened(jacobian.adjoint(v))
     return float((pushed - pulled).norm() / pushed.norm())
 
 
@@ -119,11 +119,11 @@ def trace(denoiser: Denoiser, y: Tensor, sigma: float, probes: int = 1, seed: in
     Exact for one row: `Jacobian(denoiser, y, sigma).matrix.trace()`.
     """
     checked_sigma(y, sigma, denoiser.event_shape)  # the denoiser cannot look at values while it is differentiated
-    total = y.new_zeros(len(y), dtype=torch.float64)
+    total = y.new_zeros(len(y), dtype=accumulate_dtype(y.device))
     for probe in range(positive_int("probes", probes)):
         v = _signs(len(y), y, seed + probe)
         pushed = torch.func.jvp(lambda t: denoiser(t, sigma), (y,), (v,))[1]
-        total += (v * pushed).flatten(1).double().sum(1)
+        total += widened((v * pushed).flatten(1)).sum(1)
     return total / probes
 
 
@@ -141,7 +141,7 @@ def sure(x_hat: Tensor, y: Tensor, sigma: float, traces: Tensor) -> Tensor:
             "shape and one trace a row"
         )
     d = y[0].numel()
-    return (y - x_hat).flatten(1).double().square().sum(1) + sigma**2 * (2 * traces.double() - d)
+    return widened((y - x_hat).flatten(1)).square().sum(1) + sigma**2 * (2 * widened(traces) - d)
 
 
 def _signs(n: int, like: Tensor, seed: int) -> Tensor:
@@ -151,15 +151,15 @@ def _signs(n: int, like: Tensor, seed: int) -> Tensor:
 
 
 def _nonzero(vectors: Tensor) -> Tensor:
-    x = checked_points(vectors, "vectors").double()
+    x = widened(checked_points(vectors, "vectors"))
     if not bool(x.flatten(1).any(1).all()):
         raise ValueError("one of the vectors is zero: it has neither frequency nor energy, leave it out")
     return x
 
 
 def _rows(vectors: Tensor, name: str) -> Tensor:
-    rows = checked_points(vectors, name).flatten(1).double()
+    rows = widened(checked_points(vectors, name).flatten(1))
     gram = rows @ rows.T
-    if float((gram - torch.eye(len(rows), dtype=gram.dtype)).abs().max()) > TILTED:
+    if float((gram - torch.eye(len(rows)).to(gram)).abs().max()) > TILTED:
         raise ValueError(f"the rows of {name} are not orthonormal: take them from torch.linalg.qr({name}.T).Q.T")
     return rows

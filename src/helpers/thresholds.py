@@ -71,7 +71,7 @@ def live(coefficients: Tensor, sigmas: Sequence[float], points: int = 40) -> lis
     of noise, if nothing were left over, and as it is; on axes 2, against the threshold in noise levels: the error
     `threshold_risk`. On both that of the oracle, and the band of 3 dB from m to m / 2 in which it lies.
     """
-    size, frames = coefficients[0].numel(), []
+    coefficients, size, frames = coefficients.cpu(), coefficients[0].numel(), []
     kept = torch.logspace(0, math.log10(size), points).round().long().unique()
     left_over, ts = approximation(coefficients)[0][kept], torch.linspace(0, 5, points + 1)
     for sigma in sigmas:
