@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -111,21 +111,13 @@ class WindowRegression(Denoiser):
         points, images, random = exact(self.points), self._images(sigma), self._random(F, h * w)
         like = widened(self.points[:0])
 
-        def fit(*given: Any) -> Fit:
-            return Fit(*(t if t is None else t.to(like) for t in self._fit(*given)))
+        def fit(top: int, rows: list[int], left: int, columns: list[int]) -> Fit:
+            window = images[:, top : top + h, left : left + w].flatten(1)
+            found = self._fit(window, points[:, rows][:, :, columns].flatten(1), random, sigma)
+            return Fit(*(t if t is None else t.to(like) for t in found))
 
-        return [
-            [
-                fit(
-                    images[:, top : top + h, left : left + w].flatten(1),
-                    points[:, rows][:, :, columns].flatten(1),
-                    random,
-                    sigma,
-                )
-                for left, columns in _outputs(self.event_shape[1], w)
-            ]
-            for top, rows in _outputs(self.event_shape[0], h)
-        ]
+        across = _outputs(self.event_shape[1], w)
+        return [[fit(*down, *at) for at in across] for down in _outputs(self.event_shape[0], h)]
 
     def _images(self, sigma: float) -> Tensor:
         """What the windows of the regression are cut from."""
