@@ -39,7 +39,7 @@ class PosteriorMean(Denoiser):
         u = torch.randn(
             positive_int("shifts", shifts), *self.event_shape, generator=torch.Generator().manual_seed(seed)
         )
-        self.register_buffer("shifts", u - u.mean(0))
+        self.register_buffer("shifts", (u - u.mean(0)).to(points.device))
 
     centre: Tensor
     points: Tensor
