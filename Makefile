@@ -15,7 +15,7 @@ READY := .venv/ready-$(shell cat requirements.txt requirements.lock pyproject.to
 # every test with a process of its own would compile what it imports of torch anew, for seconds each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: book pdf test lint serve store models results colab audit clean
+.PHONY: book pdf test lint serve store models campaign results colab audit clean
 .DEFAULT_GOAL := book
 
 $(READY):
@@ -38,6 +38,11 @@ pdf: book
 PROFILE ?= cpu
 models: $(READY)
 	$(PIPELINE) train --profile $(PROFILE)
+
+# The same in the background: CORES networks at a time, everything else on the machine first, the most wanted first.
+CORES ?= 1
+campaign: $(READY)
+	$(PIPELINE) train --campaign --workers $(CORES) --profile $(PROFILE)
 
 # The chapters as Colab runs them; CHAPTERS="01 15" for some. It makes an environment of its own.
 CHAPTERS ?=

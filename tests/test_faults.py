@@ -111,30 +111,51 @@ def test_a_site_is_built_after_kill_9_at_any_moment(book):
 
 TRAIN = """
 import functools, pathlib, sys
-from helpers import training, zoo
+from dataclasses import replace
+from helpers import looks, training, zoo
+from helpers.pipeline import sweep
 recipe = training.Recipe(60, 4, 1e-2, ("log-uniform", 0.05, 1.0), "level", ema=0.9)
-disks = {"name": "disks", "size": 8, "n": 10}
-zoo.zoo = lambda profile: {"tiny": zoo.Entry("UNet", {"blocks": 1, "channels": 2}, disks, recipe)}
+small = {"blocks": 1, "channels": 2, "normalisation": "none"}
+heard = {**small, "blind": False, "level": "scale"}  # which is looked at while it trains
+rows = {
+    "tiny": zoo.Entry("UNet", small, {"name": "disks", "size": 8, "n": 10}, recipe),
+    "heard": zoo.Entry("UNet", heard, {"name": "fashion-mnist", "n": 10}, replace(recipe, steps=20, loss="edm")),
+}
+zoo.zoo = lambda profile: rows
 zoo.train = functools.partial(training.train, checkpoint_seconds=0.0)
-try:
-    zoo.make("tiny", "cpu", "cpu", pathlib.Path("train"))
-except ValueError as error:
-    sys.exit(f"error: {error}")
+looks.JUDGED, looks.STEPS = 4, 3
+if __name__ == "__main__":
+    failed = sweep.sweep_zoo([], "cpu", "cpu", 1, pathlib.Path("train"), humble=True)
+    sys.exit("; ".join(f"error: {error}" for error in failed.values()))
 """
 
 
 @pytest.fixture
 def training(tmp_path):
-    """Trains a network of a zoo of one, in a folder of its own: command, and where and how to run it."""
+    """The campaign of a zoo of two, in a folder of its own: command, and where and how to run it."""
     (tmp_path / "train.py").write_text(TRAIN)
-    places = {"CREATIVE_DENOISER_MODELS": str(tmp_path / "models"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    judge, models = "fashion-autoencoder", tmp_path / "models"
+    models.mkdir()
+    shutil.copy(ROOT / f"models/{judge}.safetensors", models)
+    card = json.loads((ROOT / "models/manifest.json").read_text())[judge]
+    (models / "manifest.json").write_text(json.dumps({judge: card}))
+    places = {"CREATIVE_DENOISER_MODELS": str(models), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     return [sys.executable, "train.py"], {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1", **places}}
 
 
 def test_a_training_goes_on_after_kill_9_at_any_moment(training):
     command, options = training
     folders = options["cwd"] / "models", options["cwd"] / "train"
-    killed_at_random_moments(command, command, lambda: contents(*folders), **options)
+    alone = (folders[0] / "manifest.json").read_text()
+
+    def begin():
+        for name in ("tiny", "heard"):
+            (folders[0] / f"{name}.safetensors").unlink(missing_ok=True)
+        (folders[0] / "manifest.json").write_text(alone)
+
+    killed_at_random_moments(command, command, lambda: contents(*folders), begin, **options)
+    names = {file.name for file in folders[0].iterdir()}
+    assert names >= {"tiny.safetensors", "heard.safetensors", "heard.webp"} and not list(folders[1].rglob("*.*"))
 
 
 LOAD = """

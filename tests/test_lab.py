@@ -222,8 +222,8 @@ def node(javascript):
             for d, s, n, sigmas, seed, centre in RUNS
         ],
         "measures": [
-            {"y": numbers(y), "d": y.shape[1], "training": numbers(x), "bytes": x is not None and x.dtype == torch.uint8}
-            | {"reference": numbers(reference)}
+            {"y": numbers(y), "d": y.shape[1], "training": numbers(x), "reference": numbers(reference)}
+            | {"bytes": x is not None and x.dtype == torch.uint8}
             for y, x, reference in MEASURES
         ],
         "sliced": [[numbers(a), numbers(b)] for a, b in SLICED],

@@ -677,12 +677,12 @@ def test_entries_have_names_keys_and_networks(profile):
         zoo.zoo("tpu")
 
 
-def test_what_ships_is_under_24_megabytes():
+def test_what_ships_is_under_34_megabytes():
     """Two bytes a number, and 2 KB of names and shapes for each."""
     entries = zoo.zoo("cpu").values()
     with torch.device("meta"):
         nets = [models.CLASSES[e.network](**e.options) for e in entries]
-    assert sum(2 * sum(v.numel() for v in net.state_dict().values()) + 2048 for net in nets) < 24e6
+    assert sum(2 * sum(v.numel() for v in net.state_dict().values()) + 2048 for net in nets) < 34e6
 
 
 @pytest.mark.parametrize("profile", zoo.PROFILES)
@@ -771,7 +771,7 @@ def here(monkeypatch):
     """The sweep's trainings run in this process, which knows the tiny zoo; their names."""
     called = []
 
-    def engine(task, names, workers):
+    def engine(task, names, workers, humble):
         called.extend(names)
         return sweep.on_process(task, names)
 
@@ -935,4 +935,4 @@ def test_shipped_networks_do_what_their_cards_say(name):
 
 def test_nothing_ships_that_no_card_knows():
     weights = {path.stem: path.stat().st_size for path in models.models_folder().glob("*.safetensors")}
-    assert weights == {name: card["bytes"] for name, card in SHIPPED.items()} and sum(weights.values()) < 24e6
+    assert weights == {name: card["bytes"] for name, card in SHIPPED.items()} and sum(weights.values()) < 34e6

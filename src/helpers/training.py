@@ -197,6 +197,13 @@ def _loop(
     denoiser.eval()
 
 
+def reached(checkpoint: Path) -> tuple[int, float]:
+    """The step of a checkpoint and the seconds that it took to get there."""
+    with safe_open(checkpoint, "pt") as file:
+        about = file.metadata()
+    return int(about["step"]), float(about["seconds"])
+
+
 def _points(points: Tensor, denoiser: Denoiser) -> Tensor:
     points, event = checked_points(points).float(), denoiser.event_shape
     if event is not None and tuple(points.shape[1:]) != event:

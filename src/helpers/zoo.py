@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import models
+from . import looks, models
 from .darcy import Darcy, darcy
 from .data import ImageSet, load
 from .denoisers import Denoiser
@@ -58,6 +58,30 @@ GRID = {  # one thing changed at a time in a UNet of two blocks ("conditioned" a
     "bias": {"bias": True},
     "conditioned": {"bias": True, "blind": False},
 }
+GENERATE = Recipe(  # for a network that is sampled from pure noise, chosen by the trials of chapter 10
+    batch=8,
+    rate=2e-3,
+    noise=("log-normal", -1.2, 1.4),
+    loss="edm",
+    warmup=500,
+    clip=1.0,
+    ema=0.9995,
+    flip=True,
+    precision="mixed",
+)
+COLOUR = {  # one thing changed at a time in a conditioned UNet of three blocks and 16 channels, the most wanted first
+    "blocks-3": {},
+    "blocks-1": {"blocks": 1},
+    "pad-circular": {"padding": "circular"},
+    "blocks-2": {"blocks": 2},
+    "skip-none": {"skip": "none"},
+    "channels-8": {"channels": 8},
+    "channels-4": {"channels": 4},
+    "pool-none": {"pooling": "none"},
+    "pool-max": {"pooling": "max"},
+    "pool-strided": {"pooling": "strided"},
+    "pad-reflect": {"padding": "reflect"},
+}
 DARCY = {  # what a network of flows is told of the equation, see helpers.physics
     "vanilla": {},
     "mean": {"weight": 1e-7},
@@ -74,6 +98,11 @@ class Entry:
     options: dict[str, Any]
     data: dict[str, Any]
     recipe: Recipe
+
+    @property
+    def generates(self) -> bool:
+        """Whether it is trained to be sampled from pure noise: it makes images and hears the noise level."""
+        return self.data["name"] in looks.JUDGES and not self.options.get("blind", True)
 
     def key(self) -> str:
         """Changes with everything that changes the network."""
@@ -120,6 +149,13 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
         ):
             made = replace(BASE, steps=steps, noise=("log-normal", *law), **small)
             yield name, Entry("UNet", {**unet, **options}, {"name": "fashion-mnist", "size": 28, "n": n}, made)
+        thousand = {"name": "celeba", "size": 64, "colour": "rgb", "n": 1000}  # as Levine & Weiss 2026
+        deep = {**unet, "blocks": 3, "image_channels": 3, "blind": False, "bias": True, "level": "scale"}
+        generating = replace(GENERATE, steps=240_000 // GENERATE.batch)
+        for variant, changed in COLOUR.items():
+            yield f"colour-{variant}", Entry("UNet", {**deep, **changed}, thousand, generating)
+        for n in (10, 100):
+            yield f"colour-n{n}", Entry("UNet", deep, {**thousand, "n": n}, generating)
     faces = {"name": "celeba", "size": 40}
     wide = {**unet, "channels": 32}
     if profile == "full":
@@ -180,13 +216,18 @@ def make(name: str, profile: str, device: str, folder: Path) -> None:
     data = source(**entry.data)
     test = source(**{**entry.data, "split": "test", "n": None})
     r, denoiser = entry.recipe, untrained(entry, data).to(device)
-    stem = folder / f"{name}-{entry.key()}"  # a changed entry does not meet the checkpoint of the old one
-    checkpoint, history = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
-    curve = json.loads(history.read_text()) if history.exists() and checkpoint.exists() else {}
-    shown, looks = time.perf_counter(), {max(1, r.steps * k // LOOKS) for k in range(1, LOOKS + 1)}
-    for progress in steps(entry, denoiser, data.images, checkpoint):
-        if progress.step in looks and str(progress.step) not in curve:
-            curve[str(progress.step)] = [gap(progress.denoiser, part, device) for part in (data, test)]
+    state = checkpoint(name, entry, folder)
+    history, sheet = state.with_suffix(".json"), state.with_suffix(".png")
+    curve = json.loads(history.read_text()) if history.exists() and state.exists() else {}
+    shown, due = time.perf_counter(), {max(1, r.steps * k // LOOKS) for k in range(1, LOOKS + 1)}
+    for progress in steps(entry, denoiser, data.images, state):
+        if progress.step in due and str(progress.step) not in curve:
+            seen = {"psnr": [gap(progress.denoiser, part, device) for part in (data, test)]}
+            if entry.generates:
+                made = looks.samples(progress.denoiser, tuple(data.images.shape[1:]), device)
+                looks.add_row(sheet, made, len(curve))
+                seen |= looks.judged(made, data, test)
+            curve[str(progress.step)] = seen
             write_atomically(history, json.dumps(curve))
         if time.perf_counter() - shown > 30 or progress.step == r.steps:
             shown = time.perf_counter()
@@ -196,10 +237,19 @@ def make(name: str, profile: str, device: str, folder: Path) -> None:
                 flush=True,
             )
     about = card(name, profile, entry, data, progress.seconds, device)
-    about["curve"] = [[int(step) * r.batch, *psnrs] for step, psnrs in curve.items()]
+    images = [int(step) * r.batch for step in curve]
+    about["curve"] = [[n, *seen.pop("psnr")] for n, seen in zip(images, curve.values(), strict=True)]
+    if entry.generates:
+        about["looks"] = [{"images": n, **seen} for n, seen in zip(images, curve.values(), strict=True)]
+        write_atomically(models.models_folder() / f"{name}.webp", looks.as_webp(sheet.read_bytes()))
     models.save(name, denoiser.cpu(), about, test.images, data.images)
-    checkpoint.unlink(missing_ok=True)
-    history.unlink(missing_ok=True)
+    for left in (state, history, sheet):
+        left.unlink(missing_ok=True)
+
+
+def checkpoint(name: str, entry: Entry, folder: Path) -> Path:
+    """Where its training keeps its state: a changed entry does not meet that of the old one."""
+    return folder / f"{name}-{entry.key()}.safetensors"
 
 
 def untrained(entry: Entry, data: ImageSet) -> Denoiser:

@@ -1,5 +1,6 @@
 """The convolutional network of the image chapters: a UNet with the options under study."""
 
+import math
 from typing import Any
 
 import torch
@@ -8,12 +9,14 @@ from torch import Tensor, nn
 from ..checks import checked_size, positive, positive_int
 from .base import Denoiser, drawn_from
 
+OCTAVES, HEARD = 8, 64  # half octaves of the sines of log(sigma); units on top of them
 OPTIONS = {
     "pooling": ("average", "max", "strided", "none"),
     "upsampling": ("transposed", "nearest", "bilinear"),
     "skip": ("concatenate", "none"),
     "normalisation": ("bias-free", "batch", "none"),
     "padding": ("zeros", "circular", "reflect"),
+    "level": ("channel", "scale"),
 }
 
 
@@ -25,8 +28,11 @@ class UNet(Denoiser):
 
     F: `blocks` stages of two 3x3 convolutions, each followed by a normalisation and a ReLU, with c, 2c, 4c, ...
     channels and a pooling by 2 between them; a middle stage; the same stages upwards, each on its input enlarged by 2
-    beside the output of the stage opposite (skip). The first convolution is not normalised, the last is linear;
-    log(sigma) / 4 enters as one more image channel.
+    beside the output of the stage opposite (skip). The first convolution is not normalised, the last is linear. A
+    conditioned F starts as 0 and hears log(sigma) / 4 by its `level`: "channel" as one more image channel, "scale" as a
+    gain and a shift of every channel of every convolution but the last, z -> (1 + g(sigma)) z + s(sigma) (FiLM, Perez
+    et al. 2018), both linear in 64 units on top of eight sines and cosines. "scale" is the better one to generate with:
+    the network need not carry the level through its layers.
 
     Blind, without bias, and with "bias-free" or no normalisation, the network is homogeneous in evaluation mode,
     D(c y) = c D(y) for c > 0, hence D(y) = J(y) y with J its Jacobian.
@@ -56,6 +62,7 @@ class UNet(Denoiser):
         padding: str = "zeros",
         bias: bool = False,
         blind: bool = True,
+        level: str = "channel",
         data_std: float = 0.5,
         seed: int = 0,
     ):
@@ -63,6 +70,8 @@ class UNet(Denoiser):
         # what a file of weights must say to build this network again
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_options(self.arguments, image_channels=(1, 2, 3))
+        if blind and level != "channel":
+            raise ValueError(f"level is {level!r}: a blind network hears none, take blind=False")
         if positive_int("blocks", blocks) > 5:
             raise ValueError(f"blocks is {blocks}: choose 1 to 5, each doubles the channels and the receptive field")
         self.data_std = positive("data_std", data_std, "pass the standard deviation of the data, a positive number")
@@ -71,30 +80,34 @@ class UNet(Denoiser):
         if window not in (2, 3, 4, 5):
             raise ValueError(f"window is {window}: choose 2 to 5 pixels")
         widths = [checked_size("channels", channels) * 2**b for b in range(blocks + 1)]
+        scaled = level == "scale"
 
         def conv(inputs: int, outputs: int, stage: int) -> nn.Conv2d:
             reach = 2**stage if pooling == "none" else 1
             return nn.Conv2d(inputs, outputs, 3, padding=reach, dilation=reach, padding_mode=padding, bias=bias)
 
         def norm(width: int) -> list[nn.Module]:
+            after: list[nn.Module] = [Modulation(width)] if scaled else []
             if normalisation == "none":
-                return []
-            return [BiasFreeNorm(width) if normalisation == "bias-free" else nn.BatchNorm2d(width)]
+                return after
+            return [BiasFreeNorm(width) if normalisation == "bias-free" else nn.BatchNorm2d(width), *after]
 
         def stage(inputs: int, b: int) -> list[nn.Module]:
             w = widths[b]
             return [conv(inputs, w, b), *norm(w), nn.ReLU(), conv(w, w, b), *norm(w), nn.ReLU()]
 
         with drawn_from(seed):
-            first = conv(image_channels + (not blind), channels, 0)
-            encoder = [[first, nn.ReLU(), conv(channels, channels, 0), *norm(channels), nn.ReLU()]]
+            first: list[nn.Module] = [conv(image_channels + (not blind and not scaled), channels, 0)]
+            first += [Modulation(channels)] if scaled else []
+            encoder = [[*first, nn.ReLU(), conv(channels, channels, 0), *norm(channels), nn.ReLU()]]
             encoder += [stage(widths[b - 1], b) for b in range(1, blocks)]
             decoder = [stage(widths[b] * (1 + self.skip), b) for b in range(blocks)]
             decoder[0] = [*decoder[0][: 2 + len(norm(1))], conv(channels, image_channels, 0)]
             # the names of the released checkpoints, so that those load
-            self.encoder = nn.ModuleList(nn.Sequential(*layers) for layers in encoder)
-            self.mid_block = nn.Sequential(*stage(widths[-2], blocks))
-            self.decoder = nn.ModuleList(nn.Sequential(*layers) for layers in decoder)
+            self.encoder = nn.ModuleList(Stage(*layers) for layers in encoder)
+            self.mid_block = Stage(*stage(widths[-2], blocks))
+            self.decoder = nn.ModuleList(Stage(*layers) for layers in decoder)
+            self.heard = nn.Sequential(nn.Linear(2 * OCTAVES, HEARD), nn.SiLU()) if scaled else None
             self.downsample = nn.ModuleList(_downsample(pooling, window, padding, w, bias) for w in widths[:-1])
             self.upsample = nn.ModuleList(
                 _upsample("none" if pooling == "none" else upsampling, w, bias) for w in widths[:-1]
@@ -104,6 +117,8 @@ class UNet(Denoiser):
                     nn.init.kaiming_normal_(module.weight)
                     if bias:
                         nn.init.zeros_(module.bias)
+            if not blind:  # F = 0: training starts from the best denoiser that knows only s, not from noise
+                nn.init.zeros_(self.decoder[0][-1].weight)
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         images = as_images(y, self.image_channels)
@@ -113,24 +128,29 @@ class UNet(Denoiser):
             x_hat = images - self.network(images.to(dtype)).to(y)
         else:
             sigma = sigma.reshape(-1, 1, 1, 1)
-            total = self.data_std**2 + sigma**2
-            # shape[0], not len: len would fix the size of the batch in an export
-            level = (sigma.log() / 4).expand(y.shape[0], 1, *y.shape[-2:])
-            f = self.network(torch.cat([images / total.sqrt(), level], dim=1).to(dtype)).to(y)
+            total, level = self.data_std**2 + sigma**2, sigma.log() / 4
+            z = images / total.sqrt()
+            if self.heard is None:  # shape[0], not len: len would fix the size of the batch in an export
+                z = torch.cat([z, level.expand(y.shape[0], 1, *y.shape[-2:])], dim=1)
+            f = self.network(z.to(dtype), level.flatten(1).to(dtype)).to(y)
             x_hat = self.data_std**2 / total * images + self.data_std * sigma / total.sqrt() * f
         return x_hat.view_as(y)
 
-    def network(self, z: Tensor) -> Tensor:
-        """F: (batch, input channels, H, W) -> (batch, image_channels, H, W)."""
+    def network(self, z: Tensor, level: Tensor | None = None) -> Tensor:
+        """F: (batch, input channels, H, W) -> (batch, image_channels, H, W); level (batch or 1, 1), log(sigma) / 4."""
+        heard = None
+        if self.heard is not None and level is not None:
+            angle = level * math.pi / 4 * 2 ** (torch.arange(OCTAVES).to(level) / 2)
+            heard = self.heard(torch.cat([angle.sin(), angle.cos()], dim=1))
         across = []
         for stage, smaller in zip(self.encoder, self.downsample, strict=True):
-            z = stage(z)
+            z = stage(z, heard)
             across.append(z)
             z = smaller(z)
-        z = self.mid_block(z)
+        z = self.mid_block(z, heard)
         for b in reversed(range(self.blocks)):
             z = self.upsample[b](z)
-            z = self.decoder[b](torch.cat([z, across[b]], dim=1) if self.skip else z)
+            z = self.decoder[b](torch.cat([z, across[b]], dim=1) if self.skip else z, heard)
         return z
 
     def _check(self, images: Tensor) -> None:
@@ -148,6 +168,29 @@ class UNet(Denoiser):
                     f"{name} is {size}: {self.padding} padding needs at least {least * multiple} with {self.blocks} "
                     "blocks; take larger images, fewer blocks or zeros"
                 )
+
+
+class Stage(nn.Sequential):
+    """Layers one after the other; each Modulation among them is told what was heard of the noise level."""
+
+    def forward(self, z: Tensor, heard: Tensor | None = None) -> Tensor:
+        for layer in self:
+            z = layer(z, heard) if isinstance(layer, Modulation) else layer(z)
+        return z
+
+
+class Modulation(nn.Module):
+    """z -> (1 + g) z + s per channel, g and s linear in `heard` (batch or 1, HEARD); the identity at first."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.linear = nn.Linear(HEARD, 2 * channels)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, z: Tensor, heard: Tensor) -> Tensor:
+        gain, shift = self.linear(heard)[..., None, None].chunk(2, dim=1)
+        return (1 + gain) * z + shift
 
 
 class BiasFreeNorm(nn.Module):

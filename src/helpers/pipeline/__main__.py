@@ -175,7 +175,12 @@ def train(
         str, typer.Option(help="cpu: hours on two cores; gpu: eight times the images; full: the papers' schedules.")
     ] = "cpu",
     workers: Annotated[int, typer.Option(help="Networks at a time; 0 means one for each core, or four on a GPU.")] = 0,
-    list_only: Annotated[bool, typer.Option("--list", help="Only say what is missing.")] = False,
+    campaign: Annotated[
+        bool, typer.Option("--campaign", help="In the background: on one core unless told, all else first.")
+    ] = False,
+    list_only: Annotated[
+        bool, typer.Option("--list", help="Only say what is missing, and for how long that will train.")
+    ] = False,
 ) -> None:
     """Train the networks of the zoo that are missing or whose recipe changed; goes on where it was interrupted."""
     import torch  # the other commands start faster without it
@@ -183,13 +188,13 @@ def train(
     from helpers.pipeline import sweep
 
     with message_not_traceback() as book:
-        todo = sweep.pending(names or [], profile)
+        todo, folder = sweep.pending(names or [], profile), book.root / "build" / "train"
         if list_only or not todo:
-            console.print("\n".join(todo) or "all networks are there", highlight=False)
+            console.print("\n".join(sweep.progress(names or [], profile, folder)), highlight=False, soft_wrap=True)
             return
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        workers = workers or (4 if device == "cuda" else os.cpu_count() or 1)
-        failed = sweep.sweep_zoo(todo, profile, device, workers, book.root / "build" / "train")
+        workers = workers or (1 if campaign else 4 if device == "cuda" else os.cpu_count() or 1)
+        failed = sweep.sweep_zoo(todo, profile, device, workers, folder, humble=campaign)
     for name, error in failed.items():
         console.print(f"[red]{name} failed:[/]", escape(f"{error}; run again to go on"), soft_wrap=True)
     raise typer.Exit(bool(failed))

@@ -20,9 +20,10 @@ from filelock import FileLock, Timeout
 
 import helpers
 
-from .. import models, zoo
+from .. import models, training, zoo
 from ..files import write_atomically
 from ..grid import Cell, checkpoint, train_cell
+from .cost import meter
 
 RETRIES = 3  # of what was lost with its process or its machine; an error of the training itself is final
 Outcomes = Iterator[tuple[Any, Any]]  # of each item, in the order in which they end: what the task gave, or its error
@@ -38,11 +39,11 @@ def on_process(task: Callable, items: Iterable) -> Outcomes:
             yield item, error
 
 
-def on_cores(task: Callable, items: Iterable, workers: int) -> Outcomes:
-    """So many at a time, in processes of one thread each that end with this one."""
+def on_cores(task: Callable, items: Iterable, workers: int, humble: bool = False) -> Outcomes:
+    """So many at a time, in processes of one thread each that end with this one; humble: everything else goes first."""
     items, lost = list(items), 0
     while items:
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _follow)
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _follow, (humble,))
         futures = {pool.submit(task, item): item for item in items}
         items = []
         try:
@@ -57,7 +58,7 @@ def on_cores(task: Callable, items: Iterable, workers: int) -> Outcomes:
         lost += 1
 
 
-def _follow() -> None:
+def _follow(humble: bool) -> None:
     """Ends this worker once its parent is gone, kill -9 included: the next run must not meet an older one's."""
 
     def watch() -> None:
@@ -65,6 +66,8 @@ def _follow() -> None:
             parent.join()
         os._exit(1)
 
+    if humble and hasattr(os, "nice"):  # Windows has none
+        os.nice(19)
     torch.set_num_threads(1)
     threading.Thread(target=watch, daemon=True).start()
 
@@ -208,8 +211,27 @@ def pending(names: list[str], profile: str) -> list[str]:
     return [n for n in dict.fromkeys(names or entries) if n not in there or cards[n].get("key") != entries[n].key()]
 
 
-def sweep_zoo(names: list[str], profile: str, device: str, workers: int, folder: Path) -> dict[str, Exception]:
+def sweep_zoo(
+    names: list[str], profile: str, device: str, workers: int, folder: Path, humble: bool = False
+) -> dict[str, Exception]:
     """Train what is pending, `workers` networks at a time; the errors of those that failed."""
     task = partial(zoo.make, profile=profile, device=device, folder=folder / profile)
-    outcomes = on_cores(task, pending(names, profile), workers)
+    outcomes = on_cores(task, pending(names, profile), workers, humble)
     return {name: error for name, error in outcomes if error is not None}
+
+
+def progress(names: list[str], profile: str, folder: Path, seconds: float = 3.0) -> list[str]:
+    """What is done of the named entries of the zoo, and the hours on one core of this machine that the rest will take:
+    by the speed of those begun, and else measured for so many seconds a kind."""
+    entries, lines, total = zoo.zoo(profile), [], 0.0
+    todo, measured = pending(names, profile), meter("cpu", seconds)
+    for name in todo:
+        entry, checkpoint = entries[name], zoo.checkpoint(name, entries[name], folder / profile)
+        step, took = training.reached(checkpoint) if checkpoint.exists() else (0, 0.0)
+        each = took / step if step else entry.recipe.batch / measured(entry).images_per_second
+        hours = (entry.recipe.steps - step) * each / 3600
+        total += hours
+        where = f"step {step:,} of {entry.recipe.steps:,}" if step else "waiting"
+        lines.append(f"{name}: {where}, {hours:.1f} core-hours to go")
+    done = len(names or entries) - len(todo)
+    return [*lines, f"{done} networks are there, {len(todo)} to go: {total:.1f} core-hours on this machine"]

@@ -1,0 +1,79 @@
+"""Looks at a network while it trains: what it makes of one noise, and what judges say of that."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from . import metrics, models, realism, sampling
+from .data import ImageSet
+from .denoisers import Denoiser
+from .files import write_atomically
+
+SHOWN, JUDGED = 8, 96  # samples in a row of the sheet; samples that are judged
+SIGMA_MAX, STEPS = 40.0, 36  # where sampling starts, in units of the intensities, and calls of the denoiser
+JUDGES = {"celeba": ("faces-autoencoder", 40), "fashion-mnist": ("fashion-autoencoder", 32)}  # and their size in pixels
+ALIKE = 0.95  # correlation from which on a quadrant is one of a training image
+
+
+@torch.no_grad()
+def samples(denoiser: Denoiser, event: tuple[int, ...], device: str) -> Tensor:
+    """JUDGED images by the reverse SDE, on the CPU; from the same noise whenever it is called."""
+    start = sampling.initial_noise(JUDGED, *event, sigma=SIGMA_MAX, dtype=torch.float32).to(device)
+    return sampling.last(sampling.reverse_sde(denoiser, start, sampling.edm(STEPS, 0.01, SIGMA_MAX))).cpu()
+
+
+def judged(made: Tensor, data: ImageSet, test: ImageSet) -> dict[str, float]:
+    """kid: kernel distance to the test images on an autoencoder's features of their gray; copies: share by the ratio of
+    distances; quadrants: share that matches the same place of a training image; grain: power above a third of all
+    frequencies over that of the test images; lost: share that diverged."""
+    kept = metrics.finite(made)
+    found = {"lost": 1 - len(kept) / len(made)}
+    if len(kept) > 1:
+        name, size = JUDGES[data.name]
+        judge = models.load(name)
+        features = [judge.features(_sized(_gray(x), size)) for x in (test.images, kept)]
+        gray, seen, unseen = (_gray(x) for x in (kept, data.images, test.images))
+        high = [float(realism.radial_spectrum(x)[x.shape[-1] // 3 :].mean()) for x in (gray, unseen)]
+        found |= {"kid": realism.kid(*features), "grain": high[0] / high[1]}
+        found["quadrants"] = float((metrics.patch_sources(gray, seen, gray.shape[-1] // 2)[1] > ALIKE).double().mean())
+        if len(data) > 1:
+            found["copies"] = metrics.share_of_copies(kept, data.images)
+    return {name: round(value, 4) for name, value in found.items()}
+
+
+def add_row(sheet: Path, made: Tensor, row: int) -> None:
+    """The first SHOWN samples as row number `row`, from 0, of a PNG; what lies from there on down is replaced."""
+    x = (255 * _rgb(made[:SHOWN]).nan_to_num(0).clamp(0, 1)).round().to(torch.uint8)
+    strip = x.permute(2, 0, 3, 1).flatten(1, 2).numpy()  # (H, SHOWN W, 3)
+    if row:
+        with Image.open(sheet) as above:
+            strip = np.concatenate([np.asarray(above)[: row * len(strip)], strip])
+    data = io.BytesIO()
+    Image.fromarray(strip).save(data, "PNG")
+    write_atomically(sheet, data.getvalue())
+
+
+def as_webp(png: bytes) -> bytes:
+    """The sheet as it ships: a tenth of the bytes."""
+    data = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as sheet:
+        sheet.save(data, "WEBP", quality=85, method=6)
+    return data.getvalue()
+
+
+def _gray(images: Tensor) -> Tensor:
+    return images.mean(1) if images.ndim == 4 else images
+
+
+def _rgb(images: Tensor) -> Tensor:
+    return images if images.ndim == 4 else images[:, None].expand(-1, 3, -1, -1)
+
+
+def _sized(gray: Tensor, size: int) -> Tensor:
+    small = F.interpolate(gray[:, None], (size, size), mode="bicubic", antialias=True)[:, 0]
+    return small if gray.shape[-1] != size else gray
