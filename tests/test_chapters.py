@@ -61,6 +61,8 @@ def test_set_up_cell_then_parameters(path):
         assert isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name), "plain assignments"
         values[statement.targets[0].id] = ast.literal_eval(statement.value)  # ValueError unless a literal
     assert values["profile"] == "quick"
+    assert ("chosen(profile, device" if path in TAUGHT else "chosen(profile)") in cells[2].source + cells[3].source
+    assert path not in TAUGHT or values["device"] == "auto"
 
 
 @each
