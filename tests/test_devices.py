@@ -1,10 +1,13 @@
 """Everything follows y: on a pretend device, which refuses to mix with the CPU, and gives what the CPU gives."""
 
+import copy
+
 import pytest
 import torch
 from pretend import DEVICE, Dice, Machine
+from test_contract import DENOISERS, noisy
 
-from helpers import checks, data, density, jacobian, metrics, realism, sampling, training
+from helpers import checks, data, density, devices, jacobian, lab, ledger, metrics, realism, sampling, training
 from helpers.denoisers import CNN, MLP, GaussianMixture, PerLevelMLP, Polynomial, PosteriorMean, RandomFeatures
 
 POINTS = data.moons().sample(20)
@@ -23,14 +26,6 @@ SAMPLERS = {
 @pytest.fixture
 def machine():
     with Machine() as machine:
-        yield machine
-
-
-@pytest.fixture
-def single(monkeypatch):
-    """A machine without float64."""
-    monkeypatch.setattr(checks, "WITHOUT_DOUBLE", {"pretend"})
-    with Machine(double=False) as machine:
         yield machine
 
 
@@ -128,11 +123,66 @@ def test_jacobians(machine):
 
 def test_training(machine, monkeypatch):
     plain = torch.Generator
-    monkeypatch.setattr(torch, "Generator", lambda device="cpu": Dice() if torch.device(device) == DEVICE else plain())
+    monkeypatch.setattr(torch, "Generator", lambda device="cpu": Dice() if "pretend" in str(device) else plain())
     recipe = training.Recipe(steps=3, batch=8, ema=0.9, clip=1.0, flip=False)
     network = MLP(8).to(DEVICE)
     losses = training.run(training.train(network, POINTS, recipe))
-    assert losses == losses and {p.device for p in network.parameters()} == {DEVICE}
+    assert len(losses) == 3 and {p.device for p in network.parameters()} == {DEVICE}
     levels = PerLevelMLP(torch.tensor([2.0, 0.5]), width=8).to(DEVICE)
     training.run(training.train_levels(levels, POINTS.to(DEVICE), training.Recipe(steps=3, batch=8)))
-    assert {p.device for p in levels.parameters()} == {DEVICE}
+    module, x = torch.nn.Linear(2, 1).to(DEVICE), POINTS.float().to(DEVICE)
+
+    def loss(step, g):
+        return module(x[torch.randint(len(x), (8,), generator=g, device=g.device)]).square().mean()
+
+    training.run(training.fit(module, loss, recipe, x))
+    assert {p.device for p in (*levels.parameters(), *module.parameters())} == {DEVICE}
+
+
+@pytest.mark.parametrize("name", DENOISERS)
+def test_denoisers(machine, name):
+    here, y = DENOISERS[name](0), noisy(name, torch.float64)
+    x_hat = here(y, 0.7).detach()
+    same(copy.deepcopy(here).to(DEVICE)(y.to(DEVICE), 0.7).detach(), x_hat)
+
+
+def test_a_seed_is_the_same_noise_there(machine):
+    for law in (data.moons(), data.checkerboard(), data.pinwheel()):
+        same(law.sample(9, seed=3).to(DEVICE), law.sample(9, seed=3))
+    same(GaussianMixture(POINTS.to(DEVICE)).sample(9, seed=3), GaussianMixture(POINTS).sample(9, seed=3))
+
+
+def test_a_lab_takes_what_lies_elsewhere(machine):
+    law, network = data.moons().to(DEVICE), MLP(8).to(DEVICE)
+    families = [lab.Family("network", lambda points, _: network), lab.Family("copier", lambda x, _: PosteriorMean(x))]
+    made = lab.Lab("away", {"moons": law}, families, [8], "caption", "alt", right=("copier", ""))
+    for side in ("left", "right"):
+        assert made.sample(made.start | {"particles": "250"}, side).device == torch.device("cpu")
+    assert law.means.device == next(network.parameters()).device == DEVICE  # it works on copies
+
+
+# What a chapter chooses -----------------------------------------------------------------------------------------------
+
+
+def test_the_best_device_that_is_there_is_chosen(monkeypatch):
+    there = {"cuda": False, "mps": True, "cpu": True}
+    monkeypatch.setattr(devices, "KINDS", {kind: lambda kind=kind: there[kind] for kind in there})
+    assert devices.chosen("quick") == torch.device("mps")
+    assert devices.chosen("full", double=True) == torch.device("cpu")  # Apple's GPUs have no float64
+    assert devices.chosen("quick", torch.device("cpu")) == torch.device("cpu")  # a cell that runs twice
+    for device, double in (("cuda", False), ("mps", True), ("gpu", False)):
+        with pytest.raises(ValueError, match=f"device is '{device}'.*auto"):
+            devices.chosen("quick", device, double)
+    there["cuda"] = True
+    assert devices.chosen("quick", double=True) == torch.device("cuda")
+    with pytest.raises(ValueError, match="profile is 'Full': choose quick or full"):
+        devices.chosen("Full", "cpu")
+
+
+def test_a_claim_is_recorded_on_the_device_of_its_tensors(monkeypatch, tmp_path):
+    monkeypatch.setenv(ledger.RESULTS, str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "a GPU")
+    for device, name in (("cpu", "CPU"), ("cuda", "a GPU"), ("mps", "Apple GPU")):
+        ledger.record("01_x", [ledger.Claim("a", "b", (0, 1), 0.5)], "quick", torch.device(device))
+        assert ledger.read_all()["01_x"][0].made == f"quick, {name}"
