@@ -4,11 +4,29 @@ import copy
 
 import pytest
 import torch
+from nets import noise
 from pretend import DEVICE, Dice, Machine
 from test_contract import DENOISERS, noisy
 
-from helpers import checks, data, density, devices, jacobian, lab, ledger, metrics, realism, sampling, training
+from helpers import (
+    checks,
+    classical,
+    data,
+    density,
+    devices,
+    dynamics,
+    jacobian,
+    lab,
+    ledger,
+    metrics,
+    projection,
+    realism,
+    sampling,
+    training,
+)
+from helpers import denoisers as d
 from helpers.denoisers import CNN, MLP, GaussianMixture, PerLevelMLP, Polynomial, PosteriorMean, RandomFeatures
+from helpers.kernels.masked import wiener_masks
 
 POINTS = data.moons().sample(20)
 START = sampling.initial_noise(6, 2, sigma=2.0)
@@ -71,6 +89,36 @@ def test_densities(machine):
     assert density.total_variation(log_q, log_p.to(DEVICE), grid.cell) < 1e-9
     assert abs(density.kullback_leibler(log_q, log_p.to(DEVICE), grid.cell)) < 1e-9
     assert density.mass(log_q, grid.cell) == pytest.approx(density.mass(log_p, grid.cell))
+
+
+FITS = {
+    "convolution": lambda x: d.LinearConvolution.from_points(x, 3),
+    "pooled": lambda x: d.PooledConvolution.from_points(x, 2),
+    "Hermite": lambda x: d.HermitePolynomial(x, 8),
+    "released": lambda x: d.ReleasedPolynomial(x, 8, patch=3),
+    "linear": lambda x: d.LinearDenoiser.from_points(x, 3),
+    "local": lambda x: d.LocalMean(x, 3),
+    "masks": lambda x: d.MaskedMean(x, wiener_masks(torch.cov(x.cpu().flatten(1).T), 0.5)),
+    "smoothed": lambda x: d.PosteriorMean(x, 0.2),
+    "projected": lambda x: d.ProjectedDenoiser(x, 2),
+    "two images": lambda x: d.TwoImages(x[:2], 3),
+    "Wiener": lambda x: classical.Wiener.from_points(x),
+    "kernel density": lambda x: projection.KernelDensity(x, 0.3),
+    "projection": lambda x: projection.Projection(x, 0.3),
+    "features in time": lambda x: dynamics.FeatureDenoiser(x, 6),
+}
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_what_is_fitted_to_points_stays_with_them(machine, name):
+    x = noise(6, 6, 6, dtype=torch.float64).sigmoid()
+    y = noise(3, 6, 6, seed=1, dtype=torch.float64)
+    there, here = FITS[name](x.to(DEVICE)), FITS[name](x)
+    same(there(y.to(DEVICE), 0.7), here(y, 0.7))
+    if name == "convolution":
+        same(there.generated_spectrum(), here.generated_spectrum())
+    if name == "pooled":
+        same(there.generated_covariance(nodes=3), here.generated_covariance(nodes=3))
 
 
 MEASURES = {

@@ -22,7 +22,7 @@ class _Filter(Denoiser):
         if values[0] < -1e-8 * values[-1]:
             raise ValueError(f"covariance has eigenvalue {values[0].item():.3g}: it must be that of a random image")
         self.keep(
-            offsets=offsets,
+            offsets=offsets.to(gram.device),
             values=values.clamp(min=0.0),  # rounding below 0
             vectors=vectors,
             right=right @ vectors,
@@ -114,7 +114,8 @@ class LinearConvolution(_Filter):
         t, w = map(torch.from_numpy, np.polynomial.legendre.leggauss(positive_int("nodes", nodes)))
         half = math.log(sigma_max / sigma_min) / 2
         levels = torch.exp(math.log(sigma_min) + half * (t + 1))
-        integral = torch.tensordot(half * w, 1 - self.response(levels).real, dims=1)
+        lost = 1 - self.response(levels).real
+        integral = torch.tensordot(half * w.to(lost), lost, dims=1)
         return sigma_max**2 * torch.exp(-2 * integral)
 
 
