@@ -12,11 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
+from torch.utils.backend_registration import (
+    _DummyBackendModule,
+    _setup_privateuseone_for_python_backend,
+)
 
 aten = torch.ops.aten
 MOVES = {aten._to_copy.default, aten.copy_.default}  # between devices
-CPU_INDEX = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default}  # which GPUs take too
+CPU_INDEX = {
+    aten.index.Tensor,
+    aten.index_put_.default,
+    aten.index_put.default,
+}  # which GPUs take too
 
 
 class Backend(_DummyBackendModule):
@@ -46,7 +53,11 @@ class Elsewhere(Tensor):
 
     @staticmethod
     def __new__(cls, here: Tensor) -> "Elsewhere":
-        layout = {"strides": here.stride(), "storage_offset": here.storage_offset(), "dtype": here.dtype}
+        layout = {
+            "strides": here.stride(),
+            "storage_offset": here.storage_offset(),
+            "dtype": here.dtype,
+        }
         made = torch.Tensor._make_wrapper_subclass(cls, here.shape, **layout, device=DEVICE)
         made.here = here
         return made
@@ -55,7 +66,9 @@ class Elsewhere(Tensor):
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         raise RuntimeError(f"{func} outside the machine")
 
-    def __tensor_flatten__(self) -> tuple[list[str], None]:  # so that Module.double() swaps parameters as a whole
+    def __tensor_flatten__(
+        self,
+    ) -> tuple[list[str], None]:  # so that Module.double() swaps parameters as a whole
         return ["here"], None
 
     @staticmethod

@@ -25,7 +25,15 @@ from helpers import (
     training,
 )
 from helpers import denoisers as d
-from helpers.denoisers import CNN, MLP, GaussianMixture, PerLevelMLP, Polynomial, PosteriorMean, RandomFeatures
+from helpers.denoisers import (
+    CNN,
+    MLP,
+    GaussianMixture,
+    PerLevelMLP,
+    Polynomial,
+    PosteriorMean,
+    RandomFeatures,
+)
 from helpers.kernels.masked import wiener_masks
 
 POINTS = data.moons().sample(20)
@@ -63,8 +71,14 @@ def test_samplers(machine, name):
 def test_the_plane_stays_where_it_was_given(machine):
     x, y = POINTS.to(DEVICE), START.to(DEVICE)
     same(GaussianMixture(x, 0.2).sample(5), GaussianMixture(POINTS, 0.2).sample(5))
-    same(GaussianMixture(x, 0.2).log_prob(y, 0.5), GaussianMixture(POINTS, 0.2).log_prob(y.cpu(), 0.5))
-    same(GaussianMixture(POINTS, 0.2).log_prob(y, 0.5), GaussianMixture(POINTS, 0.2).log_prob(y.cpu(), 0.5))
+    same(
+        GaussianMixture(x, 0.2).log_prob(y, 0.5),
+        GaussianMixture(POINTS, 0.2).log_prob(y.cpu(), 0.5),
+    )
+    same(
+        GaussianMixture(POINTS, 0.2).log_prob(y, 0.5),
+        GaussianMixture(POINTS, 0.2).log_prob(y.cpu(), 0.5),
+    )
     same(data.moons().to(DEVICE).projected(torch.eye(2)[:, :1], torch.ones(2)).sample(3),
          data.moons().projected(torch.eye(2)[:, :1], torch.ones(2)).sample(3))  # fmt: skip
     for make in (
@@ -151,7 +165,10 @@ def test_measures(monkeypatch, name, double):
         there = MEASURES[name](x.to(DEVICE), y.to(DEVICE))
         there = there.cpu() if isinstance(there, torch.Tensor) else there
     torch.testing.assert_close(
-        torch.as_tensor(there).to(torch.as_tensor(here)), torch.as_tensor(here), rtol=1e-4, atol=1e-5
+        torch.as_tensor(there).to(torch.as_tensor(here)),
+        torch.as_tensor(here),
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 
@@ -197,12 +214,18 @@ def test_denoisers(machine, name):
 def test_a_seed_is_the_same_noise_there(machine):
     for law in (data.moons(), data.checkerboard(), data.pinwheel()):
         same(law.sample(9, seed=3).to(DEVICE), law.sample(9, seed=3))
-    same(GaussianMixture(POINTS.to(DEVICE)).sample(9, seed=3), GaussianMixture(POINTS).sample(9, seed=3))
+    same(
+        GaussianMixture(POINTS.to(DEVICE)).sample(9, seed=3),
+        GaussianMixture(POINTS).sample(9, seed=3),
+    )
 
 
 def test_a_lab_takes_what_lies_elsewhere(machine):
     law, network = data.moons().to(DEVICE), MLP(8).to(DEVICE)
-    families = [lab.Family("network", lambda points, _: network), lab.Family("copier", lambda x, _: PosteriorMean(x))]
+    families = [
+        lab.Family("network", lambda points, _: network),
+        lab.Family("copier", lambda x, _: PosteriorMean(x)),
+    ]
     made = lab.Lab("away", {"moons": law}, families, [8], "caption", "alt", right=("copier", ""))
     for side in ("left", "right"):
         assert made.sample(made.start | {"particles": "250"}, side).device == torch.device("cpu")

@@ -5,7 +5,11 @@ import torch
 from .checks import WITHOUT_DOUBLE
 
 PROFILES = ("quick", "full")
-KINDS = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}  # best first
+KINDS = {
+    "cuda": torch.cuda.is_available,
+    "mps": torch.backends.mps.is_available,
+    "cpu": lambda: True,
+}  # best first
 
 
 def chosen(profile: str, device: str | torch.device = "auto", double: bool = False) -> torch.device:
