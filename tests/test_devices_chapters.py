@@ -127,7 +127,10 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
     ),
     "16": ({}, {"faces": {"edm(60": "edm(6"}, "lab": {"basis=160": "basis=16"}}),
     "17": ({}, {}),
-    "18": ({"disks_shown": 3}, {"shuffled": {"edm(60": "edm(6"}, "lab": {"basis=160": "basis=16"}}),
+    "18": (
+        {"disks_shown": 3},
+        {"disk-psnr": {"[:100]": "[:5]"}, "shuffled": {"edm(60": "edm(6"}, "lab": {"basis=160": "basis=16"}},
+    ),
     "19": ({"p": 48}, {"descent": {"20_001": "101"}, "ascent-run": {"1025": "65", "1024": "64"}}),
     "20": ({"samples": 6, "steps": 5}, {"sizes": {"cosine_vp(100": "cosine_vp(8"}}),
     "21": ({"n": 8}, {"detail-run": {"6 * n": "3 * n"}}),
