@@ -473,8 +473,12 @@ def test_an_interrupted_training_goes_on_with_the_same_numbers(make, points, rec
     expected = [(p.step, p.loss) for p in train(whole, points, recipe)]
     first = list(itertools.islice(train(make(), points, recipe, path, 0.0), stop))
     denoiser = make()
-    rest = list(train(denoiser, points, recipe, path, math.inf))
-    assert [(p.step, p.loss) for p in first + rest] == expected and rest[0].step == stop + 1
+    goes_on = train(denoiser, points, recipe, path, math.inf)
+    rest = [next(goes_on)]
+    reached = {k: v.clone() for k, v in state(rest[0].denoiser).items()}
+    rest += goes_on
+    assert [(p.step, p.loss) for p in first[:-1] + rest] == expected and rest[0].step == stop
+    assert equal(state(first[-1].denoiser), reached)
     assert equal(state(denoiser), state(whole))
     assert [p.name for p in path.parent.iterdir()] == ["state.safetensors"]
 
@@ -528,7 +532,7 @@ def test_a_killed_process_leaves_a_whole_checkpoint(tmp_path):
     recipe = Recipe(4000, 4, 1e-3, ("log-uniform", 0.05, 1.0), "level", ema=0.9)
     again, whole = UNet(1, channels=4), UNet(1, channels=4)
     first = next(train(again, IMAGES, recipe, path))
-    assert 20 < first.step < 3000
+    assert 20 <= first.step < 3000
     for p in itertools.islice(train(whole, IMAGES, recipe), first.step):
         last = p
     assert last.loss == first.loss and equal(state(again), state(whole))
@@ -547,7 +551,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_last(tmp_path, monkeypa
         patch.setattr(os, "replace", killed)
         run(train(MLP(8), POINTS, Recipe(6, 8), path, 0.0))
     denoiser, whole = MLP(8), MLP(8)
-    assert next(p.step for p in train(denoiser, POINTS, Recipe(6, 8), path)) == 4
+    assert next(p.step for p in train(denoiser, POINTS, Recipe(6, 8), path)) == 3
     run(train(denoiser, POINTS, Recipe(6, 8), path))
     run(train(whole, POINTS, Recipe(6, 8)))
     assert equal(state(denoiser), state(whole))
@@ -626,7 +630,9 @@ def test_progress_counts_time_over_interruptions(tmp_path, monkeypatch):
     recipe, path = Recipe(10, 8), tmp_path / "state.safetensors"
     first = list(itertools.islice(train(MLP(4), POINTS, recipe, path, 0.0), 4))
     tick[0] = 0.25
-    steps = first + list(train(MLP(4), POINTS, recipe, path))
+    reached, *rest = train(MLP(4), POINTS, recipe, path)
+    assert (reached.step, reached.seconds) == (4, first[-1].seconds) and math.isnan(reached.remaining)
+    steps = first + rest
     assert [p.step for p in steps] == list(range(1, 11))
     assert all(a.seconds < b.seconds for a, b in itertools.pairwise(steps)) and steps[4].seconds < 2 + first[-1].seconds
     assert all(0 < p.images_per_second <= 8 for p in first)

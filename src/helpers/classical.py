@@ -189,7 +189,7 @@ def bm3d() -> Denoiser:
     return EachImage(function)  # whose second argument is sigma
 
 
-# Functions of a module, which pickle takes
+# Functions of a module: a process that is sent one of their denoisers finds them by name
 
 
 def _bayes_shrink(image: np.ndarray, sigma: float, levels: int | None, shifts: int, wavelet: str) -> np.ndarray:

@@ -47,8 +47,9 @@ def train(
 
     points (N, *event), the training set, moved to the device once. At the end the denoiser is in evaluation mode and
     has the averaged weights. checkpoint: a file written whole every `checkpoint_seconds` and at the end; from one that
-    exists training goes on, on a CPU with the very numbers of an uninterrupted run on the same machine. penalty: added
-    to the loss, a scalar of (denoiser, y, sigma, x_hat), as a `helpers.physics.VirtualObservation`.
+    exists training goes on, first with the step that it reached, on a CPU with the very numbers of an uninterrupted run
+    on the same machine. penalty: added to the loss, a scalar of (denoiser, y, sigma, x_hat), as a
+    `helpers.physics.VirtualObservation`.
 
     Raises ValueError for points that the denoiser does not take, for a loss that is not finite, and for a checkpoint
     that is damaged or belongs to another network, recipe or training set.
@@ -164,8 +165,8 @@ def _loop(
     state = _State(denoiser, average, optimiser, scaler, g, means, recipe, points, digest)
     step, loss, seconds = state.read(checkpoint) if checkpoint and checkpoint.exists() else (0, math.nan, 0.0)
     first, before, saved = step, seconds, time.perf_counter()
-    if step == recipe.steps:
-        yield Progress(step, loss, seconds, math.nan, 0.0, average.eval())
+    if step:  # what was reached: a look at it may have been lost with the process
+        yield Progress(step, loss, seconds, math.nan, math.nan if step < recipe.steps else 0.0, average.eval())
     for step in range(first + 1, recipe.steps + 1):
         begun = time.perf_counter()
         denoiser.train()

@@ -60,7 +60,7 @@ GRID = {  # one thing changed at a time in a UNet of two blocks ("conditioned" a
 }
 GENERATE = Recipe(  # for a network that is sampled from pure noise, chosen by the trials of chapter 10
     batch=8,
-    rate=2e-3,
+    rate=3e-3,
     noise=("log-normal", -1.2, 1.4),
     loss="edm",
     warmup=500,

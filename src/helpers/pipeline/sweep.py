@@ -67,7 +67,7 @@ def _follow(humble: bool) -> None:
         os._exit(1)
 
     if humble and hasattr(os, "nice"):  # Windows has none
-        os.nice(19)
+        os.nice(10)
     torch.set_num_threads(1)
     threading.Thread(target=watch, daemon=True).start()
 
