@@ -2,7 +2,9 @@
 
 Each is executed as in Jupyter, without exporting its labs, on one thread, or on a GPU where there is one. On a CPU the
 time is the processor's, so that other work on the machine does not count; on a GPU it is the clock's. Written after
-each chapter to src/helpers/recorded/profiles.json, a section for each kind of device; goes on after a kill.
+each chapter to src/helpers/recorded/profiles.json, a section for each kind of device; goes on after a kill. A
+processor with more is held to AVX2, of which the pages speak, by ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
+MKL_ENABLE_INSTRUCTIONS=AVX2.
 """
 
 import os
@@ -14,6 +16,7 @@ import time
 from pathlib import Path
 
 import record
+import torch
 
 from helpers.ledger import RESULTS
 from helpers.pipeline.chapters import LEDGER, PROFILES, Book
@@ -37,11 +40,12 @@ if __name__ == "__main__":
     os.chdir(record.ROOT)
     book = Book.find()
     chapters = [c for c in book.select(sys.argv[1:]) if c.stem != LEDGER]
-    found = record.read("profiles").get(record.DEVICE, {}).get("rows", {})
+    kind = "cuda" if record.DEVICE == "cuda" else f"cpu, {torch.backends.cpu.get_cpu_capability()}"
+    found = record.read("profiles").get(kind, {}).get("rows", {})
     for profile in PROFILES:
         for chapter in sorted(chapters, key=lambda c: found.get(c.stem, {}).get("quick", 0.0)):
             if profile in found.get(chapter.stem, {}):
                 continue
             found.setdefault(chapter.stem, {})[profile] = round(seconds(book, chapter, profile), 1)
             print(chapter.stem, profile, found[chapter.stem][profile], flush=True)
-            record.write("profiles", record.DEVICE, {"rows": found, "provenance": record.provenance()})
+            record.write("profiles", kind, {"rows": found, "provenance": record.provenance()})

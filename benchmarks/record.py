@@ -47,7 +47,7 @@ def provenance() -> dict[str, str]:
     return {
         "hardware": torch.cuda.get_device_name()
         if DEVICE == "cuda"
-        else f"1 of {os.cpu_count()} {platform.machine()} cores",
+        else f"1 of {os.cpu_count()} {platform.machine()} cores, {torch.backends.cpu.get_cpu_capability()}",
         "software": f"torch {torch.__version__.split('+')[0]}",
         "commit": commit.stdout.strip(),
         "date": date.today().isoformat(),

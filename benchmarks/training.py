@@ -1,7 +1,7 @@
 """How fast and how well do networks train? `python benchmarks/training.py [throughput laws faces peers]`.
 
 throughput: images per second of helpers.training against a plain PyTorch loop, in turns, medians of five; once for
-    each kind of arithmetic. On a CPU that has bfloat16, ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 gives the other.
+    each kind of arithmetic. A CPU that has bfloat16 is held to float32 by ONEDNN_MAX_CPU_ISA=AVX2.
 laws: noise laws and losses compared on Fashion-MNIST, three seeds each.
 faces: PSNR of the zoo's face networks on training and on test images (needs CELEBA_ROOT).
 peers: PSNR on the same test faces of the networks of others, kept as .npz in PEERS_ROOT (needs CELEBA_ROOT).

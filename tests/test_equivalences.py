@@ -256,6 +256,16 @@ def test_schedules_of_diffusers():
         assert torch.allclose(sampling.edm(steps), edm.sigmas.double(), rtol=1e-5)
 
 
+def test_ddim_steps_are_spread_over_all_training_steps():
+    """501 steps of 1000 are as evenly spread as 500, to a training step, and start as high."""
+    first = [float(sampling.ddim_linear(steps)[0]) for steps in (500, 501, 999, 1000)]
+    assert min(first) > 0.95 * max(first)
+    every = sampling.ddim_linear(1000)[:-1].flip(0)
+    for steps in (7, 300, 501, 999):
+        times = torch.searchsorted(every, sampling.ddim_linear(steps)[:-1].flip(0))
+        assert set(times.diff().tolist()) <= {1000 // steps, 1000 // steps + 1} and times[0] == 0
+
+
 def exact_levels(times):
     return sampling.vp_to_ve(torch.cumprod(1 - BETAS, 0)[times])
 

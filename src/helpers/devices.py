@@ -1,10 +1,13 @@
 """Where a chapter computes."""
 
+import os
+
 import torch
 
 from .checks import WITHOUT_DOUBLE
 
 PROFILES = ("quick", "full")
+BEST = "CREATIVE_DENOISER_DEVICE"  # environment variable: what "auto" means, instead of the best device that is there
 KINDS = {
     "cuda": torch.cuda.is_available,
     "mps": torch.backends.mps.is_available,
@@ -20,7 +23,8 @@ def chosen(profile: str, device: str | torch.device = "auto", double: bool = Fal
 
 
 def resolve(device: str | torch.device = "auto", double: bool = False) -> torch.device:
-    """The device of a name: "cuda", "mps" (Apple's GPUs), "cpu", or "auto", the first of them that is there.
+    """The device of a name: "cuda", "mps" (Apple's GPUs), "cpu", or "auto", the first of them that is there, or what
+    $CREATIVE_DENOISER_DEVICE says: quick outputs are compared with stored ones, and are made on a CPU.
 
     double: what will be computed there is float64, which Apple's GPUs do not have, so that "auto" passes them over.
     Raises ValueError for another name, a device that is not there, and float64 where there is none.
@@ -28,7 +32,7 @@ def resolve(device: str | torch.device = "auto", double: bool = False) -> torch.
     kind = str(device)
     choices = [k for k in KINDS if not (double and k in WITHOUT_DOUBLE)]
     if kind == "auto":
-        kind = next(k for k in choices if KINDS[k]())
+        kind = os.environ.get(BEST) or next(k for k in choices if KINDS[k]())
     if kind not in KINDS:
         raise ValueError(f"device is {kind!r}: choose one of auto, {', '.join(choices)}")
     if kind not in choices:

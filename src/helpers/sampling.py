@@ -60,12 +60,16 @@ def cosine_vp(steps: int, sigma_max: float = 80.0) -> Tensor:
 
 
 def ddim_linear(steps: int, beta_1: float = 1e-4, beta_n: float = 0.02, train_steps: int = 1000) -> Tensor:
-    """DDPM's linear betas converted, sigma = sqrt((1 - a) / a), at DDIM's evenly spaced training steps ("leading")."""
+    """DDPM's linear betas converted, sigma = sqrt((1 - a) / a), at the training steps floor(i T / steps), T of them.
+
+    DDIM's "leading" spacing where steps divides T; where it does not, libraries round T / steps first and miss the
+    noisiest steps.
+    """
     _check_levels(steps, beta_1, beta_n)
     if steps > positive_int("train_steps", train_steps, most=MOST):
         raise ValueError(f"steps is {steps}, above the {train_steps} training steps: choose at most {train_steps}")
     a = torch.cumprod(1 - torch.linspace(beta_1, beta_n, train_steps, dtype=torch.float64), 0)
-    times = (torch.arange(steps) * (train_steps // steps)).flip(0)
+    times = (torch.arange(steps) * train_steps // steps).flip(0)
     return _ending_in_zero(vp_to_ve(a)[times])
 
 

@@ -113,7 +113,7 @@ def zoo(profile: str = "cpu") -> dict[str, Entry]:
     """All entries by name, the most wanted first.
 
     "cpu": hours on two cores. "gpu": the same networks see eight times as many images. "full": the schedules of the
-    papers, and for faces their network and size: days on a GPU, and more than the 24 MB that ship.
+    papers, and for faces their network and size: days on a GPU, and more than the 34 MB that ship.
     """
     if profile not in PROFILES:
         raise ValueError(f"profile is {profile!r}: choose one of {', '.join(PROFILES)}")

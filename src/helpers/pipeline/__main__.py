@@ -26,6 +26,7 @@ RECORDS = (  # in benchmarks/, by what they measure
 )  # fmt: skip
 app = typer.Typer(help=pipeline.__doc__, no_args_is_help=True, add_completion=False)
 console = Console()
+Chapters = Annotated[list[str] | None, typer.Argument(help='Stems or numbers, as "03"; none means all.')]
 Profile = Annotated[str, typer.Option(help="quick: minutes on two cores; full: the sizes of the papers, on a GPU.")]
 
 
@@ -117,7 +118,7 @@ def audit() -> None:
 
 @app.command()
 def execute(
-    chapters: Annotated[list[str] | None, typer.Argument(help='Stems or numbers, as "03"; none means all.')] = None,
+    chapters: Chapters = None,
     profile: Profile = "quick",
     jobs: Annotated[int, typer.Option(help="Chapters at a time.")] = os.cpu_count() or 1,
     force: Annotated[bool, typer.Option("--force", help="Execute also what is up to date.")] = False,
@@ -129,11 +130,26 @@ def execute(
 
 
 @app.command()
-def compare() -> None:
+def compare(chapters: Chapters = None) -> None:
     """Compare the stored outputs with the fresh ones."""
     with message_not_traceback() as book:
-        book.require_fresh()
-        pytest(book, "-q", "-p", "helpers.pipeline.replay", "--replay", "build/run", *map(str, book.chapters))
+        chosen = book.select(chapters or [])
+        book.require_fresh(chapters=chosen)
+        pytest(book, "-q", "-p", "helpers.pipeline.replay", "--replay", "build/run", *map(str, chosen))
+
+
+@app.command()
+def lane(
+    chapters: Chapters = None,
+    capability: Annotated[str, typer.Option(help="avx2, or default for what every x86-64 processor has.")] = "avx2",
+) -> None:
+    """Execute and compare as on an older processor: torch held to its instructions, oneDNN and MKL to AVX2."""
+    held = {"ATEN_CPU_CAPABILITY": capability, "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+    with message_not_traceback() as book:
+        for step in (["execute", "--force"], ["compare"]):
+            command = [sys.executable, "-m", "helpers.pipeline", *step, *(chapters or [])]
+            if status := subprocess.run(command, cwd=book.root, env=os.environ | held).returncode:
+                raise typer.Exit(status)
 
 
 @app.command()

@@ -262,8 +262,10 @@ class Book:
         reasons += [f"{name} is no longer used" for name in old if name not in new]
         return ", ".join(reasons)
 
-    def require_fresh(self, profile: str = "quick") -> None:
-        """Raises ValueError unless every chapter's executed copy belongs to what is in the book now."""
-        stale = [f"{c.stem} ({why})" for c in self.chapters if (why := self.why_run(c, profile))]
+    def require_fresh(self, profile: str = "quick", chapters: Iterable[Path] | None = None) -> None:
+        """Raises ValueError unless the executed copy of every chapter, or of those named, belongs to what is in the
+        book now."""
+        asked = self.chapters if chapters is None else chapters
+        stale = [f"{c.stem} ({why})" for c in asked if (why := self.why_run(c, profile))]
         if stale:
             raise ValueError(f"to be executed first (python -m helpers.pipeline execute): {'; '.join(stale)}")

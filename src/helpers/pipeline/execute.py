@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from helpers.devices import BEST
 from helpers.files import cache_folder, write_atomically
 from helpers.pipeline.chapters import (
     LEDGER,
@@ -64,14 +65,17 @@ class Run:
         target = self.book.executed(chapter)
         target.unlink(missing_ok=True)  # outputs of another state of the book, never to be taken for this one's
         command = [sys.executable, "-m", "helpers.pipeline.worker", str(self.book.root / chapter), str(target)]
-        if self.profile != "quick":  # quick is every chapter's default, so that nothing needs to be injected
+        environment = kernel_environment(self.book)
+        if self.profile == "quick":  # every chapter's default, so that nothing needs to be injected
+            environment |= {BEST: "cpu"}  # outputs that are compared with stored ones are no GPU's
+        else:
             command.append(f"profile={self.profile}")
         with tempfile.TemporaryDirectory() as folder:
             opened = Path(folder) / "opened"
             # A session of its own: Ctrl-C reaches only this process, which then ends the workers itself.
             process = subprocess.Popen(
                 command,
-                env=kernel_environment(self.book) | {PARENT: str(os.getpid()), OPENED: str(opened)},
+                env=environment | {PARENT: str(os.getpid()), OPENED: str(opened)},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,

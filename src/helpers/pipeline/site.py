@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from helpers import recorded
 from helpers.files import cache_folder, write_atomically
 from helpers.pipeline.chapters import (
     LEDGER,
@@ -38,6 +39,7 @@ SCRIPTS = {
 }
 # Fourteen megabytes of which a quarter crosses the network: lab.js unpacks it, whatever the server can do.
 RUNTIME = "onnxruntime-web/dist/ort-wasm-simd-threaded.wasm", "ort/ort-wasm-simd-threaded.wasm.gz"
+ORDINARY = "cpu, AVX2"  # the section of the record of times that readers are told: most processors have no more
 VERDICTS = "reproduced", "partly", "not reproduced"
 
 
@@ -78,6 +80,16 @@ def ledger_badge(book: Book, chapter: Path) -> str:
     return f"[Ledger: {counts.total()} claims, {', '.join(parts)}](/{ledger.as_posix()})"
 
 
+def time_badge(book: Book, chapter: Path) -> str:
+    """Markdown that says how long the quick chapter was measured to take; empty where it was not."""
+    measured = recorded.load("profiles").get(ORDINARY, {"rows": {}})
+    seconds = measured["rows"].get(chapter.stem, {}).get("quick")
+    if not seconds:
+        return ""
+    ledger, about = book.select([LEDGER])[0], max(10, round(seconds, -1))
+    return f"[About {about:.0f} s on {measured['provenance']['hardware']}](/{ledger.as_posix()})"
+
+
 def published(book: Book, chapter: Path) -> Any:
     """The executed chapter as the site shows it: without injected parameters, with the badges under its title."""
     notebook = clean(read_notebook(book.executed(chapter)))
@@ -86,7 +98,7 @@ def published(book: Book, chapter: Path) -> Any:
     title = next((i for i, line in enumerate(lines) if line.startswith("# ")), None)
     if title is None:
         raise ValueError(f"{chapter.stem}: the first cell has no title: begin it with '# Title'")
-    badges = f"{colab_badge(book, chapter)} {ledger_badge(book, chapter)}".strip()
+    badges = " ".join(badge(book, chapter) for badge in (colab_badge, ledger_badge, time_badge)).strip()
     notebook.cells[0].source = "\n".join([*lines[: title + 1], "", badges, *lines[title + 1 :]])
     return notebook
 
