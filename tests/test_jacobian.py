@@ -56,10 +56,11 @@ def agree(denoiser: nn.Module, y: torch.Tensor, sigma: float, method: str) -> No
         torch.testing.assert_close(jacobian.matrix, want, rtol=1e-9, atol=1e-9)
 
 
-UNETS = [{}] + [{name: value} for name, values in OPTIONS.items() for value in values]
+UNETS = [{}] + [{name: value} for name, values in OPTIONS.items() for value in values if name != "level"]
 UNETS += [
     {"bias": True},
     {"blind": False},
+    {"blind": False, "level": "scale"},
     {"bias": True, "blind": False, "normalisation": "batch", "pooling": "max"},
     {"image_channels": 3, "pooling": "max", "upsampling": "bilinear"},
 ]

@@ -18,6 +18,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from nets import settled
 from safetensors.torch import load, save
 from scipy import stats
 
@@ -300,7 +301,8 @@ FAMILIES = {
     "mlp": lambda: MLP(8, data_std=0.5),
     "convolution": lambda: LinearConvolution.from_points(SQUARES, 3),
     "checkerboard": checkerboard,
-    "unet": lambda: UNet(1, 4, blind=False).eval(),
+    "unet": lambda: settled(UNet(1, 4, blind=False)),
+    "unet, scaled": lambda: settled(UNet(1, 4, normalisation="none", blind=False, level="scale")),
     "unet, blind": lambda: UNet(1, 4).eval(),
 }
 
