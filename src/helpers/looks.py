@@ -75,5 +75,6 @@ def _rgb(images: Tensor) -> Tensor:
 
 
 def _sized(gray: Tensor, size: int) -> Tensor:
-    small = F.interpolate(gray[:, None], (size, size), mode="bicubic", antialias=True)[:, 0]
-    return small if gray.shape[-1] != size else gray
+    if gray.shape[-1] == size:
+        return gray
+    return F.interpolate(gray[:, None], (size, size), mode="bicubic", antialias=True)[:, 0]

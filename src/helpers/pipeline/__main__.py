@@ -41,9 +41,9 @@ def message_not_traceback() -> Iterator[Book]:
         raise typer.Exit(1) from None
 
 
-def run(book: Book, *arguments: str) -> int:
-    """Runs this Python with these arguments in the book; its status."""
-    return subprocess.run([sys.executable, *arguments], cwd=book.root).returncode
+def run(book: Book, *arguments: str, **environment: str) -> int:
+    """Runs this Python with these arguments in the book, and these more variables of the environment; its status."""
+    return subprocess.run([sys.executable, *arguments], cwd=book.root, env=os.environ | environment).returncode
 
 
 def pytest(book: Book, *arguments: str) -> None:
@@ -147,8 +147,7 @@ def lane(
     held = {"ATEN_CPU_CAPABILITY": capability, "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
     with message_not_traceback() as book:
         for step in (["execute", "--force"], ["compare"]):
-            command = [sys.executable, "-m", "helpers.pipeline", *step, *(chapters or [])]
-            if status := subprocess.run(command, cwd=book.root, env=os.environ | held).returncode:
+            if status := run(book, "-m", "helpers.pipeline", *step, *(chapters or []), **held):
                 raise typer.Exit(status)
 
 

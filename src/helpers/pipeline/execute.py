@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from helpers.devices import BEST
 from helpers.files import cache_folder, write_atomically
 from helpers.pipeline.chapters import (
     LEDGER,
@@ -67,7 +66,7 @@ class Run:
         command = [sys.executable, "-m", "helpers.pipeline.worker", str(self.book.root / chapter), str(target)]
         environment = kernel_environment(self.book)
         if self.profile == "quick":  # every chapter's default, so that nothing needs to be injected
-            environment |= {BEST: "cpu"}  # outputs that are compared with stored ones are no GPU's
+            environment |= {"CREATIVE_DENOISER_DEVICE": "cpu"}  # what is compared is no GPU's
         else:
             command.append(f"profile={self.profile}")
         with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,6 @@ from typing import Any
 
 from rich.console import Console
 
-from helpers import recorded
 from helpers.files import cache_folder, write_atomically
 from helpers.pipeline.chapters import (
     LEDGER,
@@ -82,7 +81,8 @@ def ledger_badge(book: Book, chapter: Path) -> str:
 
 def time_badge(book: Book, chapter: Path) -> str:
     """Markdown that says how long the quick chapter was measured to take; empty where it was not."""
-    taken = recorded.load("profiles")
+    record = book.root / "src/helpers/recorded/profiles.json"
+    taken = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     for kind in sorted(taken, key=lambda kind: kind != ORDINARY):
         if seconds := taken[kind]["rows"].get(chapter.stem, {}).get("quick"):
             about, hardware = max(10, round(seconds, -1)), taken[kind]["provenance"]["hardware"]
