@@ -30,6 +30,7 @@ from helpers.agreement import calibrate
 from helpers.data import load
 from helpers.denoisers import Denoiser, LinearDenoiser, LocalMean, PosteriorMean, ProjectedDenoiser, UNet
 from helpers.denoisers.base import nearest_level, per_level
+from helpers.recorded import retrained
 from helpers.training import train
 from helpers.zoo import GRID, zoo
 
@@ -240,12 +241,17 @@ def rounded(value: Any) -> Any:
 
 def measure(section: str) -> None:
     kind, make = SECTIONS[section]
+    record.OPENED.clear()
     for name, one in make(Source(kind)).items():
-        rows = record.read("ablations").get(section, {}).get("rows", {})
+        kept = record.read("ablations").get(section, {})
+        if retrained(kept):
+            kept = {}
+        rows = kept.get("rows", {})
         if name not in rows:
             rows[name] = rounded(one())
-            found = {"N": N, "samples": MADE, "rows": rows, "provenance": record.provenance()}
-            record.write("ablations", section, found)
+            networks = kept.get("networks", {}) | record.networks()
+            about = {"networks": networks, "provenance": record.provenance()}
+            record.write("ablations", section, {"N": N, "samples": MADE, "rows": rows, **about})
             print(section, name, rows[name], flush=True)
 
 

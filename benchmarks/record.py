@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -14,9 +15,19 @@ from typing import Any
 import torch
 
 from helpers.files import write_atomically
+from helpers.models import manifest, models_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+OPENED: set[str] = set()  # files of weights, whoever opens them
+
+
+def _note(event: str, arguments: tuple) -> None:
+    if event == "open" and str(arguments[0]).endswith(".safetensors"):
+        OPENED.add(str(arguments[0]))
+
+
+sys.addaudithook(_note)
 
 
 def path(name: str) -> Path:
@@ -54,6 +65,15 @@ def provenance() -> dict[str, str]:
     }
 
 
+def networks() -> dict[str, str]:
+    """The networks of the zoo that this process opened since OPENED was cleared, with the checksums of their weights.
+
+    Those of a section decide its numbers: `helpers.recorded` shows it beside no others.
+    """
+    cards, files = manifest(), sorted(Path(file) for file in OPENED)
+    return {file.stem: cards[file.stem]["sha256"] for file in files if file.parent == models_folder()}
+
+
 def main(
     description: str, name: str, sections: dict[str, Callable[[], dict]], kinds: dict[str, str] | None = None
 ) -> None:
@@ -62,7 +82,9 @@ def main(
     parser.add_argument("sections", nargs="*", choices=[*sections, []], help="none means all")
     torch.set_num_threads(1)
     for section in parser.parse_args().sections or sections:
-        found = sections[section]() | {"provenance": provenance()}
+        OPENED.clear()
+        found = sections[section]()
+        found |= ({"networks": networks()} if networks() else {}) | {"provenance": provenance()}
         kept = {**read(name).get(section, {}), kinds[section]: found} if kinds and section in kinds else found
         write(name, section, kept)
         print(f"{section}: written to {path(name)}", flush=True)

@@ -44,9 +44,14 @@ def initial(size: int = SIZE) -> Tensor:
     return gray + sampling.initial_noise(NOISES, size, size, sigma=5.0, seed=SEED).float()
 
 
-@cache
 def path(n: int, letter: str, sampler: str) -> Tensor:
     """Estimates of one network at every step, (steps, noises, h, w), from the noise that all of them get."""
+    models.load(f"faces-n{n}-{letter}")  # so that every section names the networks that it is about
+    return _path(n, letter, sampler)
+
+
+@cache
+def _path(n: int, letter: str, sampler: str) -> Tensor:
     return estimates(models.load(f"faces-n{n}-{letter}"), initial(), sampler)
 
 
@@ -73,6 +78,7 @@ def features(x: Tensor) -> Tensor:
 
 def alike(a: Tensor, b: Tensor) -> dict[str, Tensor]:
     """Similarities of all pairs by the three measures."""
+    models.load("faces-autoencoder")  # as in `path`
     pixels = {"centred": metrics.similarity(a, b), "uncentred": metrics.similarity(a, b, centred=False)}
     return pixels | {"features": metrics.similarity(features(a), features(b), centred=False)}
 
