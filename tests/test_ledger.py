@@ -29,6 +29,10 @@ def test_row_shows_as_many_digits_as_the_tolerance_is_sharp():
     assert Claim("source", "claim", (0, 1e-6), 3e-17).row()["measured"] == "below 1e-9"
     assert Claim("source", "claim", (0, 1e-6), 3e-7).row()["measured"] == "3e-7"
     assert Claim("source", "claim", (0, 1e-4), 3e-7).row()["measured"] == "below 1e-6"
+    assert Claim("source", "claim", (0, 1e-3), [0.0, 5e-17]).row()["measured"] == "below 1e-5 (2)"
+    assert Claim("source", "claim", (-1e-9, 1e-9), 0.0).row()["measured"] == "below 1e-9"
+    assert Claim("source", "claim", (0, 0.05), 0.0).row()["measured"] == "0"  # a share, and there is none
+    assert Claim("source", "claim", (0, 0), 0.0).row()["measured"] == "0"
     assert Claim("source", "claim", (0.9, math.inf), 1).row()["expected"] == "at least 0.9"
 
 

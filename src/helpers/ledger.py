@@ -62,10 +62,13 @@ class Claim:
         low, high, values = *self.expected, self.values
         width, middle = (high - low) / 2, abs(high + low) / 2
         digits = max(3, math.ceil(math.log10(middle / width))) if 0 < width < middle < math.inf else 3
-        # rounding error, of float32 where that is allowed, differs from machine to machine
-        tiny = "1e-6" if 1e-4 <= high < math.inf else "1e-9"
+        # Rounding, of float32 where that is allowed, differs from machine to machine: it may be 0 on one of them. An
+        # interval that narrow around 0 holds nothing else; in a wider one 0 is a share or a count.
+        tiny = "1e-9" if high < 1e-4 or high == math.inf else "1e-6" if high < 1e-3 else "1e-5"
+        rounding = -1e-3 <= low <= 0 < high <= 1e-3
         measured = [
-            f"below {tiny}" if 0 < abs(v) < float(tiny) else _text(v, digits) for v in (min(values), max(values))
+            f"below {tiny}" if abs(v) < float(tiny) and (v or rounding) else _text(v, digits)
+            for v in (min(values), max(values))
         ]
         return {
             "source": self.source,
