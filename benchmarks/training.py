@@ -1,7 +1,8 @@
 """How fast and how well do networks train? `python benchmarks/training.py [throughput laws faces peers]`.
 
-throughput: images per second of helpers.training against a plain PyTorch loop, in turns, medians of five; once for
-    each kind of arithmetic. A CPU that has bfloat16 is held to float32 by ONEDNN_MAX_CPU_ISA=AVX2.
+throughput: images per second of helpers.training against a plain PyTorch loop, and against the products of the
+    network alone, in turns, medians of five; once for each kind of arithmetic. A CPU that has bfloat16 is held to
+    float32 by ONEDNN_MAX_CPU_ISA=AVX2.
 laws: noise laws and losses compared on Fashion-MNIST, three seeds each.
 faces: PSNR of the zoo's face networks on training and on test images (needs CELEBA_ROOT).
 peers: PSNR on the same test faces of the networks of others, kept as .npz in PEERS_ROOT (needs CELEBA_ROOT).
@@ -9,6 +10,7 @@ peers: PSNR on the same test faces of the networks of others, kept as .npz in PE
 Each section is written to src/helpers/recorded/training.json when it is done; *Training a denoiser* draws from it.
 """
 
+import copy
 import itertools
 import os
 import re
@@ -21,17 +23,25 @@ from pathlib import Path
 import record
 import torch
 from record import DEVICE
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from helpers import models
 from helpers.data import load
 from helpers.denoisers import Denoiser, LinearDenoiser, UNet
-from helpers.recipe import native
+from helpers.recipe import Recipe, native
 from helpers.released import load_peer
 from helpers.training import run, train
-from helpers.zoo import BASE
+from helpers.zoo import BASE, GENERATE, GENERATING
 
 LEVELS = (5, 10, 25, 50, 100, 200)  # of 255
+
+
+NETWORKS: dict[str, tuple[dict, tuple[int, ...], Recipe]] = {  # the most used ones: of a UNet, of an image
+    "gray, 16 channels": ({"blocks": 2, "channels": 16, "normalisation": "none"}, (40, 40), BASE),
+    "gray, 32 channels": ({"blocks": 2, "channels": 32, "normalisation": "none"}, (40, 40), BASE),
+    "colour, 16 channels": ({**GENERATING, "blocks": 3, "channels": 16, "image_channels": 3}, (3, 64, 64), GENERATE),
+}
 
 
 def plain(denoiser: Denoiser, images: torch.Tensor, batch: int) -> Iterator[None]:
@@ -41,13 +51,37 @@ def plain(denoiser: Denoiser, images: torch.Tensor, batch: int) -> Iterator[None
     while True:
         for (x,) in loader:
             x = x.to(DEVICE)
-            sigma = 0.01 * 500 ** torch.rand(len(x), 1, 1, device=DEVICE)
+            sigma = 0.01 * 500 ** torch.rand(len(x), *[1] * (x.ndim - 1), device=DEVICE)
             loss = (denoiser(x + sigma * torch.randn_like(x), sigma.flatten()) - x).square().mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             loss.item()
             yield
+
+
+def roofline(denoiser: Denoiser, images: torch.Tensor, dtype: torch.dtype) -> Iterator[None]:
+    """The products alone: each convolution on an input of its shape, and the gradients of its weights and its input."""
+    layers: list[tuple[nn.Module, torch.Tensor]] = []
+    kinds = (nn.Conv2d, nn.ConvTranspose2d)
+    hooks = [
+        m.register_forward_hook(lambda m, given, _: layers.append((m, given[0])))
+        for m in denoiser.modules()
+        if isinstance(m, kinds)
+    ]
+    denoiser(images, 0.5)
+    for hook in hooks:
+        hook.remove()
+    parts = []
+    for layer, given in layers:
+        layer = copy.deepcopy(layer).to(dtype=dtype, memory_format=torch.channels_last)
+        x = torch.randn_like(given, dtype=dtype, memory_format=torch.channels_last)
+        wanted = [layer.weight, x.requires_grad_()] if given.requires_grad else [layer.weight]
+        parts.append((layer, x, wanted, torch.randn_like(layer(x)).detach()))
+    while True:
+        for layer, x, wanted, gradient in parts:
+            torch.autograd.grad(layer(x), wanted, gradient)
+        yield
 
 
 def speed(steps: Iterator, batch: int, seconds: float = 3.0) -> float:
@@ -64,28 +98,36 @@ def speed(steps: Iterator, batch: int, seconds: float = 3.0) -> float:
 
 
 def throughput() -> dict:
-    """Ours with what `native` numbers there are, channels last, a running average and level weights; theirs plain."""
-    images, rows = load("fashion-mnist", size=32).images, []
-    batch = 16 if DEVICE == "cpu" else 256
-    for channels, normalisation in itertools.product((16, 32) if DEVICE == "cpu" else (32, 64), ("none", "bias-free")):
+    """Ours by the recipe of the zoo, in what `native` numbers there are, against a plain loop and against its products.
 
-        def network(channels: int = channels, normalisation: str = normalisation) -> UNet:
-            return UNet(2, channels, normalisation=normalisation).to(DEVICE)
-
-        recipe = replace(BASE, steps=1_000_000, batch=batch, compiled=DEVICE == "cuda")
-        variants = {"plain": plain(network(), images, batch), "ours": train(network(), images, recipe)}
-        rates: dict[str, list[float]] = {name: [] for name in variants}
+    ratio: ours over the plain loop; roofline: ours over the convolutions alone, in the same numbers.
+    """
+    rows = []
+    for name, (options, shape, recipe) in NETWORKS.items():
+        batch = recipe.batch if DEVICE == "cpu" else 32 * recipe.batch
+        recipe = replace(recipe, steps=1_000_000, batch=batch, compiled=DEVICE == "cuda")
+        images = torch.rand(4 * batch, *shape, generator=torch.Generator().manual_seed(0))
+        networks = [UNet(**options).to(DEVICE) for _ in range(3)]
+        variants = {
+            "plain": plain(networks[0], images, batch),
+            "ours": train(networks[1], images, recipe),
+            "products": roofline(networks[2], images[:batch].to(DEVICE), recipe.products(torch.device(DEVICE))),
+        }
+        rates: dict[str, list[float]] = {variant: [] for variant in variants}
         for _ in range(5):
-            for name, steps in variants.items():
-                rates[name].append(speed(steps, batch))
-        pairs = [a / b for a, b in zip(rates["ours"], rates["plain"], strict=True)]
+            for variant, steps in variants.items():
+                rates[variant].append(speed(steps, batch))
+        ratio, share = (
+            [a / b for a, b in zip(rates["ours"], rates[other], strict=True)] for other in ("plain", "products")
+        )
         rows.append(
-            {"channels": channels, "normalisation": normalisation, "batch": batch}
-            | {name: round(statistics.median(r)) for name, r in rates.items()}
-            | {"ratio": round(statistics.median(pairs), 2), "ratios": [round(p, 2) for p in pairs]}
+            {"network": name, "channels": options["channels"], "normalisation": "none", "batch": batch}
+            | {variant: round(statistics.median(r)) for variant, r in rates.items()}
+            | {"ratio": round(statistics.median(ratio), 2), "ratios": [round(p, 2) for p in ratio]}
+            | {"roofline": round(statistics.median(share), 2), "shares": [round(p, 2) for p in share]}
         )
         print(rows[-1], flush=True)
-    return {"images": "Fashion-MNIST 32x32", "network": "UNet, 2 blocks, blind", "rows": rows}
+    return {"images": "gray 40x40 and colour 64x64", "rows": rows}
 
 
 LAWS = {  # up to sigma = 1 all, so that only the law and the loss differ

@@ -158,7 +158,7 @@ def _loop(
     if any(isinstance(module, nn.Conv2d) for module in denoiser.modules()):
         denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     average = copy.deepcopy(denoiser).eval() if recipe.ema is not None else denoiser
-    optimiser = torch.optim.Adam(denoiser.parameters(), lr=recipe.rate, fused=g.device.type == "cuda")
+    optimiser = torch.optim.Adam(denoiser.parameters(), lr=recipe.rate, fused=g.device.type in ("cpu", "cuda"))
     digest = hashlib.sha256(points.numpy(force=True)).hexdigest() if checkpoint else ""
     # gradients of float16 vanish unless the loss is scaled; for other types this is off and does nothing
     scaler = torch.amp.GradScaler(g.device.type, enabled=recipe.products(g.device) == torch.float16)
@@ -288,7 +288,10 @@ class _State(NamedTuple):
                 raise SafetensorError
         except (OSError, SafetensorError):
             raise ValueError(f"{path} is damaged: remove it to train from the start") from None
-        if about.get("card") != self.card():
+        ours, theirs = json.loads(self.card()), json.loads(about["card"])
+        if ours[0][1]:  # arguments that build it again; how a network prints changes with the code
+            ours[0][0] = theirs[0][0]
+        if ours != theirs:
             raise ValueError(f"{path} is of another network, recipe or training set: remove it or name another file")
 
         def part(name: str) -> dict[str, Any]:
@@ -297,7 +300,11 @@ class _State(NamedTuple):
         self.denoiser.load_state_dict(part("denoiser/"))
         if self.average is not self.denoiser:
             self.average.load_state_dict(part("average/"))
-        moments = {i: part(f"adam/{i}/") for i in range(len(list(self.denoiser.parameters()))) if part(f"adam/{i}/")}
+        moments = {  # strided as the weights are, which torch's fused steps take for granted
+            i: {k: torch.empty_like(p).copy_(v) if v.ndim else v for k, v in part(f"adam/{i}/").items()}
+            for i, p in enumerate(self.denoiser.parameters())
+            if part(f"adam/{i}/")
+        }
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
         if scale := part("scaler/"):
             self.scaler.load_state_dict({k: v.item() for k, v in scale.items()})
