@@ -9,6 +9,7 @@ Written to src/helpers/recorded/trials.json; *Training a denoiser* draws from it
 """
 
 import base64
+import copy
 import statistics
 import time
 from dataclasses import asdict, replace
@@ -23,11 +24,11 @@ from helpers import looks, metrics, models, realism, sampling
 from helpers.data import ImageSet, load
 from helpers.denoisers import Denoiser, UNet
 from helpers.recipe import Recipe
-from helpers.training import run, train
+from helpers.training import train
 from helpers.zoo import BASE, COLOUR, GENERATE
 
 NAME, SHEETS = "trials", record.ROOT / "build/trials"
-SEEDS, SECONDS, WARMUP = 3, 70.0, 100  # of a training on one core; the zoo's 500 steps of warm-up would be half of it
+SEEDS, SECONDS, WARMUP = 3, 100.0, 100  # of a training on one core; the zoo's 500 steps of warm-up would be half of it
 MADE, BY_HEUN, TESTED = 128, 64, 100  # images by the reverse SDE and by Heun's method; test images for the PSNR
 PART, HEUN = 16, 18  # images at a time, which fit a cache; steps of Heun's method, two calls each
 START = {True: 5.0, False: looks.SIGMA_MAX}  # of sampling: a blind network no longer knows the brightness at 40
@@ -43,11 +44,8 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what differs in th
     "two blocks, 24 channels": ({"blocks": 2, "channels": 24}, {}),
     "rate 0.001": ({}, {"rate": 1e-3}),
     "no decay of the rate": ({}, {"decay": "none"}),
-    "no average of weights": ({}, {"ema": None}),
-    "no mirror images": ({}, {"flip": False}),
-    "batch of 4": ({}, {"batch": 4}),
-    "batch normalisation": ({"normalisation": "batch"}, {}),
 }
+RAW = "no average of weights"  # the end of the reference's own training, without its average
 SHOWN = ("blind, for the Jacobian", "level as a channel", "batch of 32", "reference")
 
 
@@ -137,24 +135,28 @@ def controls(data: ImageSet, test: ImageSet) -> dict:
     return {name: judged(images, data, test) for name, images in shown.items()}
 
 
-def trial(row: str, steps: int, seed: int, data: ImageSet, test: ImageSet) -> dict:
-    """Train and judge once."""
-    begun, denoiser = time.process_time(), network(row, data, seed)
-    losses = run(train(denoiser, data.images, recipe(row, steps, seed)))
-    seconds = time.process_time() - begun
-    made = samples(denoiser, data, denoiser.blind, seed)
-    if seed == 0:
-        looks.add_row(SHEETS / f"{row}.png", made["reverse SDE"], 0)
-    return {
-        "seed": seed,
-        "psnr": models.psnr_table(denoiser, test.images[:TESTED])["psnr"],
-        **{sampler: judged(images, data, test) for sampler, images in made.items()},
-        "loss": round(statistics.fmean(losses[-100:]), 4),
-        "seconds": round(seconds, 1),
-    }
+def trial(row: str, steps: int, seed: int, data: ImageSet, test: ImageSet) -> dict[str, dict]:
+    """Train once and judge; of the reference also the weights that were not averaged."""
+    begun, denoiser, ends = time.process_time(), network(row, data, seed), {}
+    for progress in train(denoiser, data.images, recipe(row, steps, seed)):
+        if progress.step == steps and row == "reference":
+            ends[RAW] = copy.deepcopy(denoiser).eval()
+    seconds, found = round(time.process_time() - begun, 1), {}
+    for name, end in {row: denoiser, **ends}.items():
+        made = samples(end, data, denoiser.blind, seed)
+        if seed == 0:
+            looks.add_row(SHEETS / f"{name}.png", made["reverse SDE"], 0)
+        found[name] = {
+            "seed": seed,
+            "psnr": models.psnr_table(end, test.images[:TESTED])["psnr"],
+            **{sampler: judged(images, data, test) for sampler, images in made.items()},
+            "seconds": seconds,
+        }
+        print(seed, name, found[name], flush=True)
+    return found
 
 
-def strip(row: str) -> str:
+def webp(row: str) -> str:
     """Its first samples, as WebP in base64."""
     return base64.b64encode(looks.as_webp(Path(SHEETS / f"{row}.png").read_bytes())).decode()
 
@@ -164,7 +166,8 @@ def main() -> None:
     data, test = (load("celeba", split, n, 64, "rgb") for split, n in (("train", 1000), ("test", None)))
 
     def keep(section: str, found: dict) -> None:
-        record.write(NAME, section, found | {"provenance": record.provenance()})
+        of = {"networks": record.networks()} if record.networks() else {}  # the judge
+        record.write(NAME, section, found | of | {"provenance": record.provenance()})
 
     if "plan" not in record.read(NAME):
         keep("plan", plan(data))
@@ -173,13 +176,12 @@ def main() -> None:
     rows = record.read(NAME)["plan"]["rows"]
     for seed in range(SEEDS):
         for row, planned in rows.items():
-            done = record.read(NAME).get("trials", {})
-            if all(found["seed"] != seed for found in done.get(row, [])):
+            done = record.read(NAME).get("trials", {"rows": {}})["rows"]
+            if all(one["seed"] != seed for one in done.get(row, [])):
                 found = trial(row, planned["steps"], seed, data, test)
-                keep("trials", {**done, row: [*done.get(row, []), found]})
-                print(seed, row, found, flush=True)
+                keep("trials", {"rows": done | {k: [*done.get(k, []), one] for k, one in found.items()}})
         if seed == 0:
-            keep("pictures", {row: strip(row) for row in SHOWN})
+            keep("pictures", {"webp": {row: webp(row) for row in SHOWN}})
 
 
 if __name__ == "__main__":
