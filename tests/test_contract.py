@@ -42,11 +42,12 @@ def dilated(seed):
         return released.DilatedUNet()
 
 
-def told(seed):
-    network = d.UNet(1, 4, blind=False, seed=seed).eval()
+def told(network, seed):
+    """What starts as 0 is drawn."""
     with drawn_from(seed):
-        torch.nn.init.kaiming_normal_(network.decoder[0][-1].weight)  # F starts as 0
-    return network
+        for weight in (p for p in network.parameters() if p.ndim > 1 and not p.any()):
+            torch.nn.init.kaiming_normal_(weight, 0.1)
+    return network.eval()
 
 
 LAW = physics.CircleLaw([0.0, 2.0], [1.0, 3.0], [1.0, 2.0])
@@ -56,7 +57,7 @@ DENOISERS = {  # from a seed, for data and weights
     "chain": lambda s: d.CNN(3, 4, seed=s).eval(),
     "mixture": lambda s: d.GaussianMixture(plane(s), 0.3),
     "Hermite": lambda s: d.HermitePolynomial(images(s), 8, patch={0.1: (3, 8), 9.0: (5, 8)}),
-    "image mlp": lambda s: d.ImageMLP(6, 1, 6, 2, s),
+    "image mlp": lambda s: d.ImageMLP(6, 1, 6, 2, seed=s),
     "convolution": lambda s: d.LinearConvolution.from_points(images(s), 3),
     "linear": lambda s: d.LinearDenoiser.from_points(images(s), 3),
     "local": lambda s: d.LocalMean(images(s), 3),
@@ -77,7 +78,10 @@ DENOISERS = {  # from a seed, for data and weights
     "released polynomial": lambda s: d.ReleasedPolynomial(images(s), 8),
     "two images": lambda s: d.TwoImages(images(s)[:2], 3),
     "unet": lambda s: d.UNet(1, 4, seed=s).eval(),
-    "unet, told": told,
+    "unet, told": lambda s: told(d.UNet(1, 4, blind=False, level="scale", seed=s), s),
+    "chain, told": lambda s: told(d.CNN(3, 4, normalisation="none", blind=False, seed=s), s),
+    "image mlp, told": lambda s: told(d.ImageMLP(6, 1, 6, 2, False, s), s),
+    "network per level": lambda s: d.PerLevel([0.1, 1.0, 9.0], blocks=1, channels=4, seed=s).eval(),
     "checkerboard": lambda s: Checkerboard(),
     "features in time": lambda s: dynamics.FeatureDenoiser(plane(s), 6),
     "cycle spun": lambda s: classical.CycleSpun(levels=1),
@@ -95,12 +99,27 @@ DENOISERS = {  # from a seed, for data and weights
     "projection": lambda s: projection.Projection(plane(s), 0.3),
     "dilated": dilated,
 }
-EVENTS = {"Fourier cut": (8,), "corrected": (2, 8, 8), "unet": (1, 6, 6), "dilated": (1, 6, 6)}
+EVENTS = {
+    "Fourier cut": (8,),
+    "corrected": (2, 8, 8),
+    "unet": (1, 6, 6),
+    "network per level": (1, 6, 6),
+    "dilated": (1, 6, 6),
+}
 
 # What a denoiser cannot do, it refuses in these words. Fitted anew at each level: no vmap over sigma, no derivative.
 NUMPY = {"cycle spun", "total variation", "non-local", "BayesShrink", "wavelets"}
 FITTED = {
-    *("Hermite", "local, a table", "masks, a function", "mlp per level", "polynomial", "gradient", "pooled"),
+    *(
+        "Hermite",
+        "local, a table",
+        "masks, a function",
+        "mlp per level",
+        "network per level",
+        "polynomial",
+        "gradient",
+        "pooled",
+    ),
     *("random features", "released polynomial", "features in time", "cycle spun"),
 }
 IN_NUMPY = "computes in NumPy, without derivatives, vmap or export: pass y.detach()"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from helpers import zoo
+from helpers import runner, zoo
 from helpers.denoisers import UNet
 from helpers.physics import PhysicsRecipe
 from helpers.pipeline import cost
@@ -89,7 +89,7 @@ def test_a_kind_is_measured_once_and_its_files_are_those_of_a_training(tmp_path)
     found = measured(ENTRY)
     assert found.images_per_second > 0 and measured(replace(ENTRY, options={"blocks": 1, "channels": 2})) is found
     net, path = UNet(1, channels=2), tmp_path / "state.safetensors"
-    list(zoo.steps(ENTRY, net, torch.rand(10, 8, 8), path))
+    list(runner.steps(ENTRY, net, torch.rand(10, 8, 8), path))
     assert found.weights == 4 * sum(v.numel() for v in net.state_dict().values())
     data = path.read_bytes()
     head = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -132,5 +132,5 @@ data.disks = { name = "disks" }
     assert known == "known 2 72,000 10 2.0 2.0 MB 4.0 MB 2.0 h 60.0 min 60.0 min"
     assert unknown == "unknown 1 36,000 - - - - - - -"
     assert "known: its Table 1; not stated, but assumed: the batch" in notes
-    here = zoo.machine("cuda" if torch.cuda.is_available() else "cpu")
+    here = runner.machine("cuda" if torch.cuda.is_available() else "cpu")
     assert notes[-1] == f"Measured on {here['hardware']}, {here['software']}; that is one device."

@@ -9,6 +9,7 @@ from PIL import Image
 
 from helpers import looks
 from helpers.data import load
+from helpers.denoisers import PerLevel, UNet
 
 SEEN, UNSEEN = load("fashion-mnist", n=100), load("fashion-mnist", "test", 300)
 
@@ -45,6 +46,31 @@ def test_colour_is_judged_by_its_gray():
     assert looks.judged(colour.images[:50], colour, UNSEEN) == pytest.approx(
         looks.judged(SEEN.images[:50], SEEN, UNSEEN), abs=1e-3
     )
+
+
+class Asked(PerLevel):
+    """Keeps the levels at which it is asked."""
+
+    def estimate(self, y, sigma):
+        self.seen = [*getattr(self, "seen", []), float(sigma.flatten()[0])]
+        return super().estimate(y, sigma)
+
+
+def test_each_network_is_sampled_from_where_it_knows_its_way():
+    """A blind one from the largest level of its training, one for each level at its levels alone; around the mean."""
+    one = {"blocks": 1, "channels": 2, "normalisation": "none"}
+    net = Asked([0.1, 3.0, 0.5], **one, blind=False)
+    made = looks.samples(net, SEEN.images, "cpu")
+    assert net.seen == pytest.approx([3.0, 0.5, 0.1]) and made.shape == (looks.JUDGED, 32, 32)
+    assert torch.equal(made, looks.samples(net, SEEN.images, "cpu"))
+    starts = {}
+    for blind in (True, False):
+        net = UNet(**one, blind=blind)
+        net.estimate = lambda y, sigma, blind=blind: starts.setdefault(blind, y) * 0
+        looks.samples(net, SEEN.images + 1, "cpu")
+    assert float(starts[True].std()) == pytest.approx(5, rel=0.02)
+    assert float(starts[False].std()) == pytest.approx(40, rel=0.02)
+    assert float(starts[True].mean()) == pytest.approx(1 + float(SEEN.images.mean()), abs=0.1)
 
 
 def test_a_sheet_grows_by_rows_and_a_row_is_replaced(tmp_path):

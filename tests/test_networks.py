@@ -116,7 +116,7 @@ def test_gray_images_need_no_channel_axis_and_dtype_is_kept():
     assert CNN(3, channels=4, image_channels=3)(noise(2, 3, 7, 5), 1.0).shape == (2, 3, 7, 5)
 
 
-@pytest.mark.parametrize("build", [lambda s: CNN(4, 5, receptive_field=7, seed=s), lambda s: ImageMLP(4, 1, 9, 3, s)])
+@pytest.mark.parametrize("build", [lambda s: CNN(4, 5, receptive_field=7, seed=s), lambda s: ImageMLP(4, 1, 9, seed=s)])
 def test_seed_and_arguments_build_the_network_again(build):
     before = torch.get_rng_state()
     net, other = build(3), build(4)

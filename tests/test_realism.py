@@ -45,6 +45,21 @@ def test_kid_is_the_mean_over_pairs():
     assert realism.kid(x, y) == pytest.approx(sum(within) - 2 * across, rel=1e-9)
 
 
+def test_the_error_of_kid_is_the_jackknife_over_made_images():
+    x, y = noise(9, 3, dtype=torch.float64), 0.5 + noise(6, 3, seed=1, dtype=torch.float64)
+    value, error = realism.kid_with_error(x, y)
+    without = torch.tensor([realism.kid(x, torch.cat([y[:i], y[i + 1 :]])) for i in range(6)], dtype=torch.float64)
+    assert value == realism.kid(x, y)
+    assert error == pytest.approx(float((5 / 6 * (without - without.mean()).square().sum()).sqrt()), rel=1e-9)
+    assert math.isnan(realism.kid_with_error(x, y[:2])[1])
+
+
+def test_the_error_of_kid_is_its_spread():
+    real = noise(400, 4)
+    found = torch.tensor([realism.kid_with_error(real, 1 + noise(60, 4, seed=i + 1)) for i in range(100)])
+    assert float(found[:, 1].mean()) == pytest.approx(float(found[:, 0].std()), rel=0.3)
+
+
 def test_kid_of_equal_laws_is_zero_in_the_mean():
     found = torch.tensor([realism.kid(noise(400, 4, seed=2 * i), noise(60, 4, seed=2 * i + 1)) for i in range(60)])
     assert abs(found.mean()) < 3 * found.std() / math.sqrt(60)

@@ -1,6 +1,7 @@
 """The training loop does what its recipe says and goes on where it was killed; the zoo, its sweep and what ships."""
 
 import functools
+import hashlib
 import itertools
 import json
 import math
@@ -8,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from dataclasses import asdict, replace
 
 import pytest
@@ -17,11 +19,11 @@ from safetensors.torch import save_file
 from scipy import stats
 from torch import nn
 
-from helpers import models, training, zoo
+from helpers import models, runner, training, zoo
 from helpers import recipe as recipes
 from helpers.data import load
-from helpers.denoisers import CNN, MLP, Denoiser, PerLevelMLP, PosteriorMean, UNet
-from helpers.pipeline import sweep
+from helpers.denoisers import CNN, MLP, Denoiser, PerLevel, PerLevelMLP, PosteriorMean, UNet
+from helpers.pipeline import cost, sweep
 from helpers.training import BINS, Recipe, fit, run, train, train_levels
 
 
@@ -666,6 +668,41 @@ def test_losses_of_levels_are_means_over_them():
     assert p.loss == pytest.approx(float(sum(e) / 2), rel=1e-5) and p.denoiser is denoiser
 
 
+def test_the_batches_of_a_network_for_each_level_hold_one_level():
+    levels = [0.1, 0.7, 5.0]
+    recipe, g = Recipe(batch=4, noise=("levels", *levels)), generator()
+    drawn = torch.stack([recipe.levels(4, g) for _ in range(3000)])
+    assert bool((drawn == drawn[:, :1]).all())
+    for level in levels:
+        assert float((drawn[:, 0] == level).double().mean()) == pytest.approx(1 / 3, abs=0.04)
+    for wrong in (("levels",), ("levels", 1.0, -1.0), ("levels", 0.0)):
+        with pytest.raises(ValueError, match="noise is"):
+            Recipe(noise=wrong)
+
+
+def test_a_level_of_a_network_for_each_trains_as_it_would_alone():
+    """The networks share nothing: where one level is drawn, the others stay as they are."""
+    net = PerLevel([0.1, 1.0], blocks=1, channels=2, normalisation="batch", blind=False)
+    before = [state(network) for network in net.networks]
+    run(train(net, IMAGES, Recipe(3, 4, 1e-2, ("levels", 1.0), "edm")))
+    assert equal(state(net.networks[0]), before[0]) and not equal(state(net.networks[1]), before[1])
+    y = noise(2, 8, 8)
+    assert torch.equal(net(y, 0.9), net.networks[1](y, 1.0)) and torch.equal(net(y, 0.2), net.networks[0](y, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([],), "levels is empty"),
+        (([1.0, -2.0],), "a level is -2.0"),
+        (([1.0], "Transformer"), "network is 'Transformer': choose one of UNet, CNN, ImageMLP"),
+    ],
+)
+def test_a_network_for_each_level_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PerLevel(*arguments)
+
+
 # The zoo --------------------------------------------------------------------------------------------------------------
 
 
@@ -673,25 +710,29 @@ def test_losses_of_levels_are_means_over_them():
 def test_entries_have_names_keys_and_networks(profile):
     listed = list(zoo._entries(profile))
     entries = zoo.zoo(profile)
-    assert len(entries) == len(listed) == len({e.key() for e in entries.values()}) > 60
+    assert len(entries) == len(listed) == len({e.key() for e in entries.values()})
+    assert len(entries) > (60 if profile not in zoo.MINUTES else 5)
     for name, entry in entries.items():
         assert name == name.lower() and "--" not in name and name.replace("-", "").isalnum()
         with torch.device("meta"):
             models.CLASSES[entry.network](**entry.options)
         assert entry.data.get("split", "train") in ("train", "disjoint")
-    with pytest.raises(ValueError, match="profile is 'tpu': choose one of cpu, gpu, full"):
+    with pytest.raises(ValueError, match="profile is 'tpu': choose one of cpu, gpu, full, t4, h200"):
         zoo.zoo("tpu")
 
 
 def test_what_ships_is_under_34_megabytes():
     """Two bytes a number, and 2 KB of names and shapes for each."""
-    entries = zoo.zoo("cpu").values()
+    entries = [entry for entry in zoo.zoo("cpu").values() if entry.ships]
     with torch.device("meta"):
         nets = [models.CLASSES[e.network](**e.options) for e in entries]
     assert sum(2 * sum(v.numel() for v in net.state_dict().values()) + 2048 for net in nets) < 34e6
 
 
-@pytest.mark.parametrize("profile", zoo.PROFILES)
+STUDIES = [profile for profile in zoo.PROFILES if profile not in zoo.MINUTES]
+
+
+@pytest.mark.parametrize("profile", STUDIES)
 @pytest.mark.parametrize("source", ["faces", "fashion"])
 def test_variants_change_one_thing(source, profile):
     entries = zoo.zoo(profile)
@@ -717,9 +758,9 @@ def defaults(network) -> dict:
 
 def test_networks_of_faces_are_blind_and_without_bias():
     """So that D(c y) = c D(y): a blind one does not know the scale."""
-    for profile in zoo.PROFILES:
+    for profile in STUDIES:
         for name, entry in zoo.zoo(profile).items():
-            if name.startswith("faces") and name.removeprefix("faces-") not in (
+            if name.startswith(("faces", "copying")) and name.removeprefix("faces-") not in (
                 "bias",
                 "conditioned",
                 "mlp",
@@ -730,7 +771,7 @@ def test_networks_of_faces_are_blind_and_without_bias():
 
 
 def test_disjoint_sets_fit_in_the_pool():
-    for profile in zoo.PROFILES:
+    for profile in STUDIES:
         entries = zoo.zoo(profile)
         for source, pool in (("faces", 18_884), ("fashion", 10_000)):
             for n in (1, 10, 100, 1000, pool // 2):
@@ -743,7 +784,7 @@ def test_the_full_profile_takes_the_papers_schedule():
     """Adam at 1e-3, halved after each tenth of 1000 epochs, batches of 512, sigma = u^2, sums of squares."""
     studied = [e for e in zoo.zoo("full").values() if e.network != "Autoencoder"]
     assert {e.recipe for e in studied} == {zoo.PAPER}
-    judges = [{n: e.key() for n, e in zoo.zoo(p).items() if e.network == "Autoencoder"} for p in zoo.PROFILES]
+    judges = [{n: e.key() for n, e in zoo.zoo(p).items() if e.network == "Autoencoder"} for p in STUDIES]
     assert len(judges[0]) == 2 and judges[0] == judges[1] == judges[2]  # one judge, whoever is judged
     r = zoo.PAPER
     assert (r.rate, r.batch, r.loss, r.decay, r.noise) == (1e-3, 512, "sum", "halving", ("quadratic", 1.0))
@@ -777,27 +818,27 @@ def here(monkeypatch):
     """The sweep's trainings run in this process, which knows the tiny zoo; their names."""
     called = []
 
-    def engine(task, names, workers, humble):
-        called.extend(names)
-        return sweep.on_process(task, names)
+    def engine(task, rows, workers, humble):
+        called.extend(name for name, _ in rows)
+        return sweep.on_process(task, rows)
 
     monkeypatch.setattr(sweep, "on_cores", engine)
     return called
 
 
 def test_a_sweep_trains_what_is_missing_and_a_failure_stops_only_its_own(tiny, here, tmp_path):
-    assert sweep.pending([], "cpu") == ["good", "bad", "chain"]
-    failed = sweep.sweep_zoo([], "cpu", "cpu", 1, tmp_path / "train")
+    assert sweep.pending([], tiny) == ["good", "bad", "chain"]
+    failed = sweep.sweep_zoo([], tiny, "cpu", "cpu", 1, tmp_path / "train")
     assert here == ["good", "bad", "chain"] and list(failed) == ["bad"] and "7" in str(failed["bad"])
-    assert sweep.pending([], "cpu") == ["bad"] and set(models.manifest()) == {"good", "chain"}
+    assert sweep.pending([], tiny) == ["bad"] and set(models.manifest()) == {"good", "chain"}
     assert list((tmp_path / "train" / "cpu").iterdir()) == []
     here.clear()
-    assert sweep.sweep_zoo(["good"], "cpu", "cpu", 1, tmp_path / "train") == {} and here == []
+    assert sweep.sweep_zoo(["good"], tiny, "cpu", "cpu", 1, tmp_path / "train") == {} and here == []
 
 
 def test_what_is_made_another_way_or_gone_is_pending(tiny, here, tmp_path):
-    sweep.sweep_zoo(["good", "chain"], "cpu", "cpu", 1, tmp_path)
-    assert sweep.pending(["good", "chain"], "cpu") == []
+    sweep.sweep_zoo(["good", "chain"], tiny, "cpu", "cpu", 1, tmp_path)
+    assert sweep.pending(["good", "chain"], tiny) == []
     before = tiny["good"]
     for change in (
         {"recipe": replace(TINY, seed=1)},
@@ -805,28 +846,77 @@ def test_what_is_made_another_way_or_gone_is_pending(tiny, here, tmp_path):
         {"options": {"blocks": 1, "channels": 3}},
     ):
         tiny["good"] = replace(before, **change)
-        assert sweep.pending(["good", "chain"], "cpu") == ["good"]
+        assert sweep.pending(["good", "chain"], tiny) == ["good"]
     tiny["good"] = before
     (models.models_folder() / "chain.safetensors").unlink()
-    assert sweep.pending(["chain", "good"], "cpu") == ["chain"]
+    assert sweep.pending(["chain", "good"], tiny) == ["chain"]
 
 
 def test_pending_names(tiny):
-    assert sweep.pending(["chain", "good"], "cpu") == ["chain", "good"]
-    assert sweep.pending(["chain", "chain"], "cpu") == ["chain"]  # two processes would write to one checkpoint
+    assert sweep.pending(["chain", "good"], tiny) == ["chain", "good"]
+    assert sweep.pending(["chain", "chain"], tiny) == ["chain"]  # two processes would write to one checkpoint
     with pytest.raises(ValueError, match="no entry of the zoo is called x, y: choose among good, bad, chain"):
-        sweep.pending(["x", "good", "y"], "cpu")
+        sweep.pending(["x", "good", "y"], tiny)
+
+
+def test_weights_that_do_not_ship_stay_on_the_machine_and_are_not_asked_for_again(tiny, here, tmp_path):
+    tiny["good"] = replace(tiny["good"], ships=False)
+    sweep.sweep_zoo(["good"], tiny, "cpu", "cpu", 1, tmp_path)
+    kept = models.models_folder() / "unshipped" / "good.safetensors"
+    assert kept.exists() and not (models.models_folder() / "good.safetensors").exists()
+    assert models.load("good").blocks == 1
+    kept.unlink()  # as for whoever clones the book
+    assert sweep.pending(["good"], tiny) == []
+    with pytest.raises(
+        ValueError, match="good.safetensors is missing: train it: python -m helpers.pipeline train good"
+    ):
+        models.load("good")
+
+
+def test_a_profile_of_minutes_is_planned_once_by_what_is_measured(tiny, tmp_path, monkeypatch):
+    """Two thirds of the time for one of three kinds that is twice as slow; a plan that is there is kept."""
+    speed = {"UNet": 100.0, "CNN": 50.0}
+    monkeypatch.setattr(sweep, "on_cores", lambda task, items, workers: sweep.on_process(task, items))
+    monkeypatch.setattr(sweep, "measure", lambda entry, device, seconds: cost.Measured(speed[entry.network], 1, 1))
+    monkeypatch.setitem(zoo.MINUTES, "t4", 1)
+    planned = sweep.entries("t4", "cpu", 1, tmp_path)
+    steps = {name: entry.recipe.steps for name, entry in planned.items()}
+    assert steps == {"good": 450, "bad": 450, "chain": 225}  # .9 of 20 s each, batches of 4
+    assert {n: e.recipe.steps for n, e in sweep.entries("t4", "cpu", 3, tmp_path).items()} == steps
+    (tmp_path / "t4" / "plan.json").unlink()
+    assert sweep.entries("t4", "cpu", 3, tmp_path)["good"].recipe.steps == 3 * 450
+    (tmp_path / "t4" / "plan.json").write_text('{"good": 3}')
+    with pytest.raises(ValueError, match="plan.json is damaged, or of an older list: remove it"):
+        sweep.entries("t4", "cpu", 1, tmp_path)
+
+
+def test_a_profile_of_minutes_trains_what_it_planned(tiny, tmp_path, monkeypatch):
+    """In a reduced form, here: measured, planned, trained, packed, unpacked."""
+    del tiny["bad"]
+    monkeypatch.setattr(sweep, "on_cores", lambda task, items, *others: sweep.on_process(task, items))
+    monkeypatch.setitem(zoo.MINUTES, "h200", 1e-3)
+    planned = sweep.entries("h200", "cpu", 2, tmp_path)
+    assert sweep.sweep_zoo([], planned, "h200", "cpu", 2, tmp_path) == {} and not sweep.pending([], planned)
+    cards = models.manifest()
+    assert {n: c["images_seen"] for n, c in cards.items()} == {n: 4 * e.recipe.steps for n, e in planned.items()}
+    files = sweep.pack(planned, tmp_path / "out", most=models.weights("good", cards["good"]).stat().st_size + 1)
+    assert [path.name for path in files] == ["models-1.zip", "models-2.zip", "models-3.zip"]
+    monkeypatch.setenv(models.MODELS, str(tmp_path / "elsewhere"))
+    for path in files:
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(tmp_path / "elsewhere")
+    assert models.manifest() == cards and models.load("chain").arguments["depth"] == 2
 
 
 def test_a_damaged_manifest_is_met_before_the_training(tiny):
     models.models_folder().mkdir()
     (models.models_folder() / "manifest.json").write_text("{")
     with pytest.raises(ValueError, match=r"manifest\.json is damaged"):
-        sweep.pending([], "cpu")
+        sweep.pending([], tiny)
 
 
 def test_the_card_says_how_a_network_was_made(tiny, tmp_path, capsys):
-    zoo.make("good", "cpu", "cpu", tmp_path)
+    runner.make("good", tiny["good"], "cpu", "cpu", tmp_path)
     card, net = models.manifest()["good"], models.load("good")
     assert Recipe(**card["training"], seed=card["seed"]) == TINY
     assert card["recipe"] == "python -m helpers.pipeline train good --profile cpu" and card["key"] == tiny["good"].key()
@@ -840,7 +930,7 @@ def test_the_card_says_how_a_network_was_made(tiny, tmp_path, capsys):
 
 def test_the_weights_are_those_of_the_recipe(tiny, tmp_path):
     """The same training by hand; the model is stored in half precision."""
-    zoo.make("good", "cpu", "cpu", tmp_path)
+    runner.make("good", tiny["good"], "cpu", "cpu", tmp_path)
     net, x = models.load("good"), load(**DISKS).images
     again = UNet(1, channels=2, data_std=net.data_std)
     run(train(again, x, TINY))
@@ -850,7 +940,7 @@ def test_the_weights_are_those_of_the_recipe(tiny, tmp_path):
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_an_interrupted_network_has_the_same_curve_and_weights(ema, tiny, tmp_path, monkeypatch):
     tiny["good"] = replace(tiny["good"], recipe=replace(TINY, ema=ema))
-    zoo.make("good", "cpu", "cpu", tmp_path)
+    runner.make("good", tiny["good"], "cpu", "cpu", tmp_path)
     card, weights = models.manifest()["good"], state(models.load("good"))
 
     def killed(*arguments):
@@ -860,10 +950,10 @@ def test_an_interrupted_network_has_the_same_curve_and_weights(ema, tiny, tmp_pa
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(zoo, "train", killed)
-        zoo.make("good", "cpu", "cpu", tmp_path)
+        patch.setattr(runner, "train", killed)
+        runner.make("good", tiny["good"], "cpu", "cpu", tmp_path)
     assert list(tmp_path.glob("good-*.safetensors"))
-    zoo.make("good", "cpu", "cpu", tmp_path)
+    runner.make("good", tiny["good"], "cpu", "cpu", tmp_path)
     again = models.manifest()["good"]
     assert again["curve"] == card["curve"] and again["sha256"] == card["sha256"] and again["test"] == card["test"]
     assert equal(state(models.load("good")), weights) and not list(tmp_path.glob("good-*"))
@@ -913,7 +1003,8 @@ def test_eight_processes_at_once_lose_no_card(tiny, tmp_path):
 
 # What ships -----------------------------------------------------------------------------------------------------------
 
-SHIPPED = models.manifest()
+CARDS = models.manifest()
+SHIPPED = {name: card for name, card in CARDS.items() if card.get("ships", True)}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -921,10 +1012,20 @@ def test_shipped_networks_are_those_of_the_zoo(name):
     """A network whose entry has changed since must be trained again."""
     card, net = SHIPPED[name], models.load(name)
     entry = zoo.zoo(card["profile"])[name]
-    assert card["key"] == entry.key() and card["class"] == entry.network
     assert card["parameters"] == sum(p.numel() for p in net.parameters())
     assert type(entry.recipe)(**card["training"], seed=card["seed"]) == entry.recipe
     assert entry.options.items() <= card["arguments"].items()
+
+
+def test_cards_are_those_of_the_zoo_and_have_their_samples():
+    """Also of networks whose weights do not ship."""
+    for name, card in CARDS.items():
+        entry = zoo.zoo(card["profile"])[name]
+        assert card["key"] == entry.key() and card["class"] == entry.network and card.get("ships", True) == entry.ships
+        sheet = models.models_folder() / f"{name}.webp"
+        assert entry.watched == ("looks" in card) == sheet.exists(), name
+        if "sheet" in card:
+            assert hashlib.sha256(sheet.read_bytes()).hexdigest() == card["sheet"]
 
 
 CLOTHES = [name for name, card in SHIPPED.items() if "Fashion-MNIST" in card["data"]]
@@ -940,5 +1041,7 @@ def test_shipped_networks_do_what_their_cards_say(name):
 
 
 def test_nothing_ships_that_no_card_knows():
-    weights = {path.stem: path.stat().st_size for path in models.models_folder().glob("*.safetensors")}
-    assert weights == {name: card["bytes"] for name, card in SHIPPED.items()} and sum(weights.values()) < 34e6
+    folder = models.models_folder()
+    weights = {path.stem: path.stat().st_size for path in folder.glob("*.safetensors")}
+    assert weights == {name: card["bytes"] for name, card in SHIPPED.items()}
+    assert sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) < 34e6

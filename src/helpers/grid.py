@@ -16,7 +16,8 @@ from safetensors.torch import save as tensor_bytes
 from . import models
 from .physics import PhysicsRecipe
 from .recipe import Recipe
-from .zoo import Entry, machine, source, steps, untrained
+from .runner import machine, source, steps, untrained
+from .zoo import Entry
 
 SHOWN = 200  # images, of either kind, on which a network is measured
 

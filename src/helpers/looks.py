@@ -11,24 +11,34 @@ from torch import Tensor
 
 from . import metrics, models, realism, sampling
 from .data import ImageSet
-from .denoisers import Denoiser
+from .denoisers import Denoiser, PerLevel
 from .files import write_atomically
 
 SHOWN, JUDGED = 8, 96  # samples in a row of the sheet; samples that are judged
 SIGMA_MAX, STEPS = 40.0, 36  # where sampling starts, in units of the intensities, and calls of the denoiser
+BLIND_MAX = 5.0  # where it starts for a network that is not told the level: the largest that it was trained for
 JUDGES = {"celeba": ("faces-autoencoder", 40), "fashion-mnist": ("fashion-autoencoder", 32)}  # and their size in pixels
 ALIKE = 0.95  # correlation from which on a quadrant is one of a training image
 
 
 @torch.no_grad()
-def samples(denoiser: Denoiser, event: tuple[int, ...], device: str) -> Tensor:
-    """JUDGED images by the reverse SDE, on the CPU; from the same noise whenever it is called."""
-    start = sampling.initial_noise(JUDGED, *event, sigma=SIGMA_MAX, dtype=torch.float32).to(device)
-    return sampling.last(sampling.reverse_sde(denoiser, start, sampling.edm(STEPS, 0.01, SIGMA_MAX))).cpu()
+def samples(denoiser: Denoiser, images: Tensor, device: str) -> Tensor:
+    """JUDGED images like the training images (N, *event), on the CPU; from the same noise whenever it is called.
+
+    By the reverse SDE around their mean gray; at the levels of the denoiser where it has some.
+    """
+    blind = getattr(denoiser, "arguments", {}).get("blind", True) and not isinstance(denoiser, PerLevel)
+    levels = sampling.edm(STEPS, 0.01, BLIND_MAX if blind else SIGMA_MAX)
+    if isinstance(denoiser, PerLevel):
+        levels = torch.tensor([*sorted(denoiser.levels, reverse=True), 0.0], dtype=torch.float64)
+    start = sampling.initial_noise(JUDGED, *images.shape[1:], sigma=float(levels[0]), dtype=torch.float32)
+    around = float(images.mean())
+    return sampling.last(sampling.reverse_sde(denoiser, (around + start).to(device), levels)).cpu()
 
 
 def judged(made: Tensor, data: ImageSet, test: ImageSet) -> dict[str, float]:
-    """kid: kernel distance to the test images on an autoencoder's features of their gray; copies: share by the ratio of
+    """kid: kernel distance to the test images on an autoencoder's features of their gray, kid_error: its standard error
+    by the choice of samples; copies: share by the ratio of
     distances; quadrants: share that matches the same place of a training image; grain: power above a third of all
     frequencies over that of the test images; lost: share that diverged."""
     kept = metrics.finite(made)
@@ -39,7 +49,8 @@ def judged(made: Tensor, data: ImageSet, test: ImageSet) -> dict[str, float]:
         features = [judge.features(_sized(_gray(x), size)) for x in (test.images, kept)]
         gray, seen, unseen = (_gray(x) for x in (kept, data.images, test.images))
         high = [float(realism.radial_spectrum(x)[x.shape[-1] // 3 :].mean()) for x in (gray, unseen)]
-        found |= {"kid": realism.kid(*features), "grain": high[0] / high[1]}
+        found |= dict(zip(("kid", "kid_error"), realism.kid_with_error(*features), strict=True))
+        found["grain"] = high[0] / high[1]
         found["quadrants"] = float((metrics.patch_sources(gray, seen, gray.shape[-1] // 2)[1] > ALIKE).double().mean())
         if len(data) > 1:
             found["copies"] = metrics.share_of_copies(kept, data.images)
@@ -59,10 +70,10 @@ def add_row(sheet: Path, made: Tensor, row: int) -> None:
 
 
 def as_webp(png: bytes) -> bytes:
-    """The sheet as it ships: a tenth of the bytes."""
+    """The sheet as it ships: a fraction of the bytes."""
     data = io.BytesIO()
     with Image.open(io.BytesIO(png)) as sheet:
-        sheet.save(data, "WEBP", quality=85, method=6)
+        sheet.save(data, "WEBP", quality=75, method=6)
     return data.getvalue()
 
 

@@ -14,15 +14,16 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
-from .denoisers import CNN, Autoencoder, Denoiser, ImageMLP, UNet
+from .denoisers import CNN, Autoencoder, Denoiser, ImageMLP, PerLevel, UNet
 from .files import cache_folder, write_atomically
 from .metrics import psnr
 
 MODELS = "CREATIVE_DENOISER_MODELS"  # environment variable: the folder of models
 LEVELS = (10, 25, 50, 100)  # noise levels of the table, of 255
 HALF_PRECISION_COST = 0.05  # dB that storing float16 may cost at any level
+UNSHIPPED = "unshipped"  # the folder, among the models, of weights that are too many for the repository
 NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
-CLASSES = {"UNet": UNet, "CNN": CNN, "ImageMLP": ImageMLP, "Autoencoder": Autoencoder}
+CLASSES = {"UNet": UNet, "CNN": CNN, "ImageMLP": ImageMLP, "Autoencoder": Autoencoder, "PerLevel": PerLevel}
 
 
 def models_folder() -> Path:
@@ -52,6 +53,11 @@ def manifest() -> dict[str, dict[str, Any]]:
     return cards
 
 
+def weights(name: str, card: dict[str, Any]) -> Path:
+    """Where the weights of that name lie."""
+    return models_folder() / ("" if card.get("ships", True) else UNSHIPPED) / f"{name}.safetensors"
+
+
 def load(name: str) -> Denoiser:
     """The model of that name, float32 and in evaluation mode, on the CPU.
 
@@ -61,11 +67,12 @@ def load(name: str) -> Denoiser:
     cards = manifest()
     if name not in cards:
         raise ValueError(f"no model is called {name!r}: choose one of {', '.join(sorted(cards))}")
-    card, path = cards[name], models_folder() / f"{name}.safetensors"
+    card, path = cards[name], weights(name, cards[name])
     try:
         data = path.read_bytes()
     except OSError:
-        raise ValueError(f"{path} is missing: restore it from the repository, or train it: {_recipe(card)}") from None
+        restore = "restore it from the repository, or " if card.get("ships", True) else ""
+        raise ValueError(f"{path} is missing: {restore}train it: {_recipe(card)}") from None
     if hashlib.sha256(data).hexdigest() != card.get("sha256"):
         raise ValueError(f"{path} does not match its checksum in the manifest: restore both from the repository")
     try:
@@ -91,13 +98,13 @@ def save(
         raise ValueError(f"name is {name!r}: use lower-case letters, digits and single hyphens")
     if type(denoiser).__name__ not in CLASSES:
         raise ValueError(f"denoiser is a {type(denoiser).__name__}: only {', '.join(CLASSES)} can be saved")
-    weights = {k: v.detach().cpu().contiguous() for k, v in denoiser.eval().state_dict().items()}
-    half = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+    whole = {k: v.detach().cpu().contiguous() for k, v in denoiser.eval().state_dict().items()}
+    half = {k: v.half() if v.is_floating_point() else v for k, v in whole.items()}
     rounded = CLASSES[type(denoiser).__name__](**denoiser.arguments).eval()
     rounded.load_state_dict({k: v.float() for k, v in half.items()})
     table, table_half = psnr_table(denoiser, images), psnr_table(rounded, images)
     lossless = all(a - b < HALF_PRECISION_COST for a, b in zip(table["psnr"], table_half["psnr"], strict=True))
-    data = tensor_bytes(half if lossless else weights)
+    data = tensor_bytes(half if lossless else whole)
     seen = {}
     if training is not None:
         training = repeated(training[: len(images)], 100)
@@ -113,12 +120,12 @@ def save(
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    folder = models_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, path = models_folder(), weights(name, card)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(cache_folder() / "models.lock"):  # several trainings may end at once
         cards = manifest() if (folder / "manifest.json").exists() else {}
         # weights first: a kill in between leaves an old card that refuses the new file, never a card without a file
-        write_atomically(folder / f"{name}.safetensors", data)
+        write_atomically(path, data)
         text = json.dumps({**cards, name: complete}, indent=1, sort_keys=False, allow_nan=False) + "\n"
         write_atomically(folder / "manifest.json", text)
     return complete

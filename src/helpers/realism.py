@@ -1,5 +1,7 @@
 """Judges of generated images that do not compare pixels: distances of feature laws, spectra, sharpness."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -36,10 +38,25 @@ def kid(real: Tensor, made: Tensor) -> float:
     Binkowski et al. 2018, in units of the standard deviation of each real feature. Its mean is 0 for equal laws at any
     number of images, so it may be slightly negative.
     """
+    return kid_with_error(real, made)[0]
+
+
+def kid_with_error(real: Tensor, made: Tensor) -> tuple[float, float]:
+    """`kid` and its standard error by the choice of the made images, the real ones as they are: the jackknife,
+
+    se^2 = (M - 1) / M sum_i ( kid without image i - their mean )^2;   NaN for two images or fewer.
+    """
     x, y = _standardised(real, made)
     xx, yy, xy = ((a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-    within = [(k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in (xx, yy)]
-    return float(within[0] + within[1] - 2 * xy.mean())
+    n, m = len(x), len(y)
+    rows, across = yy.sum(1) - yy.diagonal(), xy.mean(0)
+    reference = (xx.sum() - xx.trace()) / (n * (n - 1))
+    value = reference + rows.sum() / (m * (m - 1)) - 2 * across.mean()
+    if m <= 2:
+        return float(value), math.nan
+    # without image i its row and its column are gone
+    without = (rows.sum() - 2 * rows) / ((m - 1) * (m - 2)) - 2 * (across.sum() - across) / (m - 1)
+    return float(value), float(((m - 1) / m * (without - without.mean()).square().sum()).sqrt())
 
 
 def radii(n: int) -> Tensor:

@@ -16,6 +16,9 @@ NOISE: dict[str, Callable[..., Tensor]] = {  # law of sigma: a batch of uniform 
     "quadratic": lambda u, n, high: high * u**2,
     "log-normal": lambda u, n, mean, std: torch.exp(mean + std * n),
     "cosine": lambda u, n, low, high: torch.tan(math.atan(low) + (math.atan(high) - math.atan(low)) * u),
+    "levels": lambda u, n, *levels: (
+        torch.tensor(levels).to(u)[(u[0] * len(levels)).long().clamp(max=len(levels) - 1)].expand(len(u))
+    ),
     "fixed": lambda u, n, sigma: torch.full_like(u, sigma),
 }
 LEAST = 2.0**-25  # for the 0 that torch.rand gives once in 2^24 numbers, at which a level would be 0
@@ -37,7 +40,7 @@ class Recipe:
         ("uniform", low, high); ("quadratic", high), sigma = high u^2 with u uniform, as in the released code of
         Kadkhodaie et al. 2024; ("log-normal", mean, std) of log sigma, as in EDM; ("cosine", low, high), even in the
         angle arctan(sigma), as time is in DDPM with a cosine schedule; ("fixed", sigma), one network for one level, as
-        in Levine & Weiss 2026.
+        in Levine & Weiss 2026; ("levels", sigma_1, ..., sigma_k), one of them for a whole batch, as `PerLevel` needs.
     loss, with e = || D(x + sigma n, sigma) - x ||^2 and d pixels, a mean over the batch:
         "sum" e (Kadkhodaie et al.; large noise rules); "edm" (s^2 + sigma^2) / (s sigma)^2 e / d with s the denoiser's
         data_std (Karras et al. 2022); "log" log(e / d); "level" e / m(sigma), with m the running mean of e at that
@@ -94,6 +97,7 @@ class Recipe:
             object.__setattr__(self, "noise", tuple(self.noise))
             sigma = NOISE[self.noise[0]](torch.tensor([LEAST, 1.0]), torch.tensor([-1.0, 1.0]), *self.noise[1:])
             good = bool((sigma.isfinite() & (sigma > 0)).all()) and bool(sigma[1] >= sigma[0])
+            good = good and (self.noise[0] != "levels" or min(self.noise[1:]) > 0)
         except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError):
             good = False
         if not good:

@@ -1,28 +1,17 @@
-"""The zoo: every network that ships with the book, and its training, run by `python -m helpers.pipeline train`."""
+"""The zoo: every network of the book, as a row of a table: class, options, data, recipe."""
 
 import hashlib
 import json
-import os
-import platform
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from . import looks, models
-from .darcy import Darcy, darcy
-from .data import ImageSet, load
-from .denoisers import Denoiser
-from .files import write_atomically
 from .physics import PhysicsRecipe
-from .training import Progress, Recipe, train
+from .recipe import Recipe
 
-PROFILES = ("cpu", "gpu", "full")
-LOOKS = 10  # how often in a training the gap between training and test images is measured
+MINUTES = {"t4": 60, "h200": 30}  # for all networks together, on one GPU
+LOOKS = 10  # how often a training is looked at
+PROFILES = ("cpu", "gpu", "full", *MINUTES)
 # every level counts alike, from invisible noise to where a blind network no longer knows how bright the image was
 BASE = Recipe(
     batch=16,
@@ -69,19 +58,26 @@ GENERATE = Recipe(  # for a network that is sampled from pure noise, chosen by t
     flip=True,
     precision="mixed",
 )
+GENERATING = {"normalisation": "none", "bias": True, "blind": False, "level": "scale"}  # options of such a UNet
 COLOUR = {  # one thing changed at a time in a conditioned UNet of three blocks and 16 channels, the most wanted first
     "blocks-3": {},
     "blocks-1": {"blocks": 1},
     "pad-circular": {"padding": "circular"},
     "blocks-2": {"blocks": 2},
     "skip-none": {"skip": "none"},
-    "channels-8": {"channels": 8},
     "channels-4": {"channels": 4},
+    "channels-8": {"channels": 8},
     "pool-none": {"pooling": "none"},
     "pool-max": {"pooling": "max"},
     "pool-strided": {"pooling": "strided"},
     "pad-reflect": {"padding": "reflect"},
+    "blocks-4": {"blocks": 4},
+    "channels-32": {"channels": 32},
 }
+CLOTHES = ("blocks-3", "blocks-1", "pad-circular", "blocks-2", "skip-none", "channels-4")  # of these, for labs
+HOUR = CLOTHES  # of colour, in an hour of a small GPU
+KEPT = {"blocks-3", "blocks-1", "pad-circular", "blocks-2", "skip-none", "channels-4", "channels-8"}  # weights ship
+LEVELS = [0.04, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 7.0, 16.0, 40.0]  # ours: the source has ten, and does not say which
 DARCY = {  # what a network of flows is told of the equation, see helpers.physics
     "vanilla": {},
     "mean": {"weight": 1e-7},
@@ -92,28 +88,32 @@ DARCY = {  # what a network of flows is told of the equation, see helpers.physic
 
 @dataclass(frozen=True)
 class Entry:
-    """One network: its class and options, the arguments of `load` for its training set, and the recipe."""
+    """One network: its class and options, the arguments of `load` for its training set, and the recipe.
+
+    ships: whether its weights are in the repository, or only its card and its samples. watched: whether samples are
+    drawn and judged while it trains.
+    """
 
     network: str
     options: dict[str, Any]
     data: dict[str, Any]
     recipe: Recipe
-
-    @property
-    def generates(self) -> bool:
-        """Whether it is trained to be sampled from pure noise: it makes images and hears the noise level."""
-        return self.data["name"] in looks.JUDGES and not self.options.get("blind", True)
+    ships: bool = True
+    watched: bool = False
 
     def key(self) -> str:
         """Changes with everything that changes the network."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        decides = {k: v for k, v in asdict(self).items() if k not in ("ships", "watched")}
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def zoo(profile: str = "cpu") -> dict[str, Entry]:
     """All entries by name, the most wanted first.
 
     "cpu": hours on two cores. "gpu": the same networks see eight times as many images. "full": the schedules of the
-    papers, and for faces their network and size: days on a GPU, and more than the 34 MB that ship.
+    papers, and for faces their network and size: days on a GPU, and more than the 34 MB that ship. "t4", "h200": the
+    networks in colour, six or all, in larger batches; how many images they see is planned where they train, so that
+    all together take MINUTES.
     """
     if profile not in PROFILES:
         raise ValueError(f"profile is {profile!r}: choose one of {', '.join(PROFILES)}")
@@ -121,6 +121,11 @@ def zoo(profile: str = "cpu") -> dict[str, Entry]:
 
 
 def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
+    if profile in MINUTES:
+        for name, entry in _colour():
+            if profile != "t4" or name.removeprefix("colour-") in HOUR:
+                yield name, replace(entry, recipe=replace(entry.recipe, batch=64, rate=GENERATE.rate))
+        return
     unet = {"blocks": 2, "channels": 16, "normalisation": "none"}
 
     def recipe(images: int, **changes) -> Recipe:
@@ -149,13 +154,8 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
         ):
             made = replace(BASE, steps=steps, noise=("log-normal", *law), **small)
             yield name, Entry("UNet", {**unet, **options}, {"name": "fashion-mnist", "size": 28, "n": n}, made)
-        thousand = {"name": "celeba", "size": 64, "colour": "rgb", "n": 1000}  # as Levine & Weiss 2026
-        deep = {**unet, "blocks": 3, "image_channels": 3, "blind": False, "bias": True, "level": "scale"}
-        generating = replace(GENERATE, steps=240_000 // GENERATE.batch)
-        for variant, changed in COLOUR.items():
-            yield f"colour-{variant}", Entry("UNet", {**deep, **changed}, thousand, generating)
-        for n in (10, 100):
-            yield f"colour-n{n}", Entry("UNet", deep, {**thousand, "n": n}, generating)
+        yield from _colour()
+        yield from _studies(unet)
     faces = {"name": "celeba", "size": 40}
     wide = {**unet, "channels": 32}
     if profile == "full":
@@ -210,95 +210,62 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
     yield from counts("faces", "b", wide, faces, 9442)
 
 
-def make(name: str, profile: str, device: str, folder: Path) -> None:
-    """Train one network to its end and enter it with its card in the folder of models; resumes from `folder`."""
-    entry = zoo(profile)[name]
-    data = source(**entry.data)
-    test = source(**{**entry.data, "split": "test", "n": None})
-    r, denoiser = entry.recipe, untrained(entry, data).to(device)
-    state = checkpoint(name, entry, folder)
-    history, sheet = state.with_suffix(".json"), state.with_suffix(".png")
-    curve = json.loads(history.read_text()) if history.exists() and state.exists() else {}
-    shown, due = time.perf_counter(), {max(1, r.steps * k // LOOKS) for k in range(1, LOOKS + 1)}
-    for progress in steps(entry, denoiser, data.images, state):
-        if progress.step in due and str(progress.step) not in curve:
-            seen = {"psnr": [gap(progress.denoiser, part, device) for part in (data, test)]}
-            if entry.generates:
-                made = looks.samples(progress.denoiser, tuple(data.images.shape[1:]), device)
-                looks.add_row(sheet, made, len(curve))
-                seen |= looks.judged(made, data, test)
-            curve[str(progress.step)] = seen
-            write_atomically(history, json.dumps(curve))
-        if time.perf_counter() - shown > 30 or progress.step == r.steps:
-            shown = time.perf_counter()
-            print(
-                f"{name}: step {progress.step} of {r.steps}, loss {progress.loss:.3f}, "
-                f"{progress.images_per_second:.0f} images/s, {progress.remaining:.0f} s left",
-                flush=True,
-            )
-    about = card(name, profile, entry, data, progress.seconds, device)
-    images = [int(step) * r.batch for step in curve]
-    about["curve"] = [[n, *seen.pop("psnr")] for n, seen in zip(images, curve.values(), strict=True)]
-    if entry.generates:
-        about["looks"] = [{"images": n, **seen} for n, seen in zip(images, curve.values(), strict=True)]
-        write_atomically(models.models_folder() / f"{name}.webp", looks.as_webp(sheet.read_bytes()))
-    models.save(name, denoiser.cpu(), about, test.images, data.images)
-    for left in (state, history, sheet):
-        left.unlink(missing_ok=True)
+def _colour() -> Iterator[tuple[str, Entry]]:
+    """Levine & Weiss 2026: their UNets and others on the first thousand faces, 64 x 64 in colour."""
+    thousand = {"name": "celeba", "size": 64, "colour": "rgb", "n": 1000}
+    unet = {**GENERATING, "blocks": 3, "channels": 16, "image_channels": 3}
+    generate = replace(GENERATE, steps=240_000 // GENERATE.batch)
+
+    def entry(options: dict, ships: bool = False, network: str = "UNet", recipe: Recipe = generate, **data) -> Entry:
+        return Entry(network, options, {**thousand, **data}, recipe, ships, watched=True)
+
+    named = {variant: entry({**unet, **changed}, variant in KEPT) for variant, changed in COLOUR.items()}
+    wanted = list(COLOUR)[:6]
+    yield from ((f"colour-{v}", named[v]) for v in wanted)
+    for n in (100, 10):
+        yield f"colour-n{n}", entry(unet, n=n)
+    # a narrow middle is cheap for many images at a time, and slow to learn; it cannot reach small errors at low noise,
+    # so that "edm" would see nothing else
+    wide = replace(GENERATE, batch=128, rate=5e-4, loss="level", steps=2_000_000 // 128)
+    mlps = {h: {"size": 64, "image_channels": 3, "width": h, "blind": False} for h in (50, 200, 1000)}
+    yield "colour-mlp-200", entry(mlps[200], network="ImageMLP", recipe=wide)
+    yield "colour-mlp-50", entry(mlps[50], network="ImageMLP", recipe=wide)
+    # a network for each level: so batch normalisation, as its source has it, sees one level at a time
+    told = {**unet, "level": "channel", "network": "UNet", "levels": LEVELS}
+    each = replace(GENERATE, noise=("levels", *LEVELS), steps=10 * 60_000 // GENERATE.batch)
+    yield "colour-levels-blocks-1", entry({**told, "blocks": 1, "normalisation": "batch"}, True, "PerLevel", each)
+    yield "colour-levels-blocks-3", entry({**told, "normalisation": "batch"}, False, "PerLevel", each)
+    yield "colour-levels-bias-free", entry({**told, "normalisation": "bias-free"}, False, "PerLevel", each)
+    chain = {"depth": 21, "channels": 32, "image_channels": 3, "normalisation": "none", "bias": True, "blind": False}
+    yield "colour-chain", entry(chain, True, "CNN", replace(generate, rate=1e-3))
+    yield from ((f"colour-{v}", named[v]) for v in COLOUR if v not in (*wanted, "blocks-4", "channels-32"))
+    for variant, seed in ((v, s) for v in ("blocks-3", "blocks-1", "pad-circular", "blocks-2") for s in (1, 2)):
+        options = {**unet, **COLOUR[variant], "seed": seed}
+        yield f"colour-{variant}-seed-{seed}", entry(options, recipe=replace(generate, seed=seed))
+    yield "colour-mlp-200-n100", entry(mlps[200], network="ImageMLP", recipe=wide, n=100)
+    yield "colour-mlp-200-n10", entry(mlps[200], network="ImageMLP", recipe=wide, n=10)
+    yield from ((f"colour-{v}", named[v]) for v in ("blocks-4", "channels-32"))
+    yield "colour-mlp-1000", entry(mlps[1000], network="ImageMLP", recipe=wide)
 
 
-def checkpoint(name: str, entry: Entry, folder: Path) -> Path:
-    """Where its training keeps its state: a changed entry does not meet that of the old one."""
-    return folder / f"{name}-{entry.key()}.safetensors"
-
-
-def untrained(entry: Entry, data: ImageSet) -> Denoiser:
-    """The network of an entry, which for a UNet knows how much its training images vary."""
-    about = {"data_std": round(float(data.images.std()), 3)} if entry.network == "UNet" else {}
-    return models.CLASSES[entry.network](**{**entry.options, **about})
-
-
-def steps(entry: Entry, denoiser: Denoiser, images: Tensor, *checkpoint: Any) -> Iterator[Progress]:
-    """Its training, with the equation in the loss where the recipe has one."""
-    more = {}
-    if isinstance(entry.recipe, PhysicsRecipe):
-        more["penalty"] = entry.recipe.penalty(Darcy(entry.data["size"], entry.data["modes"]).residual)
-    return train(denoiser, images, entry.recipe, *checkpoint, **more)
-
-
-def source(name: str, **options: Any) -> ImageSet:
-    """The data of an entry: images, or pairs of fields that obey an equation."""
-    return darcy(**options) if name == "darcy" else load(name, **options)
-
-
-def gap(denoiser: Denoiser, data: ImageSet, device: str) -> float:
-    """PSNR in dB at sigma = 25/255 on 200 images, or on a smaller set as often as it takes."""
-    images = models.repeated(data.images[:200].to(device), 200)
-    return models.psnr_table(denoiser, images, levels=(25,))["psnr"][0]
-
-
-def card(name: str, profile: str, entry: Entry, data: ImageSet, seconds: float, device: str) -> dict[str, Any]:
-    """What the manifest says of how a network was made."""
-    r = entry.recipe
-    return {
-        "recipe": f"python -m helpers.pipeline train {name} --profile {profile}",
-        "key": entry.key(),
-        "profile": profile,
-        "data": str(data),
-        "N": len(data),
-        "mean": round(float(data.images.mean()), 3),
-        "seed": r.seed,
-        "training": {k: v for k, v in asdict(r).items() if k != "seed"},
-        "products": str(r.products(torch.device(device))).removeprefix("torch."),
-        "images_seen": r.steps * r.batch,
-        **machine(device),
-        "seconds": round(seconds),
-    }
-
-
-def machine(device: str) -> dict[str, str]:
-    """What trains: one core or one GPU."""
-    return {
-        "hardware": torch.cuda.get_device_name() if device == "cuda" else f"1 of {os.cpu_count()} CPU cores",
-        "software": f"torch {torch.__version__.split('+')[0]}, Python {platform.python_version()}",
-    }
+def _studies(unet: dict) -> Iterator[tuple[str, Entry]]:
+    """Small networks of clothes for the labs, and what Kadkhodaie et al. 2024 train until it copies, or large."""
+    generate = replace(GENERATE, steps=240_000 // GENERATE.batch)
+    small = {**GENERATING, "blocks": 3, "channels": 7}  # below 300 kB, which a page loads
+    for variant in CLOTHES:
+        data = {"name": "fashion-mnist", "size": 32, "n": 1000}
+        options = {**small, **({"channels": 4} if variant == "channels-4" else COLOUR[variant])}
+        yield f"clothes-{variant}", Entry("UNet", options, data, generate, watched=True)
+    faces, wide = {"name": "celeba", "size": 40}, {**unet, "channels": 32}
+    for n, images in ((100, 1_200_000), (10, 480_000)):
+        for letter, split in (("a", "train"), ("b", "disjoint")):
+            long = replace(BASE, steps=images // BASE.batch)
+            where = {**faces, "split": split, "n": n}
+            yield f"copying-n{n}-{letter}", Entry("UNet", wide, where, long, (n, letter) == (100, "a"), watched=True)
+    chain = {"channels": 32, "normalisation": "none"}
+    long = replace(BASE, steps=240_000 // BASE.batch, rate=1e-3)
+    yield "faces-bf-cnn", Entry("CNN", chain, {**faces, "n": 9442}, long)
+    for letter, split in (("a", "train"), ("b", "disjoint")):
+        where = {**faces, "split": split, "n": 9442}
+        long = replace(BASE, steps=480_000 // BASE.batch)
+        yield f"faces-large-{letter}", Entry("UNet", {**wide, "blocks": 3}, where, long, False)

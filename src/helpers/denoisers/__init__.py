@@ -11,6 +11,7 @@ from .image_mlp import ImageMLP
 from .linear import LinearDenoiser
 from .local import LocalMean, MaskedMean
 from .mlp import MLP
+from .per_level import PerLevel
 from .polynomial import HermitePolynomial, ReleasedPolynomial, patch_table
 from .posterior_mean import PosteriorMean
 from .two_images import TwoImages
@@ -29,6 +30,7 @@ __all__ = [
     "LinearDenoiser",
     "LocalMean",
     "MaskedMean",
+    "PerLevel",
     "PerLevelMLP",
     "Polynomial",
     "PooledConvolution",

@@ -2,13 +2,14 @@
 
 from torch import Tensor, nn
 
-from ..checks import checked_size
+from ..checks import checked_size, positive
 from .base import Denoiser, drawn_from
+from .hearing import Hearing, Modulation, preconditioned
 from .unet import BiasFreeNorm, as_images, check_options
 
 
 class CNN(Denoiser):
-    r"""Convolutional chain that estimates the noise, blind: D(y) = y - F(y).
+    r"""Convolutional chain that estimates the noise, blind, D(y) = y - F(y), or conditioned as `UNet` is.
 
     F: `depth` convolutions, `channels` wide and 3x3; all but the first and the last are followed by a normalisation and
     a ReLU. The defaults are BF-CNN (Mohan et al. 2020), the second network of Kadkhodaie et al. 2024. The blind DnCNN
@@ -21,6 +22,9 @@ class CNN(Denoiser):
     Without bias, and with "bias-free" or no normalisation, the network is homogeneous in evaluation mode,
     D(c y) = c D(y) for c > 0, hence D(y) = J(y) y with J its Jacobian. padding "circular" makes it equivariant to every
     shift. The convolutions and normalisations have the names of the released checkpoints.
+
+    blind=False: EDM's preconditioning with s = data_std; a gain and a shift of every channel of every convolution but
+    the last tell F the noise level. F starts as 0.
 
     y (batch, image_channels, H, W), or (batch, H, W) for one channel, of any size. In training mode a normalised
     network depends on the whole batch; call eval() before use. Weights are drawn from `seed`.
@@ -36,6 +40,8 @@ class CNN(Denoiser):
         padding: str = "zeros",
         bias: bool = False,
         first_relu: bool = False,
+        blind: bool = True,
+        data_std: float = 0.5,
         seed: int = 0,
     ):
         super().__init__()
@@ -54,6 +60,8 @@ class CNN(Denoiser):
         widths = [image_channels] + [checked_size("channels", channels)] * (depth - 1) + [image_channels]
         norm = {"bias-free": BiasFreeNorm, "batch": nn.BatchNorm2d, "none": nn.Identity}[normalisation]
         self.image_channels, self.padding, self.first_relu = image_channels, padding, first_relu
+        positive("data_std", data_std, "pass the standard deviation of the data, a positive number")
+        self.heard: Hearing | None = None
         with drawn_from(seed):
             self.conv_layers = nn.ModuleList(
                 nn.Conv2d(a, b, 3 if i in large else 1, padding=int(i in large), padding_mode=padding, bias=bias)
@@ -64,6 +72,10 @@ class CNN(Denoiser):
                 nn.init.kaiming_normal_(conv.weight)
                 if bias:
                     nn.init.zeros_(conv.bias)
+            if not blind:
+                self.data_std, self.heard = data_std, Hearing()
+                self.modulations = nn.ModuleList(Modulation(channels) for _ in range(depth - 1))
+                nn.init.zeros_(self.conv_layers[-1].weight)
 
     @property
     def receptive_field(self) -> int:
@@ -75,12 +87,23 @@ class CNN(Denoiser):
         least = 2 if self.padding == "reflect" else 1
         if min(images.shape[2:]) < least:
             raise ValueError(f"y has shape {tuple(y.shape)}: {self.padding} padding needs at least {least} x {least}")
-        return (images - self.network(images.to(self.conv_layers[0].weight.dtype)).to(y)).view_as(y)
+        dtype = self.conv_layers[0].weight.dtype
+        if self.heard is None:
+            return (images - self.network(images.to(dtype)).to(y)).view_as(y)
 
-    def network(self, z: Tensor) -> Tensor:
-        """F, the estimate of the noise: (batch, image_channels, H, W) -> the same shape."""
-        z = self.conv_layers[0](z)
+        def f(z: Tensor, level: Tensor) -> Tensor:
+            return self.network(z.to(dtype), level.flatten(1).to(dtype)).to(y)
+
+        return preconditioned(images, sigma.reshape(-1, 1, 1, 1), self.data_std, f).view_as(y)
+
+    def network(self, z: Tensor, level: Tensor | None = None) -> Tensor:
+        """F: (batch, image_channels, H, W) -> the same shape; level (batch or 1, 1), log(sigma) / 4."""
+        heard = self.heard(level) if self.heard is not None and level is not None else None
+        z = self._told(self.conv_layers[0](z), 0, heard)
         z = z.relu() if self.first_relu else z
-        for conv, norm in zip(self.conv_layers[1:-1], self.BN_layers, strict=True):
-            z = norm(conv(z)).relu()
+        for i, norm in enumerate(self.BN_layers, 1):
+            z = self._told(norm(self.conv_layers[i](z)), i, heard).relu()
         return self.conv_layers[-1](z)
+
+    def _told(self, z: Tensor, layer: int, heard: Tensor | None) -> Tensor:
+        return z if heard is None else self.modulations[layer](z, heard)

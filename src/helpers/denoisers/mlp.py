@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from ..checks import checked_size, positive
 from .base import Denoiser, drawn_from
+from .hearing import preconditioned
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
@@ -41,7 +42,8 @@ class MLP(Denoiser):
         self.event_shape, self.data_std = (dimension,), data_std
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
-        total = self.data_std**2 + sigma**2
-        noise = (sigma.log() / 4).expand(y.shape[0], 1)
-        f = self.network(torch.cat([y / total.sqrt(), noise], dim=1).to(self.network[0].weight.dtype)).to(y)
-        return self.data_std**2 / total * y + self.data_std * sigma / total.sqrt() * f
+        def f(z: Tensor, level: Tensor) -> Tensor:
+            z = torch.cat([z, level.expand(y.shape[0], 1)], dim=1)
+            return self.network(z.to(self.network[0].weight.dtype)).to(y)
+
+        return preconditioned(y, sigma, self.data_std, f)

@@ -1,6 +1,5 @@
 """The convolutional network of the image chapters: a UNet with the options under study."""
 
-import math
 from typing import Any
 
 import torch
@@ -8,8 +7,8 @@ from torch import Tensor, nn
 
 from ..checks import checked_size, positive, positive_int
 from .base import Denoiser, drawn_from
+from .hearing import Hearing, Modulation, Stage, preconditioned
 
-OCTAVES, HEARD = 8, 64  # half octaves of the sines of log(sigma); units on top of them
 OPTIONS = {
     "pooling": ("average", "max", "strided", "none"),
     "upsampling": ("transposed", "nearest", "bilinear"),
@@ -107,7 +106,7 @@ class UNet(Denoiser):
             self.encoder = nn.ModuleList(Stage(*layers) for layers in encoder)
             self.mid_block = Stage(*stage(widths[-2], blocks))
             self.decoder = nn.ModuleList(Stage(*layers) for layers in decoder)
-            self.heard = nn.Sequential(nn.Linear(2 * OCTAVES, HEARD), nn.SiLU()) if scaled else None
+            self.heard = Hearing() if scaled else None
             self.downsample = nn.ModuleList(_downsample(pooling, window, padding, w, bias) for w in widths[:-1])
             self.upsample = nn.ModuleList(
                 _upsample("none" if pooling == "none" else upsampling, w, bias) for w in widths[:-1]
@@ -125,23 +124,18 @@ class UNet(Denoiser):
         self._check(images)
         dtype = self.encoder[0][0].weight.dtype
         if self.blind:
-            x_hat = images - self.network(images.to(dtype)).to(y)
-        else:
-            sigma = sigma.reshape(-1, 1, 1, 1)
-            total, level = self.data_std**2 + sigma**2, sigma.log() / 4
-            z = images / total.sqrt()
+            return (images - self.network(images.to(dtype)).to(y)).view_as(y)
+
+        def f(z: Tensor, level: Tensor) -> Tensor:
             if self.heard is None:  # shape[0], not len: len would fix the size of the batch in an export
                 z = torch.cat([z, level.expand(y.shape[0], 1, *y.shape[-2:])], dim=1)
-            f = self.network(z.to(dtype), level.flatten(1).to(dtype)).to(y)
-            x_hat = self.data_std**2 / total * images + self.data_std * sigma / total.sqrt() * f
-        return x_hat.view_as(y)
+            return self.network(z.to(dtype), level.flatten(1).to(dtype)).to(y)
+
+        return preconditioned(images, sigma.reshape(-1, 1, 1, 1), self.data_std, f).view_as(y)
 
     def network(self, z: Tensor, level: Tensor | None = None) -> Tensor:
         """F: (batch, input channels, H, W) -> (batch, image_channels, H, W); level (batch or 1, 1), log(sigma) / 4."""
-        heard = None
-        if self.heard is not None and level is not None:
-            angle = level * math.pi / 4 * 2 ** (torch.arange(OCTAVES).to(level) / 2)
-            heard = self.heard(torch.cat([angle.sin(), angle.cos()], dim=1))
+        heard = self.heard(level) if self.heard is not None and level is not None else None
         across = []
         for stage, smaller in zip(self.encoder, self.downsample, strict=True):
             z = stage(z, heard)
@@ -168,29 +162,6 @@ class UNet(Denoiser):
                     f"{name} is {size}: {self.padding} padding needs at least {least * multiple} with {self.blocks} "
                     "blocks; take larger images, fewer blocks or zeros"
                 )
-
-
-class Stage(nn.Sequential):
-    """Layers one after the other; each Modulation among them is told what was heard of the noise level."""
-
-    def forward(self, z: Tensor, heard: Tensor | None = None) -> Tensor:
-        for layer in self:
-            z = layer(z, heard) if isinstance(layer, Modulation) else layer(z)
-        return z
-
-
-class Modulation(nn.Module):
-    """z -> (1 + g) z + s per channel, g and s linear in `heard` (batch or 1, HEARD); the identity at first."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.linear = nn.Linear(HEARD, 2 * channels)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, z: Tensor, heard: Tensor) -> Tensor:
-        gain, shift = self.linear(heard)[..., None, None].chunk(2, dim=1)
-        return (1 + gain) * z + shift
 
 
 class BiasFreeNorm(nn.Module):

@@ -187,12 +187,20 @@ def pdf() -> None:
 def train(
     names: Annotated[list[str] | None, typer.Argument(help="Entries of the zoo; none means all.")] = None,
     profile: Annotated[
-        str, typer.Option(help="cpu: hours on two cores; gpu: eight times the images; full: the papers' schedules.")
+        str,
+        typer.Option(
+            help="cpu: hours on two cores; gpu: eight times the images; full: the papers' schedules; "
+            "t4: six networks in colour in an hour of that GPU; h200: all of them in half an hour."
+        ),
     ] = "cpu",
     workers: Annotated[int, typer.Option(help="Networks at a time; 0 means one for each core, or four on a GPU.")] = 0,
     campaign: Annotated[
         bool, typer.Option("--campaign", help="In the background: on one core unless told, all else first.")
     ] = False,
+    pack: Annotated[
+        Path | None,
+        typer.Option(help="A folder for the networks, as few archives, to be unpacked in models/ elsewhere."),
+    ] = None,
     list_only: Annotated[
         bool, typer.Option("--list", help="Only say what is missing, and for how long that will train.")
     ] = False,
@@ -203,13 +211,20 @@ def train(
     from helpers.pipeline import sweep
 
     with message_not_traceback() as book:
-        todo, folder = sweep.pending(names or [], profile), book.root / "build" / "train"
-        if list_only or not todo:
-            console.print("\n".join(sweep.progress(names or [], profile, folder)), highlight=False, soft_wrap=True)
-            return
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        workers = workers or (1 if campaign else 4 if device == "cuda" else os.cpu_count() or 1)
-        failed = sweep.sweep_zoo(todo, profile, device, workers, folder, humble=campaign)
+        if not torch.cuda.is_available():
+            torch.set_num_threads(1)
+        folder, device = book.root / "build" / "train", "cuda" if torch.cuda.is_available() else "cpu"
+        workers = workers or (1 if campaign and device == "cpu" else 4 if device == "cuda" else os.cpu_count() or 1)
+        entries = sweep.entries(profile, device, workers, folder)
+        failed = {}
+        if list_only or not sweep.pending(names or [], entries):
+            lines = sweep.progress(names or [], entries, profile, folder)
+            console.print("\n".join(lines), highlight=False, soft_wrap=True)
+        else:
+            failed = sweep.sweep_zoo(names or [], entries, profile, device, workers, folder, humble=campaign)
+        if pack:
+            done = [name for name in names or entries if name not in sweep.pending([], entries)]
+            console.print(*sweep.pack(done, pack), sep="\n", soft_wrap=True)
     for name, error in failed.items():
         console.print(f"[red]{name} failed:[/]", escape(f"{error}; run again to go on"), soft_wrap=True)
     raise typer.Exit(bool(failed))

@@ -13,7 +13,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from .. import models, zoo
+from .. import models, runner, zoo
 from ..grid import read
 from ..zoo import Entry
 
@@ -67,21 +67,20 @@ def meter(device: str, seconds: float) -> Callable[[Entry], Measured]:
 def measure(entry: Entry, device: str, seconds: float) -> Measured:
     """Trains on a random image, as many at a time as the recipe says, or as fit into memory and a window of time."""
 
-    def network() -> Any:
-        return models.CLASSES[entry.network](**entry.options).to(device)
-
     def clock() -> float:
         if device == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter()
+        # on a CPU the time of its cores, one of which trains: other work must not count
+        return time.perf_counter() if device == "cuda" else time.process_time()
 
-    denoiser, side, window = network(), entry.data["size"], seconds / WINDOWS
+    denoiser = models.CLASSES[entry.network](**entry.options).to(device)
+    side, window = entry.data["size"], seconds / WINDOWS
     channels = denoiser.arguments.get("image_channels", 1)
     image = torch.rand(1, *[channels] * (channels > 1), side, side)
-    batch, took = 1, 0.0
+    batch, took = min(8, entry.recipe.batch), 0.0
     while batch <= entry.recipe.batch and 2 * took < window:
         try:
-            larger = zoo.steps(replace(entry, recipe=replace(entry.recipe, batch=batch)), network(), image)
+            larger = runner.steps(replace(entry, recipe=replace(entry.recipe, batch=batch)), denoiser, image)
             next(larger)  # the first step waits for memory and kernels
             begun = clock()
             next(larger)
@@ -91,7 +90,7 @@ def measure(entry: Entry, device: str, seconds: float) -> Measured:
     rates = []
     for _ in range(WINDOWS):
         begun, images = clock(), 0
-        while not images or time.perf_counter() - begun < window:
+        while not images or clock() - begun < window:
             next(steps)
             images += batch // 2
         rates.append(images / (clock() - begun))
@@ -163,7 +162,7 @@ def show(what: list[str], seconds: float, console: Console) -> None:
             all_or_some = "together" if len(known) == len(plans) else "those measured"
             table.add_row(all_or_some, *figures([run for runs in known for run in runs]))
         console.print(table, *notes, sep="\n", soft_wrap=True)
-    here = zoo.machine(device)
+    here = runner.machine(device)
     console.print(f"Measured on {here['hardware']}, {here['software']}; that is one device.", soft_wrap=True)
 
 

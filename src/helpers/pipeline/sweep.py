@@ -7,9 +7,12 @@ import logging
 import os
 import socket
 import threading
+import time
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -20,11 +23,13 @@ from filelock import FileLock, Timeout
 
 import helpers
 
-from .. import models, training, zoo
+from .. import models, runner, training, zoo
 from ..files import write_atomically
 from ..grid import Cell, checkpoint, train_cell
-from .cost import meter
+from ..zoo import Entry
+from .cost import kind, measure, meter
 
+LATELY = 300  # seconds since a training has saved its state, which it does every minute, within which it is running
 RETRIES = 3  # of what was lost with its process or its machine; an error of the training itself is final
 Outcomes = Iterator[tuple[Any, Any]]  # of each item, in the order in which they end: what the task gave, or its error
 Engine = Callable[[Callable, Iterable], Outcomes]
@@ -200,38 +205,108 @@ def _tabulate(cells: list[Cell], folder: Path) -> None:
 # The zoo --------------------------------------------------------------------------------------------------------------
 
 
-def pending(names: list[str], profile: str) -> list[str]:
-    """Of the named entries of the zoo (all when none is named), those whose model is missing or made another way."""
-    entries = zoo.zoo(profile)
+def entries(profile: str, device: str, workers: int, folder: Path) -> dict[str, Entry]:
+    """The entries of the zoo; those of a profile in `zoo.MINUTES` with as many steps as the plan in the folder says.
+
+    Without a plan all kinds are measured, `workers` at a time on the device as they will train, and it is written.
+    """
+    listed = zoo.zoo(profile)
+    if profile not in zoo.MINUTES:
+        return listed
+    path = folder / profile / "plan.json"
+    if not path.exists():
+        kinds, rates = {name: kind(entry) for name, entry in listed.items()}, {}
+        once = {one.key(): one for one in kinds.values()}
+        for one, found in on_cores(partial(measure, device=device, seconds=5.0), once.values(), workers):
+            if isinstance(found, Exception):
+                raise found
+            rates[one.key()] = found.images_per_second
+        # a tenth is left for looking at them and for saving
+        each = 0.9 * 60 * zoo.MINUTES[profile] * min(workers, len(listed)) / len(listed)
+        plan = {n: max(zoo.LOOKS, int(each * rates[kinds[n].key()] / e.recipe.batch)) for n, e in listed.items()}
+        write_atomically(path, json.dumps(plan, indent=1))
+    try:
+        plan = json.loads(path.read_text())
+        return {n: replace(e, recipe=replace(e.recipe, steps=plan[n])) for n, e in listed.items()}
+    except (ValueError, LookupError, TypeError):
+        raise ValueError(f"{path} is damaged, or of an older list: remove it to plan again") from None
+
+
+def pending(names: list[str], entries: dict[str, Entry]) -> list[str]:
+    """Of the named entries (all when none is named), those whose model is missing or made another way.
+
+    Weights that do not ship may be missing: their card and their samples are what is kept.
+    """
     unknown = [name for name in names if name not in entries]
     if unknown:
         raise ValueError(f"no entry of the zoo is called {', '.join(unknown)}: choose among {', '.join(entries)}")
     cards = models.manifest() if (models.models_folder() / "manifest.json").exists() else {}
-    there = {name for name, card in cards.items() if (models.models_folder() / f"{name}.safetensors").exists()}
+    there = {n for n, card in cards.items() if not card.get("ships", True) or models.weights(n, card).exists()}
     return [n for n in dict.fromkeys(names or entries) if n not in there or cards[n].get("key") != entries[n].key()]
 
 
 def sweep_zoo(
-    names: list[str], profile: str, device: str, workers: int, folder: Path, humble: bool = False
+    names: list[str],
+    entries: dict[str, Entry],
+    profile: str,
+    device: str,
+    workers: int,
+    folder: Path,
+    humble: bool = False,
 ) -> dict[str, Exception]:
     """Train what is pending, `workers` networks at a time; the errors of those that failed."""
-    task = partial(zoo.make, profile=profile, device=device, folder=folder / profile)
-    outcomes = on_cores(task, pending(names, profile), workers, humble)
-    return {name: error for name, error in outcomes if error is not None}
+    task = partial(_make, profile=profile, device=device, folder=folder / profile)
+    todo = [(name, entries[name]) for name in pending(names, entries)]
+    return {name: error for (name, _), error in on_cores(task, todo, workers, humble) if error is not None}
 
 
-def progress(names: list[str], profile: str, folder: Path, seconds: float = 3.0) -> list[str]:
+def _make(row: tuple[str, Entry], **where: Any) -> None:
+    runner.make(*row, **where)
+
+
+def pack(names: Iterable[str], folder: Path, most: int = 15_000_000) -> list[Path]:
+    """The named models, with the manifest and their sheets, as few archives of at most so many bytes; their paths.
+
+    Unpack all of them in the folder of models of another machine.
+    """
+    root, cards = models.models_folder(), models.manifest()
+    files = [root / "manifest.json"]
+    for name in names:
+        files += [file for file in (models.weights(name, cards[name]), root / f"{name}.webp") if file.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    parts: list[list[Path]] = [[]]
+    for file in files:
+        if parts[-1] and sum(f.stat().st_size for f in parts[-1]) + file.stat().st_size > most:
+            parts.append([])
+        parts[-1].append(file)
+    paths = [folder / f"models-{k}.zip" for k in range(1, len(parts) + 1)]
+    for path, part in zip(paths, parts, strict=True):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            for file in part:
+                archive.write(file, file.relative_to(root))
+    return paths
+
+
+def progress(
+    names: list[str], entries: dict[str, Entry], profile: str, folder: Path, seconds: float = 3.0
+) -> list[str]:
     """What is done of the named entries of the zoo, and the hours on one core of this machine that the rest will take:
-    by the speed of those begun, and else measured for so many seconds a kind."""
-    entries, lines, total = zoo.zoo(profile), [], 0.0
-    todo, measured = pending(names, profile), meter("cpu", seconds)
+    by the speed of those begun, and else measured for so many seconds a kind. "running" has saved its state lately."""
+    lines, total, measured = [], 0.0, meter("cpu", seconds)
+    todo, path = pending(names, entries), folder / "speeds.json"
+    speeds = json.loads(path.read_text()) if path.exists() else {}  # measured once on this machine
     for name in todo:
-        entry, checkpoint = entries[name], zoo.checkpoint(name, entries[name], folder / profile)
+        entry, checkpoint = entries[name], runner.checkpoint(name, entries[name], folder / profile)
+        if (known := f"{torch.backends.cpu.get_cpu_capability()} {kind(entry).key()}") not in speeds:
+            speeds[known] = measured(entry).images_per_second
+            write_atomically(path, json.dumps(speeds, indent=1))
         step, took = training.reached(checkpoint) if checkpoint.exists() else (0, 0.0)
-        each = took / step if step else entry.recipe.batch / measured(entry).images_per_second
+        each = took / step if step else entry.recipe.batch / speeds[known]
         hours = (entry.recipe.steps - step) * each / 3600
         total += hours
-        where = f"step {step:,} of {entry.recipe.steps:,}" if step else "waiting"
+        running = step and time.time() - checkpoint.stat().st_mtime < LATELY
+        state = "running" if running else "interrupted" if step else "waiting"
+        where = f"{state}, step {step:,} of {entry.recipe.steps:,}" if step else state
         lines.append(f"{name}: {where}, {hours:.1f} core-hours to go")
     done = len(names or entries) - len(todo)
     return [*lines, f"{done} networks are there, {len(todo)} to go: {total:.1f} core-hours on this machine"]

@@ -1,0 +1,120 @@
+"""One network of the zoo, from its entry to its weights and its card, looked at while it trains."""
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import looks, models
+from .darcy import Darcy, darcy
+from .data import ImageSet, load
+from .denoisers import Denoiser
+from .files import write_atomically
+from .physics import PhysicsRecipe
+from .training import Progress, train
+from .zoo import LOOKS, Entry
+
+
+def make(name: str, entry: Entry, profile: str, device: str, folder: Path) -> None:
+    """Train one network to its end and enter it with its card in the folder of models; resumes from `folder`."""
+    data = source(**entry.data)
+    test = source(**{**entry.data, "split": "test", "n": None})
+    r, denoiser = entry.recipe, untrained(entry, data).to(device)
+    state = checkpoint(name, entry, folder)
+    history, sheet = state.with_suffix(".json"), state.with_suffix(".png")
+    curve = json.loads(history.read_text()) if history.exists() and state.exists() else {}
+    shown, due = time.perf_counter(), {max(1, r.steps * k // LOOKS) for k in range(1, LOOKS + 1)}
+    for progress in steps(entry, denoiser, data.images, state):
+        if progress.step in due and str(progress.step) not in curve:
+            seen = {"psnr": [gap(progress.denoiser, part, device) for part in (data, test)]}
+            if entry.watched:
+                made = looks.samples(progress.denoiser, data.images, device)
+                looks.add_row(sheet, made, len(curve))
+                seen |= looks.judged(made, data, test)
+            curve[str(progress.step)] = seen
+            write_atomically(history, json.dumps(curve))
+        if time.perf_counter() - shown > 30 or progress.step == r.steps:
+            shown = time.perf_counter()
+            print(
+                f"{name}: step {progress.step} of {r.steps}, loss {progress.loss:.3f}, "
+                f"{progress.images_per_second:.0f} images/s, {progress.remaining:.0f} s left",
+                flush=True,
+            )
+    about = card(name, profile, entry, data, progress.seconds, device)
+    images = [int(step) * r.batch for step in curve]
+    about["curve"] = [[n, *seen.pop("psnr")] for n, seen in zip(images, curve.values(), strict=True)]
+    if entry.watched:
+        about["looks"] = [{"images": n, **seen} for n, seen in zip(images, curve.values(), strict=True)]
+        picture = looks.as_webp(sheet.read_bytes())
+        write_atomically(models.models_folder() / f"{name}.webp", picture)
+        about["sheet"] = hashlib.sha256(picture).hexdigest()
+    models.save(name, denoiser.cpu(), about, test.images, data.images)
+    for left in (state, history, sheet):
+        left.unlink(missing_ok=True)
+
+
+def checkpoint(name: str, entry: Entry, folder: Path) -> Path:
+    """Where its training keeps its state: a changed entry does not meet that of the old one."""
+    return folder / f"{name}-{entry.key()}.safetensors"
+
+
+def untrained(entry: Entry, data: ImageSet) -> Denoiser:
+    """The network of an entry, which knows how much its training images vary where its class can be told."""
+    told = entry.options.get("network", entry.network) in ("UNet", "CNN")
+    about = {"data_std": round(float(data.images.std()), 3)} if told else {}
+    return models.CLASSES[entry.network](**{**entry.options, **about})
+
+
+def steps(entry: Entry, denoiser: Denoiser, images: Tensor, *checkpoint: Any) -> Iterator[Progress]:
+    """Its training, with the equation in the loss where the recipe has one."""
+    more = {}
+    if isinstance(entry.recipe, PhysicsRecipe):
+        more["penalty"] = entry.recipe.penalty(Darcy(entry.data["size"], entry.data["modes"]).residual)
+    return train(denoiser, images, entry.recipe, *checkpoint, **more)
+
+
+def source(name: str, **options: Any) -> ImageSet:
+    """The data of an entry: images, or pairs of fields that obey an equation."""
+    return darcy(**options) if name == "darcy" else load(name, **options)
+
+
+def gap(denoiser: Denoiser, data: ImageSet, device: str) -> float:
+    """PSNR in dB at sigma = 25/255 on 200 images, or on a smaller set as often as it takes."""
+    images = models.repeated(data.images[:200].to(device), 200)
+    return models.psnr_table(denoiser, images, levels=(25,))["psnr"][0]
+
+
+def card(name: str, profile: str, entry: Entry, data: ImageSet, seconds: float, device: str) -> dict[str, Any]:
+    """What the manifest says of how a network was made."""
+    r = entry.recipe
+    return {
+        "recipe": f"python -m helpers.pipeline train {name} --profile {profile}",
+        "key": entry.key(),
+        "profile": profile,
+        "data": str(data),
+        **({} if entry.ships else {"ships": False}),
+        "N": len(data),
+        "mean": round(float(data.images.mean()), 3),
+        "seed": r.seed,
+        "training": {k: v for k, v in asdict(r).items() if k != "seed"},
+        "products": str(r.products(torch.device(device))).removeprefix("torch."),
+        "images_seen": r.steps * r.batch,
+        **machine(device),
+        "seconds": round(seconds),
+    }
+
+
+def machine(device: str) -> dict[str, str]:
+    """What trains: one core or one GPU."""
+    return {
+        "hardware": torch.cuda.get_device_name() if device == "cuda" else f"1 of {os.cpu_count()} CPU cores",
+        "software": f"torch {torch.__version__.split('+')[0]}, Python {platform.python_version()}",
+    }
