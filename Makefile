@@ -34,7 +34,8 @@ book test lint serve store results audit: $(READY)
 pdf: book
 	$(PIPELINE) pdf
 
-# PROFILE=cpu: hours on two cores; gpu: eight times the images, on a GPU; full: the papers' schedules
+# PROFILE=cpu: hours on two cores; t4, h200: an hour or half an hour of that GPU; gpu: eight times the images; full: the
+# papers' schedules
 PROFILE ?= cpu
 models: $(READY)
 	$(PIPELINE) train --profile $(PROFILE)
