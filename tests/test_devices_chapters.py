@@ -105,7 +105,9 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
         {"N": 300, "shown": 2},
         {
             "denoisers": {"patch=windows[0.5]": "features=8", "patch=windows[0.125]": "features=8"},
-            "data": {'"test", 200': '"test", 20'},
+            "data": {'"test", 200': '"test", 10', "cosine_vp(100)": "cosine_vp(12)"},
+            "ranks": {"(1000, 32": "(300, 32"},
+            "descent": {", 512, 1024, 4096]": ", 512]"},
         },
     ),
     "12": (
@@ -120,16 +122,36 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
     "15": (
         {"noises": 4},
         {
+            "samples": {"edm(40": "edm(4"},
             "curves": {"[:100]": "[:10]"},
             "variance": {"[:200]": "[:20]"},
+            "fig-repeats": {'sets[5000, "a"]': 'sets[100, "a"]'},
             "fig-faces": {"edm(40": "edm(4"},
         },
     ),
-    "16": ({}, {"faces": {"edm(60": "edm(6"}, "lab": {"basis=160": "basis=16"}}),
+    "16": (
+        {"top": 8},
+        {
+            "faces": {"edm(60": "edm(6", "2, 40, 40": "2, 16, 16", "(40, 40": "(16, 16"},
+            "full": {"12 * top": "2 * top"},
+            "fig-vectors": {", 1279]": "]"},
+            "clothes": {"n=1000": "n=60", '"test", 100': '"test", 5', "(400": "(10"},
+            "fig-copying": {"(10, 100, 1000, 5000)": "(10, 5000)", "basis=96": "basis=16"},
+            "fig-counts": {", 9, 14, 19]": "]", "basis=8": "basis=2"},
+            "fig-architectures": {"basis=8": "basis=2"},
+            "lab": {"basis=160": "basis=16"},
+        },
+    ),
     "17": ({}, {}),
     "18": (
         {"disks_shown": 3},
-        {"disk-psnr": {"[:100]": "[:5]"}, "shuffled": {"edm(60": "edm(6"}, "lab": {"basis=160": "basis=16"}},
+        {
+            "disk": {"size = 40": "size = 24"},
+            "taken-apart": {"basis=100": "basis=32", "probes=8": "probes=1"},
+            "disk-psnr": {"[:100]": "[:5]"},
+            "shuffled": {"edm(60": "edm(6"},
+            "lab": {"basis=160": "basis=16"},
+        },
     ),
     "19": ({"p": 48}, {"descent": {"20_001": "101"}, "ascent-run": {"1025": "65", "1024": "64"}}),
     "20": ({"samples": 6, "steps": 5}, {"sizes": {"cosine_vp(100": "cosine_vp(8"}}),
