@@ -586,6 +586,16 @@ def test_a_checkpoint_of_another_training_is_refused(make, points, recipe, inter
         next(train(make(), points, recipe, interrupted))
 
 
+def test_a_checkpoint_does_not_mind_how_a_network_prints(tmp_path, monkeypatch):
+    """Its arguments say what it is; the code may name its parts otherwise while a training waits."""
+    path = tmp_path / "state.safetensors"
+    next(train(UNet(1, channels=2), IMAGES, ORDINARY, path, 0.0))
+    monkeypatch.setattr(UNet, "__repr__", lambda self: "a UNet", raising=False)
+    assert next(train(UNet(1, channels=2), IMAGES, ORDINARY, path)).step == 1
+    with pytest.raises(ValueError, match="is of another network"):
+        next(train(UNet(1, channels=2, padding="circular"), IMAGES, ORDINARY, path))
+
+
 @pytest.mark.parametrize("damage", ["cut", "shorter", "empty", "text", "folder", "foreign"])
 def test_a_damaged_checkpoint_is_named(damage, interrupted):
     whole = interrupted.read_bytes()
