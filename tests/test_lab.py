@@ -378,6 +378,21 @@ def test_a_traced_graph_serves_other_numbers_but_not_other_constants(name, other
     assert [dtype for *_, dtype in made] == traces * [torch.float32]  # not again in float64, which hides a wrong graph
 
 
+class Difference(Denoiser):
+    """Small answers that are differences of large numbers, as those of a network that subtracts the noise."""
+
+    event_shape = (2,)
+
+    def estimate(self, y, sigma):
+        return 9.03 * y - 9 * y
+
+
+def test_what_float32_rounds_is_no_reason_for_float64():
+    model = onnx.load_from_string(export(Difference(), torch.tensor([5.0])))
+    assert onnx.TensorProto.DOUBLE not in [v.data_type for v in model.graph.initializer]
+    assert "Cast" not in {node.op_type for node in model.graph.node}
+
+
 class Pythonic(Denoiser):
     """Looks at the values of y one by one, which a graph cannot."""
 
