@@ -37,7 +37,7 @@ NETWORK: dict[str, Any] = {"blocks": 3, "channels": 16, "normalisation": "none",
 BLIND = {"blocks": 2, "bias": False, "blind": True, "level": "channel"}
 ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what differs in the network, and in the recipe
     "reference": ({}, {}),
-    "blind, for the Jacobian": (BLIND, {k: v for k, v in asdict(BASE).items() if k not in ("steps", "seed")}),
+    "blind, for the Jacobian": (BLIND, {k: v for k, v in asdict(BASE).items() if k not in ("steps", "seed", "warmup")}),
     "level as a channel": ({"level": "channel"}, {}),
     "log-uniform law, level weights": ({}, {"noise": ("log-uniform", 0.01, looks.SIGMA_MAX), "loss": "level"}),
     "batch of 32": ({}, {"batch": 32}),
@@ -172,7 +172,7 @@ def main() -> None:
     if "plan" not in record.read(NAME):
         keep("plan", plan(data))
     if "controls" not in record.read(NAME):
-        keep("controls", controls(data, test))
+        keep("controls", {"images": controls(data, test)})
     rows = record.read(NAME)["plan"]["rows"]
     for seed in range(SEEDS):
         for row, planned in rows.items():
