@@ -3,22 +3,18 @@
 import copy
 import functools
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 
+from .checkpoint import State
 from .checks import checked_points
 from .denoisers import Denoiser, PerLevelMLP
-from .files import write_atomically
 from .recipe import DECAYS, Recipe
 
 BINS = 128  # of the noise level, 16 to a decade, in which "level" keeps mean errors
@@ -162,7 +158,7 @@ def _loop(
     digest = hashlib.sha256(points.numpy(force=True)).hexdigest() if checkpoint else ""
     # gradients of float16 vanish unless the loss is scaled; for other types this is off and does nothing
     scaler = torch.amp.GradScaler(g.device.type, enabled=recipe.products(g.device) == torch.float16)
-    state = _State(denoiser, average, optimiser, scaler, g, means, recipe, points, digest)
+    state = State(denoiser, average, optimiser, scaler, g, means, recipe, points, digest)
     step, loss, seconds = state.read(checkpoint) if checkpoint and checkpoint.exists() else (0, math.nan, 0.0)
     first, before, saved = step, seconds, time.perf_counter()
     if step:  # what was reached: a look at it may have been lost with the process
@@ -196,13 +192,6 @@ def _loop(
     if average is not denoiser:
         denoiser.load_state_dict(average.state_dict())
     denoiser.eval()
-
-
-def reached(checkpoint: Path) -> tuple[int, float]:
-    """The step of a checkpoint and the seconds that it took to get there."""
-    with safe_open(checkpoint, "pt") as file:
-        about = file.metadata()
-    return int(about["step"]), float(about["seconds"])
 
 
 def _points(points: Tensor, denoiser: Denoiser) -> Tensor:
@@ -247,73 +236,3 @@ def _average(average: Denoiser, denoiser: Denoiser, decay: float) -> None:
     torch._foreach_lerp_(list(average.parameters()), list(denoiser.parameters()), 1 - decay)
     for mean, buffer in zip(average.buffers(), denoiser.buffers(), strict=True):
         mean.copy_(buffer)  # of normalisations: running averages themselves
-
-
-class _State(NamedTuple):
-    """All that the next step depends on, as one file of named tensors."""
-
-    denoiser: Denoiser
-    average: Denoiser
-    optimiser: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    g: torch.Generator
-    means: Tensor
-    recipe: Recipe
-    points: Tensor
-    digest: str
-
-    def card(self) -> str:
-        network = [str(self.denoiser), getattr(self.denoiser, "arguments", {}), getattr(self.denoiser, "data_std", 0)]
-        shapes = {k: list(v.shape) for k, v in self.denoiser.state_dict().items()}
-        data = [list(self.points.shape), self.digest]
-        return json.dumps([network, shapes, asdict(self.recipe), data])
-
-    def write(self, path: Path, step: int, loss: float, seconds: float) -> None:
-        tensors = {f"denoiser/{k}": v for k, v in self.denoiser.state_dict().items()}
-        if self.average is not self.denoiser:
-            tensors |= {f"average/{k}": v for k, v in self.average.state_dict().items()}
-        for i, moments in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam/{i}/{k}": v for k, v in moments.items()}
-        tensors |= {f"scaler/{k}": torch.tensor(v) for k, v in self.scaler.state_dict().items()}
-        tensors |= {"generator": self.g.get_state(), "means": self.means}
-        about = {"card": self.card(), "step": str(step), "loss": repr(loss), "seconds": repr(seconds)}
-        tensors = {k: v.contiguous() for k, v in tensors.items()}
-        write_atomically(path, tensor_bytes(tensors, about | {"sha256": _digest(tensors, about)}))
-
-    def read(self, path: Path) -> tuple[int, float, float]:
-        try:
-            with safe_open(path, "pt") as file:
-                about, tensors = file.metadata() or {}, {k: file.get_tensor(k) for k in file.keys()}
-            if about.pop("sha256", None) != _digest(tensors, about):
-                raise SafetensorError
-        except (OSError, SafetensorError):
-            raise ValueError(f"{path} is damaged: remove it to train from the start") from None
-        ours, theirs = json.loads(self.card()), json.loads(about["card"])
-        if ours[0][1]:  # arguments that build it again; how a network prints changes with the code
-            ours[0][0] = theirs[0][0]
-        if ours != theirs:
-            raise ValueError(f"{path} is of another network, recipe or training set: remove it or name another file")
-
-        def part(name: str) -> dict[str, Any]:
-            return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
-
-        self.denoiser.load_state_dict(part("denoiser/"))
-        if self.average is not self.denoiser:
-            self.average.load_state_dict(part("average/"))
-        moments = {  # strided as the weights are, which torch's fused steps take for granted
-            i: {k: torch.empty_like(p).copy_(v) if v.ndim else v for k, v in part(f"adam/{i}/").items()}
-            for i, p in enumerate(self.denoiser.parameters())
-            if part(f"adam/{i}/")
-        }
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
-        if scale := part("scaler/"):
-            self.scaler.load_state_dict({k: v.item() for k, v in scale.items()})
-        self.g.set_state(tensors["generator"])
-        self.means.copy_(tensors["means"])
-        return int(about["step"]), float(about["loss"]), float(about["seconds"])
-
-
-def _digest(tensors: dict[str, Tensor], about: dict[str, str]) -> str:
-    """Of all that a checkpoint holds."""
-    text = json.dumps(about, sort_keys=True).encode()  # a file keeps its words in any order
-    return hashlib.sha256(text + tensor_bytes(tensors)).hexdigest()

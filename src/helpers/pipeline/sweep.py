@@ -23,7 +23,8 @@ from filelock import FileLock, Timeout
 
 import helpers
 
-from .. import models, runner, training, zoo
+from .. import models, runner, zoo
+from ..checkpoint import reached
 from ..files import write_atomically
 from ..grid import Cell, checkpoint, train_cell
 from ..zoo import Entry
@@ -300,7 +301,7 @@ def progress(
         if (known := f"{torch.backends.cpu.get_cpu_capability()} {kind(entry).key()}") not in speeds:
             speeds[known] = measured(entry).images_per_second
             write_atomically(path, json.dumps(speeds, indent=1))
-        step, took = training.reached(checkpoint) if checkpoint.exists() else (0, 0.0)
+        step, took = reached(checkpoint) if checkpoint.exists() else (0, 0.0)
         each = took / step if step else entry.recipe.batch / speeds[known]
         hours = (entry.recipe.steps - step) * each / 3600
         total += hours
