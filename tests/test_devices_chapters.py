@@ -38,6 +38,9 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             },
             "smooth-data": {"edm(20": "edm(4"},
             "smoothing-sweep": {"seed + 3)": "seed + 1)"},
+            "basin-functions": {"edm(40": "edm(4"},
+            "fig-ghosts": {"edm(20": "edm(4"},
+            "claims-runs": {"edm(40": "edm(4", "edm(30": "edm(4", "seed + 5": "seed + 1"},
         },
     ),
     "03": (
@@ -49,15 +52,18 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
         },
     ),
     "04": (
-        {"samples": 200, "cloud": 50},
+        {"samples": 200, "repeats": 1, "cloud": 50},
         {
+            "slider": {"edm(30": "edm(4"},
+            "moons": {"edm(20": "edm(4"},
             "pairs": {"edm(30": "edm(4"},
             "sample-symmetric": {"cosine_vp(60)": "cosine_vp(6)"},
             "watershed": {"log_linear(400": "log_linear(40"},
             "count-escapes": {"(10, 40, 200) if": "(2, 10) if"},
-            "three-samplers": {"down(300)": "down(30)"},
+            "three-samplers": {"down(100)": "down(10)", "down(300)": "down(30)", "down(40)": "down(4)"},
             "relax": {"0, 10, 30, 100, 300, 600 if": "0, 1, 2, 6 if"},
-            "exact-laws": {"401": "41"},
+            "exact-laws": {"401": "41", "sigma_max, 50": "sigma_max, 5"},
+            "laws": {"sigma_max, 100": "sigma_max, 5"},
         },
     ),
     "05": (
@@ -85,13 +91,23 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
         {"n_points": 60},
         {
             "set-up-samplers": {'"ascent, paper": {}': '"ascent, paper": {"h": 0.3}'},
+            "slider": {"edm(200)": "edm(20)", ", 40, 80]": "]"},
+            "fig-schedules": {", 20, 40, 80]": "]"},
+            "fig-gamma": {"1.5, 1.75, 2.0, 2.25, 2.5]": "2.0]"},
             "fig-calls": {", 80, 160, 320]": "]"},
             "fig-order": {"edm(800)": "edm(80)", ", 40, 80, 160]": "]"},
             "fig-imperfect": {"(heun, 100)": "(heun, 10)", "300)": "30)", "=5), 100)": "=5), 10)"},
+            "diagnosis": {"edm(200)": "edm(20)"},
             "claims-data": {"edm(2000)": "edm(50)"},
         },
     ),
-    "08": ({"N": 60, "samples": 30, "seeds": 1}, {"unet-run": {"edm(40": "edm(4"}}),
+    "08": (
+        {"N": 60, "samples": 30, "seeds": 1},
+        {
+            "network-run": {"log_linear(41": "log_linear(9", "(24, 32": "(4, 32", "48": "4"},
+            "unet-run": {"edm(40": "edm(4", "(24, 32": "(12, 32"},
+        },
+    ),
     "09": (
         {"seeds": 1, "count": 2},
         {
@@ -100,11 +116,16 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             "bases": {"range(3)": "range(1)"},
         },
     ),
-    "10": ({"steps": 12, "N": 100}, {"fig-samples": {"edm(60": "edm(6"}}),
+    "10": ({"steps": 12, "N": 100}, {"live-data": {"200": "20"}, "fig-samples": {"edm(60": "edm(6"}}),
     "11": (
-        {"N": 300, "shown": 2},
+        {"N": 220, "shown": 2},
         {
-            "denoisers": {"patch=windows[0.5]": "features=8", "patch=windows[0.125]": "features=8"},
+            "fig-descent": {"(training, seed": "(training, 16, seed"},
+            "denoisers": {
+                "(training, seed": "(training, 16, seed",
+                "patch=windows[0.5]": "features=8",
+                "patch=windows[0.125]": "features=8",
+            },
             "data": {'"test", 200': '"test", 10', "cosine_vp(100)": "cosine_vp(12)"},
             "ranks": {"(1000, 32": "(300, 32"},
             "descent": {", 512, 1024, 4096]": ", 512]"},
@@ -123,9 +144,9 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
         {"noises": 4},
         {
             "samples": {"edm(40": "edm(4"},
+            "sizes": {"split, n)": "split, min(n, 100))"},
             "curves": {"[:100]": "[:10]"},
             "variance": {"[:200]": "[:20]"},
-            "fig-repeats": {'sets[5000, "a"]': 'sets[100, "a"]'},
             "fig-faces": {"edm(40": "edm(4"},
         },
     ),
@@ -142,7 +163,7 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             "lab": {"basis=160": "basis=16"},
         },
     ),
-    "17": ({}, {}),
+    "17": ({}, {"fig-vectors": {"basis=72": "basis=16"}, "lab-vectors": {"basis=72": "basis=16"}}),
     "18": (
         {"disks_shown": 3},
         {
@@ -153,9 +174,19 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             "lab": {"basis=160": "basis=16"},
         },
     ),
-    "19": ({"p": 48}, {"descent": {"20_001": "101"}, "ascent-run": {"1025": "65", "1024": "64"}}),
-    "20": ({"samples": 6, "steps": 5}, {"sizes": {"cosine_vp(100": "cosine_vp(8"}}),
-    "21": ({"n": 8}, {"detail-run": {"6 * n": "3 * n"}}),
+    "19": (
+        {"p": 48},
+        {"descent": {"20_001": "101"}, "teleport-saved": {"200)": "20)"}, "ascent-run": {"1025": "65", "1024": "64"}},
+    ),
+    "20": (
+        {"samples": 6, "steps": 5},
+        {
+            "sizes": {"cosine_vp(100": "cosine_vp(8"},
+            "fig-data": {"permeability(1000": "permeability(100"},
+            **{f"circle-{part}": {"4000": "400"} for part in ("run", "table", "estimates")},
+        },
+    ),
+    "21": ({"n": 8}, {"tiles-run": {"(0, 2, 4, 5, 6, 8)": "(0, 4, 5, 6, 8)"}, "detail-run": {"6 * n": "3 * n"}}),
 }
 LEFT_OUT = {"15": "claims"}  # no pair of four noises parts
 
