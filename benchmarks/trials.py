@@ -30,6 +30,7 @@ from helpers.zoo import BASE, COLOUR, GENERATE
 NAME, SHEETS = "trials", record.ROOT / "build/trials"
 SEEDS, SECONDS, WARMUP = 3, 100.0, 100  # of a training on one core; the zoo's 500 steps of warm-up would be half of it
 MADE, BY_HEUN, TESTED = 128, 64, 100  # images by the reverse SDE and by Heun's method; test images for the PSNR
+LARGE = (200, 500, 1000)  # of 255: where sampling decides what is in the picture
 PART, HEUN = 16, 18  # images at a time, which fit a cache; steps of Heun's method, two calls each
 START = {True: 5.0, False: looks.SIGMA_MAX}  # of sampling: a blind network no longer knows the brightness at 40
 NETWORK: dict[str, Any] = {"blocks": 3, "channels": 16, "normalisation": "none", "bias": True, "blind": False,
@@ -86,6 +87,7 @@ def plan(data: ImageSet, rounds: int = 7, each: int = 3) -> dict:
         "products": str(GENERATE.products(torch.device("cpu"))).removeprefix("torch."),
         "seconds": SECONDS,
         "step_seconds": round(least, 4),
+        "large": list(LARGE),
         "made": {"reverse SDE": MADE, "Heun": BY_HEUN},
         "rows": rows,
     }
@@ -121,18 +123,31 @@ def judged(made: Tensor, data: ImageSet, test: ImageSet) -> dict[str, float]:
     return found
 
 
+def colour_grain(made: Tensor, test: ImageSet) -> float:
+    """What judges of gray cannot see: power above a third of the frequencies of the channels less their mean, of the
+    images that are shown as they are shown, over that of the test images."""
+    high = [
+        sum(float(realism.radial_spectrum(c)[c.shape[-1] // 3 :].mean()) for c in (x - x.mean(1, True)).unbind(1))
+        for x in (made[: looks.SHOWN].clamp(0, 1), test.images)
+    ]
+    return round(high[0] / high[1], 3)
+
+
 def controls(data: ImageSet, test: ImageSet) -> dict:
     """What the judges say of images whose quality is known, and of two faults that they cannot see."""
     real, g = data.images[:MADE], torch.Generator().manual_seed(0)
     noise = torch.randn(real.shape, generator=g)
     shown = {
         "training images": real,
-        "their red and blue exchanged": real.flip(1),
+        "noise in their colours alone": real + 0.1 * (noise - noise.mean(1, keepdim=True)),
         "their grain of 5/255": real + 5 / 255 * noise,
         "noise of their mean and spread": real.mean() + real.std() * noise,
         "the mean face, every time": data.images.mean(0) + 1e-3 * noise,
     }
-    return {name: judged(images, data, test) for name, images in shown.items()}
+    return {
+        name: judged(images, data, test) | {"colour_grain": colour_grain(images, test)}
+        for name, images in shown.items()
+    }
 
 
 def trial(row: str, steps: int, seed: int, data: ImageSet, test: ImageSet) -> dict[str, dict]:
@@ -144,14 +159,16 @@ def trial(row: str, steps: int, seed: int, data: ImageSet, test: ImageSet) -> di
     seconds, found = round(time.process_time() - begun, 1), {}
     for name, end in {row: denoiser, **ends}.items():
         made = samples(end, data, denoiser.blind, seed)
-        if seed == 0:
-            looks.add_row(SHEETS / f"{name}.png", made["reverse SDE"], 0)
         found[name] = {
             "seed": seed,
             "psnr": models.psnr_table(end, test.images[:TESTED])["psnr"],
+            "psnr_large": models.psnr_table(end, test.images[:TESTED], LARGE)["psnr"],
             **{sampler: judged(images, data, test) for sampler, images in made.items()},
             "seconds": seconds,
         }
+        if seed == 0:
+            looks.add_row(SHEETS / f"{name}.png", made["reverse SDE"], 0)
+            found[name]["colour_grain"] = colour_grain(made["reverse SDE"], test)
         print(seed, name, found[name], flush=True)
     return found
 
