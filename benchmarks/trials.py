@@ -25,16 +25,14 @@ from helpers.data import ImageSet, load
 from helpers.denoisers import Denoiser, UNet
 from helpers.recipe import Recipe
 from helpers.training import train
-from helpers.zoo import BASE, COLOUR, GENERATE
+from helpers.zoo import BASE, GENERATE, GENERATING
 
 NAME, SHEETS = "trials", record.ROOT / "build/trials"
 SEEDS, SECONDS, WARMUP = 3, 100.0, 100  # of a training on one core; the zoo's 500 steps of warm-up would be half of it
 MADE, BY_HEUN, TESTED = 128, 64, 100  # images by the reverse SDE and by Heun's method; test images for the PSNR
 LARGE = (200, 500, 1000)  # of 255: where sampling decides what is in the picture
 PART, HEUN = 16, 18  # images at a time, which fit a cache; steps of Heun's method, two calls each
-START = {True: 5.0, False: looks.SIGMA_MAX}  # of sampling: a blind network no longer knows the brightness at 40
-NETWORK: dict[str, Any] = {"blocks": 3, "channels": 16, "normalisation": "none", "bias": True, "blind": False,
-                           "level": "scale", **COLOUR["blocks-3"]}  # fmt: skip
+NETWORK: dict[str, Any] = {**GENERATING, "blocks": 3, "channels": 16}
 BLIND = {"blocks": 2, "bias": False, "blind": True, "level": "channel"}
 ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what differs in the network, and in the recipe
     "reference": ({}, {}),
@@ -96,7 +94,7 @@ def plan(data: ImageSet, rounds: int = 7, each: int = 3) -> dict:
 @torch.no_grad()
 def samples(denoiser: Denoiser, data: ImageSet, blind: bool, seed: int) -> dict[str, Tensor]:
     """By both samplers from the same noise, with as many calls of the network."""
-    top, event = START[blind], tuple(data.images.shape[1:])
+    top, event = looks.BLIND_MAX if blind else looks.SIGMA_MAX, tuple(data.images.shape[1:])
     noise = sampling.initial_noise(MADE, *event, sigma=top, seed=seed, dtype=torch.float32)
     start = noise + (data.images.mean() if blind else 0)
     schedules = [sampling.edm(steps, 0.01, top).float() for steps in (looks.STEPS, HEUN)]
