@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import chdir
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +17,9 @@ import pytest
 import torch
 from bs4 import BeautifulSoup
 from filelock import FileLock
+from typer.testing import CliRunner
 
+from helpers.pipeline.__main__ import app
 from helpers.pipeline.chapters import Book
 from helpers.pipeline.site import fetch_scripts, prepare
 
@@ -72,6 +75,15 @@ class Scratch:
         return {**os.environ, "PYTHONPATH": str(self.root / "src"), "COLUMNS": "300"}
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command of the pipeline, in this process, which saves the start of another."""
+        with chdir(self.root):
+            done = CliRunner().invoke(app, arguments, env=self.environment())
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+    def apart(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The same in a process of its own, with the words of those that it starts."""
         command = [sys.executable, "-m", "helpers.pipeline", *arguments]
         return subprocess.run(command, cwd=self.root, env=self.environment(), capture_output=True, text=True)
 

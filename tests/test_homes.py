@@ -86,7 +86,7 @@ def test_a_home_that_may_not_be_written_shows_on_no_page(tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     scratch.chapter("01_draws", "import matplotlib.pyplot as plt", "print('Ж')")
-    done = scratch("execute")
+    done = scratch.apart("execute")
     assert done.returncode == 0, done.stdout + done.stderr
     outputs = [o for cell in nbformat.read(scratch.executed("01_draws"), 4).cells for o in cell.get("outputs", [])]
     assert [output.text for output in outputs] == ["Ж\n"]
@@ -138,7 +138,7 @@ def test_the_repository_fits_the_file_systems_of_others():
 
 def test_what_make_does_is_done_without_make(scratch):
     scratch.chapter("01_bad", "raise RuntimeError('no such luck')")
-    stopped = scratch("book")
+    stopped = scratch.apart("book")
     assert stopped.returncode == 1 and "no such luck" in stopped.stdout and "up to date" not in stopped.stdout
     made = (ROOT / "Makefile").read_text("utf-8").partition("touch $@")[2]
     recipes = re.findall(r"(?m)^\t(.+)", made)
