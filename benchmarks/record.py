@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from helpers.files import write_atomically
-from helpers.models import manifest, models_folder
+from helpers.models import manifest, weights
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -66,12 +66,12 @@ def provenance() -> dict[str, str]:
 
 
 def networks() -> dict[str, str]:
-    """The networks of the zoo that this process opened since OPENED was cleared, with the checksums of their weights.
+    """Names and checksums of the networks of the zoo whose weights were opened since OPENED was cleared.
 
     Those of a section decide its numbers: `helpers.recorded` shows it beside no others.
     """
-    cards, files = manifest(), sorted(Path(file) for file in OPENED)
-    return {file.stem: cards[file.stem]["sha256"] for file in files if file.parent == models_folder()}
+    there = {name: card["sha256"] for name, card in manifest().items() if str(weights(name, card)) in OPENED}
+    return dict(sorted(there.items()))
 
 
 def main(

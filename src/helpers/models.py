@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,16 @@ def weights(name: str, card: dict[str, Any]) -> Path:
     return models_folder() / ("" if card.get("ships", True) else UNSHIPPED) / f"{name}.safetensors"
 
 
+def checksums(names: Iterable[str]) -> dict[str, str]:
+    """Of the weights that there are, else what their cards say; names that are not there are left out.
+
+    The weights are read, not only their cards: so a chapter depends on those behind what it shows.
+    """
+    cards = manifest()
+    files = {name: weights(name, cards[name]) for name in names if name in cards}
+    return {n: _digest(f.read_bytes()) if f.exists() else cards[n]["sha256"] for n, f in files.items()}
+
+
 def load(name: str) -> Denoiser:
     """The model of that name, float32 and in evaluation mode, on the CPU.
 
@@ -73,7 +84,7 @@ def load(name: str) -> Denoiser:
     except OSError:
         restore = "restore it from the repository, or " if card.get("ships", True) else ""
         raise ValueError(f"{path} is missing: {restore}train it: {_recipe(card)}") from None
-    if hashlib.sha256(data).hexdigest() != card.get("sha256"):
+    if _digest(data) != card.get("sha256"):
         raise ValueError(f"{path} does not match its checksum in the manifest: restore both from the repository")
     try:
         denoiser = CLASSES[card["class"]](**card["arguments"])
@@ -118,7 +129,7 @@ def save(
         **seen,
         "dtype": "float16" if lossless else "float32",
         "bytes": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": _digest(data),
     }
     folder, path = models_folder(), weights(name, card)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,6 +158,10 @@ def psnr_table(denoiser: Denoiser, images: Tensor, levels: tuple[int, ...] = LEV
         noisy.append(round(psnr(y, images), 2))
         denoised.append(round(psnr(x_hat, images), 2))
     return {"sigma_of_255": list(levels), "noisy": noisy, "psnr": denoised}
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _recipe(card: dict[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """What long runs measured, with its provenance: chapters draw it, and travel with it to Colab."""
 
 import base64
-import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -12,44 +11,41 @@ import torch
 from matplotlib.image import imread
 from torch import Tensor
 
-from ..models import models_folder
+from ..models import checksums
 
 
 def load(name: str) -> dict[str, Any]:
     """The record `name`, for instance "kernels", written by benchmarks/kernels.py, by sections.
 
-    A section that measured networks of the zoo keeps their checksums as "networks": its numbers are theirs alone.
-    Raises ValueError for a name that is not there, a file that is damaged, or a network that has been trained again.
+    A section that measured networks of the zoo keeps their checksums as "networks": its numbers are
+    theirs alone. Raises ValueError for a name that is not there, a file that is damaged, or a
+    network that was trained again since.
     """
     there = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.json"))}
     if name not in there:
         raise ValueError(f"there is no record {name!r}: choose one of {', '.join(there)}")
     try:
         record = json.loads(there[name].read_text("utf-8"))
-        old = [(section, network) for section, found in record.items() for network in retrained(found)]
+        if not all(isinstance(found.get("networks", {}), dict) for found in record.values()):
+            raise TypeError
     except (ValueError, RecursionError, AttributeError, TypeError):
         raise ValueError(f"{there[name]} is damaged: reinstall the package") from None
-    if old:
-        section, network = old[0]
-        raise ValueError(
-            f"{network} was trained again since it was measured for section {section!r} of the record {name!r}: "
-            f"measure that again by python benchmarks/{name}.py {section}"
-        )
+    for section, found in record.items():
+        for network in retrained(found):
+            raise ValueError(
+                f"{network} was trained again since it was measured for section {section!r} of the record "
+                f"{name!r}: measure that again by python benchmarks/{name}.py {section}"
+            )
     return record
 
 
 def retrained(section: dict[str, Any]) -> list[str]:
-    """The networks that a section measured with other weights than there are now; those that are gone are left out.
+    """The networks that a section measured with other weights than there are now.
 
-    It is the weights that are read, not their cards: so a chapter depends on all networks behind what it shows.
+    Those that are gone are left out: nothing new can be shown beside what was measured of them.
     """
     kept = section.get("networks", {})
-    files = {network: models_folder() / f"{network}.safetensors" for network in kept}
-    return [
-        network
-        for network, file in files.items()
-        if file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() != kept[network]
-    ]
+    return [name for name, now in checksums(kept).items() if now != kept[name]] if kept else []
 
 
 def hardware(name: str) -> str:
