@@ -24,7 +24,7 @@ from helpers.pipeline.__main__ import app
 from helpers.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-KILLS = 50 if os.environ.get("SLOW") else 3
+KILLS = 50 if os.environ.get("SLOW") else 2
 GRID = """
 [recipe]
 steps = {steps}
