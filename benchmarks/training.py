@@ -61,7 +61,9 @@ def plain(denoiser: Denoiser, images: torch.Tensor, batch: int) -> Iterator[None
 
 
 def roofline(denoiser: Denoiser, images: torch.Tensor, dtype: torch.dtype) -> Iterator[None]:
-    """The products alone: each convolution on an input of its shape, and the gradients of its weights and its input."""
+    """The products alone: each convolution on an input of its shape, and the gradients of its weights
+    and, but for the image, of its input.
+    """
     layers: list[tuple[nn.Module, torch.Tensor]] = []
     kinds = (nn.Conv2d, nn.ConvTranspose2d)
     hooks = [
@@ -98,7 +100,7 @@ def speed(steps: Iterator, batch: int, seconds: float = 3.0) -> float:
 
 
 def throughput() -> dict:
-    """Ours by the recipe of the zoo, in what `native` numbers there are, against a plain loop and against its products.
+    """Ours by the recipe of the zoo, in what `native` numbers there are, beside a plain loop.
 
     ratio: ours over the plain loop; roofline: ours over the convolutions alone, in the same numbers.
     """

@@ -50,7 +50,10 @@ class State(NamedTuple):
         write_atomically(path, tensor_bytes(tensors, about | {"sha256": _digest(tensors, about)}))
 
     def read(self, path: Path) -> tuple[int, float, float]:
-        """Go back to a checkpoint; its step, loss and time. ValueError if it is damaged or of another training."""
+        """Go back to a checkpoint; its step, loss and time.
+
+        Raises ValueError for one that is damaged or of another training.
+        """
         try:
             with safe_open(path, "pt") as file:
                 about, tensors = file.metadata() or {}, {k: file.get_tensor(k) for k in file.keys()}
