@@ -26,13 +26,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from helpers import metrics, models, realism, sampling
-from helpers.agreement import calibrate
 from helpers.data import load
 from helpers.denoisers import Denoiser, LinearDenoiser, LocalMean, PosteriorMean, ProjectedDenoiser, UNet
 from helpers.denoisers.base import nearest_level, per_level
+from helpers.experiments.zoo import GRID, zoo
 from helpers.recorded import retrained
+from helpers.systems.kamb_ganguli.agreement import calibrate
 from helpers.training import train
-from helpers.zoo import GRID, zoo
 
 FOLDER = record.ROOT / "build/ablations"
 N, MADE, COMPARED = 1000, 256, 32  # training images; samples that are judged; samples compared with theories

@@ -17,10 +17,10 @@ import torch
 from record import rounded
 
 from helpers import metrics, models, sampling
-from helpers.agreement import calibrate, compare
 from helpers.data import load
 from helpers.denoisers import Denoiser, LinearDenoiser, LocalMean, MaskedMean, PosteriorMean
 from helpers.kernels.masked import wiener_masks
+from helpers.systems.kamb_ganguli.agreement import calibrate, compare
 
 STEPS, SIGMA_MIN = 20, 0.02
 CALIBRATION_SEED, SEED = 1, 0  # noises that choose the windows, and others that judge them

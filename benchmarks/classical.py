@@ -3,7 +3,7 @@
 settings: total variation and non-local means on training images of C^alpha, a grid of their one number.
 c-alpha: PSNR at five levels on test images of regularity 2 and 4, three seeds, with BM3D for regularity 2.
 faces: the same on test faces, 80 x 80. Needs CELEBA_ROOT, and PEERS_ROOT for a network of others.
-photographs: the same on the ten photographs of `helpers.photographs`, 128 x 128, three seeds of noise. PEERS_ROOT for a
+photographs: the same on the ten photographs of the package, 128 x 128, three seeds of noise. PEERS_ROOT for a
 network that was trained on photographs.
 
 BM3D is measured where the package `bm3d` is installed, which no other part of the book needs (read its terms of use).
@@ -20,11 +20,12 @@ import torch
 from record import rounded
 from torch import Tensor
 
-from helpers import classical, geometry, models, photographs
+from helpers import geometry, models
 from helpers.data import load
 from helpers.data.synthetic import c_alpha
 from helpers.denoisers import Denoiser
 from helpers.released import load_peer
+from helpers.systems.campagne import classical, photographs
 
 SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.4)
 SEEDS, IMAGES, TRAINING = (0, 1, 2), 12, 1000

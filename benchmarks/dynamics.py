@@ -18,17 +18,17 @@ from record import rounded
 from helpers import models
 from helpers.data import load
 from helpers.denoisers import LinearDenoiser
-from helpers.dynamics import FeatureDenoiser, Flow, SineFeatures, moments, onset
-from helpers.gaussian import gaussian_flow
 from helpers.metrics import share_of_copies
 from helpers.sampling import edm, euler, heun, initial_noise, last
+from helpers.systems.bonnaire.dynamics import FeatureDenoiser, Flow, SineFeatures, moments, onset
+from helpers.systems.bonnaire.gaussian import gaussian_flow
 
 TIMES = torch.logspace(-2, 6, 161, dtype=torch.float64)
 LEVELS = (0.05, 0.2, 0.5, 1.0, 3.0)
 
 
 def times(d: int = 16, sigma: float = 0.3, gain: float = 1.4, seeds: int = 3) -> dict:
-    """Gaussian data of variance 1. Times are read from the curves by `helpers.dynamics.onset`."""
+    """Gaussian data of variance 1. Times are read from the curves by `helpers.systems.bonnaire.dynamics.onset`."""
     rows, law = [], torch.eye(d, dtype=torch.float64)
     cases = [(n, 768) for n in (32, 64, 128, 256, 512)] + [(64, p) for p in (128, 192, 384)]
     for n, p in cases:

@@ -22,12 +22,12 @@ from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 
 from helpers.denoisers import UNet
-from helpers.field_training import coder_loss, crop_loss, cut, packed, patched, reduced, scenes, unpacked
-from helpers.fields import GRID, Coder, Renderer, Unfolded, bicubic
 from helpers.files import write_atomically
 from helpers.metrics import psnr, sliced_w2
 from helpers.realism import kid
 from helpers.sampling import edm, heun, initial_noise, last
+from helpers.systems.chen.field_training import coder_loss, crop_loss, cut, packed, patched, reduced, scenes, unpacked
+from helpers.systems.chen.fields import GRID, Coder, Renderer, Unfolded, bicubic
 from helpers.training import Progress, Recipe, fit, train
 
 SEEDS, SIZES, TEST = 3, (32, 48, 64, 96, 128, 192, 256), 32

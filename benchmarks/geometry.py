@@ -16,12 +16,13 @@ import torch
 from record import rounded
 from scipy.stats import spearmanr
 
-from helpers import geometry, models, shrinkage
+from helpers import geometry, models
 from helpers.data.synthetic import c_alpha
 from helpers.denoisers import Denoiser, UNet
+from helpers.experiments.zoo import BASE
 from helpers.jacobian import Jacobian, eigen
+from helpers.systems.kadkhodaie import eigenbasis
 from helpers.training import run, train
-from helpers.zoo import BASE
 
 ALPHAS, TEST, TRAIN = (1, 2, 3, 4, 5), 2, 0  # the seeds are those of `load`'s splits
 LEVELS = [10 ** (k * 2.5 / 9) / 255 for k in range(10)]  # the grid of the released code
@@ -76,9 +77,9 @@ def portrait(network: Denoiser, x: torch.Tensor, rows: torch.Tensor, others: tor
     here, there = geometry.near(rows), geometry.near(others)
     along, across = geometry.oscillation(e, rows)
     along_other, across_other = geometry.oscillation(e, others)
-    weight = shrinkage.energy_on(e, here)  # of what lies far from the contour, its direction there says nothing
-    weight_other = shrinkage.energy_on(e, there)
-    rate = shrinkage.frequency(e)
+    weight = eigenbasis.energy_on(e, here)  # of what lies far from the contour, its direction there says nothing
+    weight_other = eigenbasis.energy_on(e, there)
+    rate = eigenbasis.frequency(e)
     on = weight > 0.5
     return {
         "values": values, "residual": residuals.max(), "frequency": rate,

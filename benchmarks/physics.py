@@ -18,13 +18,13 @@ import record
 import torch
 from record import rounded
 
-from helpers.darcy import Corrected, Darcy, darcy, error_spectrum, report
 from helpers.denoisers import MLP, Denoiser, UNet
+from helpers.experiments.zoo import zoo
 from helpers.metrics import sliced_w2
-from helpers.physics import CircleDenoiser, CircleLaw, PhysicsRecipe
 from helpers.sampling import cosine_vp, initial_noise, last, reverse_sde
+from helpers.systems.bastek.darcy import Corrected, Darcy, darcy, error_spectrum, report
+from helpers.systems.bastek.physics import CircleDenoiser, CircleLaw, PhysicsRecipe
 from helpers.training import run, train
-from helpers.zoo import zoo
 
 SEEDS, SAMPLES, STEPS, SIGMA = 3, 128, 100, 40.0
 CASES = (  # estimate, weight, below, seeds

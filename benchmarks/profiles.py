@@ -18,7 +18,7 @@ from pathlib import Path
 import record
 import torch
 
-from helpers.ledger import RESULTS
+from helpers.files import RESULTS
 from helpers.pipeline.chapters import LEDGER, PROFILES, Book
 from helpers.pipeline.execute import kernel_environment
 

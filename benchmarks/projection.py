@@ -15,9 +15,10 @@ import record
 import torch
 from torch import Tensor
 
-from helpers import metrics, models, projection, realism, sampling
+from helpers import metrics, models, realism, sampling
 from helpers.data import load
 from helpers.denoisers import Denoiser, PosteriorMean
+from helpers.systems.permenter_yuan import projection
 
 GAMMAS = [1.0, 1.5, 1.8, 2.0, 2.4]
 rounded = partial(record.rounded, digits=5)

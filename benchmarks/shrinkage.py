@@ -14,10 +14,11 @@ import torch
 from record import rounded
 from scipy.stats import spearmanr
 
-from helpers import models, shrinkage
+from helpers import models
 from helpers.data import load
 from helpers.denoisers import Denoiser, LinearDenoiser
 from helpers.jacobian import Eigen, Jacobian, asymmetry, eigen, svd
+from helpers.systems.kadkhodaie import eigenbasis
 
 COUNTS = (1, 10, 100, 1000, 9442)
 HEADLINE = list(range(5, 246, 12))  # the eigenvalues that the paper's figure names
@@ -38,28 +39,28 @@ def spectrum(faces: int = 2) -> dict:
         jacobian = Jacobian(network, y[i : i + 1], SIGMA)
         values, vectors, _ = eigen(jacobian)
         left, s, right = svd(jacobian)
-        coefficients, rate = (vectors * x[i]).flatten(1).sum(1).abs(), shrinkage.frequency(vectors)
-        edges = shrinkage.edges(x[i])
+        coefficients, rate = (vectors * x[i]).flatten(1).sum(1).abs(), eigenbasis.frequency(vectors)
+        edges = eigenbasis.edges(x[i])
         along = {"values": values, "singular": s}
         smooth = {
             "coefficients": coefficients,
             "aligned": (left * right).flatten(1).sum(1),
             "frequency": rate,
-            "edges": shrinkage.energy_on(vectors, edges) / edges.double().mean(),
+            "edges": eigenbasis.energy_on(vectors, edges) / edges.double().mean(),
         }
         row = {k: v[shown - 1] for k, v in along.items()}
         row |= {k: torch.stack([v[(k - 1) * 10 // 11 : k * 11 // 10].mean() for k in shown]) for k, v in smooth.items()}
         found.append(row)
         singles.append({
             "asymmetry": asymmetry(jacobian),
-            "asymmetry of ten": shrinkage.asymmetry_on(jacobian, vectors[:10]),
-            "estimated asymmetry": shrinkage.estimated_asymmetry(jacobian, 8),
+            "asymmetry of ten": eigenbasis.asymmetry_on(jacobian, vectors[:10]),
+            "estimated asymmetry": eigenbasis.estimated_asymmetry(jacobian, 8),
             "share above .1": float((values > 0.1).double().mean()),
             "negative": float((values < 0).double().mean()),
             "above 1": int((values > 1).sum()),
             "largest coefficient at": int(coefficients.argmax()) + 1,
             "rank correlation of frequency": float(spearmanr(range(len(rate)), rate)[0]),
-            "right vectors": shrinkage.overlap(vectors[:10], right[:10]),
+            "right vectors": eigenbasis.overlap(vectors[:10], right[:10]),
         })  # fmt: skip
     return {
         "model": "faces-n9442-a",
@@ -99,9 +100,9 @@ def errors(faces: int = 48) -> dict:
             y = noisy(x, sigma)
             with torch.no_grad():
                 x_hat = network(y, sigma)
-            traces = shrinkage.trace(network, y, sigma, probes=2)
+            traces = eigenbasis.trace(network, y, sigma, probes=2)
             true = (x_hat - x).flatten(1).double().square().sum(1)
-            off = (shrinkage.sure(x_hat, y, sigma, traces) - true) / d
+            off = (eigenbasis.sure(x_hat, y, sigma, traces) - true) / d
             row.append({
                 "trace": float(traces.mean()), "error": float(true.mean() / d), "sure": float((off + true / d).mean()),
                 "by trace": float(sigma**2 * traces.mean() / d), "standard error": float(off.std() / faces**0.5),
@@ -159,15 +160,15 @@ def leading(jacobian: Jacobian) -> Eigen:
 
 def portrait(jacobian: Jacobian, values: torch.Tensor, e: torch.Tensor, x: torch.Tensor, other: torch.Tensor) -> dict:
     """Measures of one machine at one noisy face; `other` is the face whose edges are the control."""
-    here, there = shrinkage.edges(x), shrinkage.edges(other)
+    here, there = eigenbasis.edges(x), eigenbasis.edges(other)
     coefficients = (e * x).flatten(1).sum(1)
     return {
         "values": values,
-        "frequency": shrinkage.frequency(e),
-        "own edges": shrinkage.energy_on(e, here).mean() / here.double().mean(),
-        "edges of another": shrinkage.energy_on(e, there).mean() / there.double().mean(),
-        "asymmetry": shrinkage.estimated_asymmetry(jacobian, 8),
-        "asymmetry of ten": shrinkage.asymmetry_on(jacobian, e[:10]),
+        "frequency": eigenbasis.frequency(e),
+        "own edges": eigenbasis.energy_on(e, here).mean() / here.double().mean(),
+        "edges of another": eigenbasis.energy_on(e, there).mean() / there.double().mean(),
+        "asymmetry": eigenbasis.estimated_asymmetry(jacobian, 8),
+        "asymmetry of ten": eigenbasis.asymmetry_on(jacobian, e[:10]),
         "captured": coefficients.square().sum() / x.square().sum(),
     }
 
@@ -177,7 +178,7 @@ def shared(vectors: dict, names: list[str], faces: int) -> dict:
     levels = range(len(LEVELS))
 
     def mean(pairs: list) -> float:
-        return round(sum(shrinkage.overlap(vectors[a], vectors[b]) for a, b in pairs) / len(pairs), 4)
+        return round(sum(eigenbasis.overlap(vectors[a], vectors[b]) for a, b in pairs) / len(pairs), 4)
 
     between = [[[mean([((a, i, j), (b, i, j)) for i in range(faces)]) for b in names] for a in names] for j in levels]
     between_levels = {a: [mean([((a, i, j), (a, i, j + 1)) for i in range(faces)]) for j in levels[:-1]] for a in names}
@@ -217,7 +218,7 @@ def memory(compared: dict[str, Denoiser], x: torch.Tensor, face: torch.Tensor) -
             rows.append([float(u.norm()), *cosines, float((jacobian.adjoint(u / u.norm()) - u.norm() * v).norm())])
         found[name] = rounded(torch.tensor(rows))
     kept = {
-        n: [float(shrinkage.trace(compared[f"N = {n}"], noisy(face[None], sigma), sigma, 8)) for sigma in LEVELS]
+        n: [float(eigenbasis.trace(compared[f"N = {n}"], noisy(face[None], sigma), sigma, 8)) for sigma in LEVELS]
         for n in COUNTS
     }
     return {

@@ -29,10 +29,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from helpers import models
 from helpers.data import load
 from helpers.denoisers import Denoiser, LinearDenoiser, UNet
+from helpers.experiments.zoo import BASE, GENERATE, GENERATING
 from helpers.recipe import Recipe, native
 from helpers.released import load_peer
 from helpers.training import run, train
-from helpers.zoo import BASE, GENERATE, GENERATING
 
 LEVELS = (5, 10, 25, 50, 100, 200)  # of 255
 

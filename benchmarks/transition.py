@@ -25,8 +25,8 @@ from torch import Tensor
 from helpers import metrics, models, sampling
 from helpers.data import load
 from helpers.denoisers import CNN, Denoiser, UNet
+from helpers.experiments.zoo import BASE
 from helpers.training import run, train
-from helpers.zoo import BASE
 
 COUNTS, SIZE, NOISES, SEED = (1, 10, 100, 1000, 9442), 40, 64, 0
 SETS = {"a": "train", "b": "disjoint"}

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from helpers import metrics, models, plots, recorded, sampling
-from helpers.agreement import Calibration, calibrate, compare
 from helpers.data import load
 from helpers.denoisers import Denoiser, LocalMean, PosteriorMean, TwoImages
 from helpers.lab import Voters
 from helpers.lab.voters import votes
 from helpers.lab.widget import VotersWidget
+from helpers.systems.kamb_ganguli.agreement import Calibration, calibrate, compare
 
 ROOT = Path(__file__).resolve().parents[1]
 

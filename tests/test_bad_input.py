@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from helpers import data, density, ledger, metrics, plots, sampling, training
+from helpers import data, density, metrics, plots, sampling, training
 from helpers.denoisers import (
     MLP,
     GaussianMixture,
@@ -18,6 +18,7 @@ from helpers.denoisers import (
     ProjectedDenoiser,
     RandomFeatures,
 )
+from helpers.experiments import ledger
 from helpers.training import Recipe
 
 POINTS = torch.randn(9, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -16,11 +16,13 @@ from scipy import integrate
 from scipy.stats import norm
 from skimage import restoration
 
-from helpers import classical, geometry, models, photographs, recorded, shrinkage, thresholds
+from helpers import geometry, models, recorded
 from helpers.data import load
 from helpers.data.synthetic import c_alpha
 from helpers.lab import export
 from helpers.plots import SITE
+from helpers.systems.campagne import classical, photographs, thresholds
+from helpers.systems.kadkhodaie import eigenbasis
 
 QUICK = settings(max_examples=40, deadline=None)
 
@@ -251,7 +253,7 @@ def test_sure_of_a_soft_threshold_is_unbiased():
     c, t = torch.linspace(0, 6, 4096, dtype=torch.float64), 1.5
     y = c + noise(40, 4096, dtype=torch.float64)
     x_hat = thresholds.shrunk(y, t)
-    found = shrinkage.sure(x_hat, y, 1.0, (y.abs() > t).sum(1).double()).mean()
+    found = eigenbasis.sure(x_hat, y, 1.0, (y.abs() > t).sum(1).double()).mean()
     assert float(found / thresholds.threshold_risk(c[None], 1.0, t)) == pytest.approx(1, abs=0.02)
 
 

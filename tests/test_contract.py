@@ -18,11 +18,15 @@ from torch.autograd.functional import jacobian
 from torch.func import grad, jacrev, jvp, vmap
 
 import helpers
-from helpers import checks, classical, darcy, dynamics, gaussian, physics, projection, released
+from helpers import checks, released
 from helpers import denoisers as d
 from helpers.data.plane import Checkerboard
 from helpers.denoisers.base import drawn_from
 from helpers.kernels.masked import wiener_masks
+from helpers.systems.bastek import darcy, physics
+from helpers.systems.bonnaire import dynamics, gaussian
+from helpers.systems.campagne import classical
+from helpers.systems.permenter_yuan import projection
 
 
 def plane(seed):

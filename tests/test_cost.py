@@ -9,12 +9,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from helpers import runner, zoo
 from helpers.denoisers import UNet
-from helpers.physics import PhysicsRecipe
+from helpers.experiments import runner, zoo
 from helpers.pipeline import cost
 from helpers.pipeline.cost import Measured, figures, kind, plan, span, wall
 from helpers.recipe import Recipe
+from helpers.systems.bastek.physics import PhysicsRecipe
 
 RECIPE = Recipe(steps=20, batch=4, noise=("log-uniform", 0.05, 1.0), loss="sum", ema=0.9)
 ENTRY = zoo.Entry("UNet", {"blocks": 1, "channels": 2, "seed": 3}, {"name": "disks", "size": 8, "n": 10}, RECIPE)

@@ -8,22 +8,7 @@ from nets import noise
 from pretend import DEVICE, Dice, Machine
 from test_contract import DENOISERS, noisy
 
-from helpers import (
-    checks,
-    classical,
-    data,
-    density,
-    devices,
-    dynamics,
-    jacobian,
-    lab,
-    ledger,
-    metrics,
-    projection,
-    realism,
-    sampling,
-    training,
-)
+from helpers import checks, data, density, devices, jacobian, lab, metrics, realism, sampling, training
 from helpers import denoisers as d
 from helpers.denoisers import (
     CNN,
@@ -34,7 +19,11 @@ from helpers.denoisers import (
     PosteriorMean,
     RandomFeatures,
 )
+from helpers.experiments import ledger
 from helpers.kernels.masked import wiener_masks
+from helpers.systems.bonnaire import dynamics
+from helpers.systems.campagne import classical
+from helpers.systems.permenter_yuan import projection
 
 POINTS = data.moons().sample(20)
 START = sampling.initial_noise(6, 2, sigma=2.0)
@@ -254,7 +243,7 @@ def test_the_best_device_that_is_there_is_chosen(monkeypatch):
 
 
 def test_a_claim_is_recorded_on_the_device_of_its_tensors(monkeypatch, tmp_path):
-    monkeypatch.setenv(ledger.RESULTS, str(tmp_path))
+    monkeypatch.setenv("CREATIVE_DENOISER_RESULTS", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "a GPU")
     for device, name in (("cpu", "CPU"), ("cuda", "a GPU"), ("mps", "Apple GPU")):

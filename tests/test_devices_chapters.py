@@ -15,7 +15,7 @@ from pretend import Dice, Machine
 
 import helpers.lab
 from helpers import checks, devices
-from helpers.ledger import RESULTS
+from helpers.files import RESULTS
 from helpers.pipeline.chapters import LEDGER, Book, tags
 
 CHAPTERS = {path.stem[:2]: path for path in (ROOT / c for c in Book(ROOT).chapters) if path.stem != LEDGER}

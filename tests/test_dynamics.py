@@ -7,11 +7,12 @@ import pytest
 import torch
 from nets import noise as plain_noise
 
-from helpers import dynamics, recorded
+from helpers import recorded
 from helpers.denoisers import LinearDenoiser
-from helpers.dynamics import FeatureDenoiser, Flow, SineFeatures, moments, onset
-from helpers.gaussian import BlindGaussian, ascent_limit, ascent_variances, gaussian_flow
 from helpers.sampling import edm, euler, heun, initial_noise, last, stochastic_ascent
+from helpers.systems.bonnaire import dynamics
+from helpers.systems.bonnaire.dynamics import FeatureDenoiser, Flow, SineFeatures, moments, onset
+from helpers.systems.bonnaire.gaussian import BlindGaussian, ascent_limit, ascent_variances, gaussian_flow
 
 
 def noise(*shape, seed=0):

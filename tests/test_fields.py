@@ -9,12 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import noise
 
-from helpers import fields, recorded
+from helpers import recorded
 from helpers.data import load
-from helpers.field_training import CHUNK, coder_loss, crop_loss, cut, detail, packed, patched, reduced, scenes, shipped
-from helpers.fields import Coder, Renderer, Unfolded, bicubic, query, tiled
 from helpers.metrics import psnr
 from helpers.realism import radial_spectrum
+from helpers.systems.chen import fields
+from helpers.systems.chen.field_training import (
+    CHUNK,
+    coder_loss,
+    crop_loss,
+    cut,
+    detail,
+    packed,
+    patched,
+    reduced,
+    scenes,
+    shipped,
+)
+from helpers.systems.chen.fields import Coder, Renderer, Unfolded, bicubic, query, tiled
 from helpers.training import Recipe, fit, run
 
 

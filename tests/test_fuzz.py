@@ -30,14 +30,16 @@ from safetensors.torch import save as tensor_bytes
 from test_images import JPEGS, archive, packed
 
 import helpers
-from helpers import data, field_training, ledger, models, recorded, sampling, training
+from helpers import data, models, recorded, sampling, training
 from helpers.data import celeba
 from helpers.denoisers import CNN, MLP, Autoencoder, ImageMLP, PosteriorMean, UNet
+from helpers.experiments import ledger
 from helpers.lab import Family, Lab
 from helpers.lab.widget import Widget
 from helpers.pipeline import execute as execution
 from helpers.pipeline.chapters import Book
 from helpers.released import load_peer, load_released
+from helpers.systems.chen import field_training
 from helpers.training import Recipe
 
 MORE = 20 if os.environ.get("SLOW") else 1

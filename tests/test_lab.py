@@ -22,7 +22,7 @@ from nets import settled
 from safetensors.torch import load, save
 from scipy import stats
 
-from helpers import ledger, metrics, noise, sampling
+from helpers import metrics, noise, sampling
 from helpers.data import checkerboard, ring
 from helpers.denoisers import (
     MLP,
@@ -573,7 +573,7 @@ def test_an_unfinished_folder_replaces_nothing(tmp_path):
     "build", [lambda: plane_lab(LEAVING, right=("explosive", "")), image_lab], ids=["plane", "images"]
 )
 def test_html(build, tmp_path, monkeypatch):
-    monkeypatch.setenv(ledger.RESULTS, str(tmp_path))
+    monkeypatch.setenv("CREATIVE_DENOISER_RESULTS", str(tmp_path))
     lab = build()
     page = lab.html()
     assert page.count("<denoise-lab ") == page.count("</denoise-lab>") == page.count("<script") == 1

@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 from conftest import ROOT
 
-from helpers.ledger import RESULTS, Claim, Figure, Table, around, figures, read_all, record
+from helpers.experiments.ledger import Claim, Figure, Table, around, figures, read_all, record
+from helpers.files import RESULTS
 
 
 @pytest.mark.parametrize(

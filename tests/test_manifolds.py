@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers.data.synthetic import disk_image
-from helpers.manifolds import angles, nearest_image, tangent_space
+from helpers.systems.kadkhodaie.manifolds import angles, nearest_image, tangent_space
 
 PARAMETERS = torch.tensor([[7.3, 8.9, 4.1, 0.8, 0.2], [9.2, 6.5, 3.3, 0.1, 0.7]], dtype=torch.float64)
 

@@ -9,11 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import noise
 
-from helpers import darcy as module
-from helpers import models, physics, recorded, sampling
-from helpers.darcy import Corrected, Darcy, darcy, error_spectrum, re_solve_error, report
+from helpers import models, recorded, sampling
 from helpers.denoisers import MLP, Denoiser, UNet
-from helpers.physics import CircleDenoiser, CircleLaw, PhysicsRecipe, VirtualObservation, posterior_variance
+from helpers.systems.bastek import darcy as module
+from helpers.systems.bastek import physics
+from helpers.systems.bastek.darcy import Corrected, Darcy, darcy, error_spectrum, re_solve_error, report
+from helpers.systems.bastek.physics import (
+    CircleDenoiser,
+    CircleLaw,
+    PhysicsRecipe,
+    VirtualObservation,
+    posterior_variance,
+)
 from helpers.training import run, train
 
 FLOW = Darcy(8)

@@ -6,10 +6,11 @@ import pytest
 import torch
 from nets import noise
 
-from helpers import projection, realism
+from helpers import realism
 from helpers.denoisers import GaussianMixture, PosteriorMean
-from helpers.projection import KernelDensity, Projection
 from helpers.sampling import ddim_linear, euler, gradient_estimation, last, log_linear
+from helpers.systems.permenter_yuan import projection
+from helpers.systems.permenter_yuan.projection import KernelDensity, Projection
 
 POINTS = noise(12, 8, 8, dtype=torch.float64)
 Y = 2 * noise(20, 8, 8, seed=1, dtype=torch.float64)

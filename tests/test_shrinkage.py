@@ -12,11 +12,12 @@ from conftest import ROOT, show_panel
 from nets import noise as plain_noise
 from nets import settled
 
-from helpers import shrinkage
+from helpers import plots
 from helpers.denoisers import CNN, Denoiser, LinearDenoiser, PosteriorMean, UNet
 from helpers.jacobian import Jacobian, asymmetry, eigen
 from helpers.lab import Shrinkage
 from helpers.lab.eigen import reshaped
+from helpers.systems.kadkhodaie import eigenbasis
 
 noise = partial(plain_noise, dtype=torch.float64)
 
@@ -38,19 +39,19 @@ def small_net(kind=UNet, **options):
 def test_overlap_is_the_trace_of_two_projections():
     a, b = basis(3, 8, 8), basis(5, 8, 8, seed=1)
     p, q = (v.flatten(1).T @ v.flatten(1) for v in (a, b))
-    assert shrinkage.overlap(a, b) == pytest.approx(float((p @ q).trace()) / 3, abs=1e-12)
-    cosines = shrinkage.principal_cosines(a, b)
+    assert eigenbasis.overlap(a, b) == pytest.approx(float((p @ q).trace()) / 3, abs=1e-12)
+    cosines = eigenbasis.principal_cosines(a, b)
     squared = torch.linalg.eigvalsh(p @ q @ p).flip(0)[:3]
     torch.testing.assert_close(cosines.square(), squared, rtol=0, atol=1e-12)
     turned = torch.einsum("ij,jhw->ihw", torch.linalg.qr(noise(3, 3, seed=2)).Q, a)
-    assert shrinkage.overlap(turned, b) == pytest.approx(shrinkage.overlap(a, b), abs=1e-12)
+    assert eigenbasis.overlap(turned, b) == pytest.approx(eigenbasis.overlap(a, b), abs=1e-12)
 
 
 def test_overlap_of_spaces_within_beside_and_at_random():
     b = basis(6, 64)
-    assert shrinkage.overlap(b[1:3] @ torch.eye(64).double(), b) == pytest.approx(1, abs=1e-12)
-    assert shrinkage.overlap(b[:2], b[2:]) == pytest.approx(0, abs=1e-12)
-    found = [shrinkage.overlap(basis(4, 64, seed=s), b) for s in range(400)]
+    assert eigenbasis.overlap(b[1:3] @ torch.eye(64).double(), b) == pytest.approx(1, abs=1e-12)
+    assert eigenbasis.overlap(b[:2], b[2:]) == pytest.approx(0, abs=1e-12)
+    found = [eigenbasis.overlap(basis(4, 64, seed=s), b) for s in range(400)]
     assert sum(found) / 400 == pytest.approx(6 / 64, abs=0.006)
 
 
@@ -61,7 +62,7 @@ def test_overlap_of_spaces_within_beside_and_at_random():
 def test_frequency_of_a_wave(wave):
     r = torch.arange(8, dtype=torch.float64)
     image = torch.cos(2 * math.pi * (wave[0] * r[:, None] + wave[1] * r) / 8)[None]
-    assert float(shrinkage.frequency(image)) == pytest.approx(math.hypot(*wave), abs=1e-12)
+    assert float(eigenbasis.frequency(image)) == pytest.approx(math.hypot(*wave), abs=1e-12)
 
 
 def test_frequency_by_its_definition_and_of_white_noise():
@@ -70,28 +71,28 @@ def test_frequency_by_its_definition_and_of_white_noise():
     waves = torch.exp(-2j * math.pi * torch.outer(w, torch.arange(n, dtype=torch.float64)) / n)
     power = (waves @ images.to(waves) @ waves.T).abs().square()
     want = (power * (w[:, None] ** 2 + w**2).sqrt()).sum((1, 2)) / power.sum((1, 2))
-    torch.testing.assert_close(shrinkage.frequency(images), want)
-    assert float(shrinkage.frequency(noise(20, 40, 40)).mean()) / 40 == pytest.approx(0.3826, abs=0.01)
+    torch.testing.assert_close(eigenbasis.frequency(images), want)
+    assert float(eigenbasis.frequency(noise(20, 40, 40)).mean()) / 40 == pytest.approx(0.3826, abs=0.01)
 
 
 def test_edges_and_energy():
     image = torch.zeros(8, 8)
     image[:, 4:] = 1
-    mask = shrinkage.edges(image, 0.25)
+    mask = eigenbasis.edges(image, 0.25)
     assert mask[:, 3:5].all() and mask.sum() == 16
     vectors = noise(3, 8, 8)
     want = vectors[:, :, 3:5].square().sum((1, 2)) / vectors.square().sum((1, 2))
-    torch.testing.assert_close(shrinkage.energy_on(vectors, mask), want)
-    torch.testing.assert_close(shrinkage.energy_on(torch.ones(1, 8, 8), mask), torch.tensor([0.25]).double())
+    torch.testing.assert_close(eigenbasis.energy_on(vectors, mask), want)
+    torch.testing.assert_close(eigenbasis.energy_on(torch.ones(1, 8, 8), mask), torch.tensor([0.25]).double())
 
 
 def test_pictures_have_zero_at_mid_gray():
     vectors = noise(3, 8, 8)
-    shown = shrinkage.pictures(vectors)
+    shown = plots.signed(vectors)
     scale = vectors.abs().amax((1, 2), keepdim=True)
     torch.testing.assert_close((shown - 0.5).abs(), vectors.abs() / (2 * scale))
     assert float(shown.min()) >= 0 and shown.amax((1, 2)).tolist() == [1, 1, 1]
-    torch.testing.assert_close(shrinkage.pictures(-5 * vectors), shown)
+    torch.testing.assert_close(plots.signed(-5 * vectors), shown)
 
 
 # The Jacobian ---------------------------------------------------------------------------------------------------------
@@ -135,8 +136,8 @@ def test_wiener_and_a_projection_are_recovered_in_full_and_by_the_largest():
             want = (variances / (variances + 0.25)).float()
             torch.testing.assert_close(found.values[:6], want, rtol=0, atol=1e-5)
             space = axes.T.reshape(6, 8, 8)
-            assert shrinkage.overlap(found.vectors[:6].double(), space) == pytest.approx(1, abs=1e-5)
-        assert shrinkage.asymmetry_on(jacobian, found.vectors) < 1e-5
+            assert eigenbasis.overlap(found.vectors[:6].double(), space) == pytest.approx(1, abs=1e-5)
+        assert eigenbasis.asymmetry_on(jacobian, found.vectors) < 1e-5
 
 
 def test_asymmetry_of_a_part_and_its_estimate():
@@ -146,8 +147,8 @@ def test_asymmetry_of_a_part_and_its_estimate():
     inner = rows @ jacobian.matrix @ rows.T
     want = float((inner - inner.T).norm() / inner.norm())
     assert want > 0.1
-    assert shrinkage.asymmetry_on(jacobian, v) == pytest.approx(want, rel=1e-9)
-    assert shrinkage.estimated_asymmetry(jacobian, 200) == pytest.approx(asymmetry(jacobian), rel=0.06)
+    assert eigenbasis.asymmetry_on(jacobian, v) == pytest.approx(want, rel=1e-9)
+    assert eigenbasis.estimated_asymmetry(jacobian, 200) == pytest.approx(asymmetry(jacobian), rel=0.06)
 
 
 def test_the_optimal_denoiser_of_n_points_has_n_minus_one_eigenvectors_in_their_differences():
@@ -155,7 +156,7 @@ def test_the_optimal_denoiser_of_n_points_has_n_minus_one_eigenvectors_in_their_
     found = eigen(Jacobian(PosteriorMean(points), y, 3.0))
     assert bool((found.values[:4] > 1e-3).all()) and found.values[4:].abs().max() < 1e-12
     differences = torch.linalg.qr((points[1:] - points[0]).flatten(1).T).Q.T.reshape(4, 8, 8)
-    assert shrinkage.overlap(found.vectors[:4], differences) == pytest.approx(1, abs=1e-9)
+    assert eigenbasis.overlap(found.vectors[:4], differences) == pytest.approx(1, abs=1e-9)
 
 
 # Errors without the clean image ---------------------------------------------------------------------------------------
@@ -177,23 +178,23 @@ class Scaled(Denoiser):
 
 def test_random_signs_give_the_trace():
     factors = noise(8, 8).abs()
-    exact = shrinkage.trace(Scaled(factors), noise(3, 8, 8), 0.5)  # one probe is enough when J is diagonal
+    exact = eigenbasis.trace(Scaled(factors), noise(3, 8, 8), 0.5)  # one probe is enough when J is diagonal
     torch.testing.assert_close(exact, factors.sum().expand(3))
     net, y = small_net(normalisation="none"), 0.5 + noise(2, 8, 8)
     want = torch.stack([Jacobian(net, row[None], 0.3).matrix.trace() for row in y])
-    draws = torch.stack([shrinkage.trace(net, y, 0.3, 1, seed) for seed in range(100)])
+    draws = torch.stack([eigenbasis.trace(net, y, 0.3, 1, seed) for seed in range(100)])
     assert bool(((draws.mean(0) - want).abs() < 4 * draws.std(0) / 10).all())
-    torch.testing.assert_close(shrinkage.trace(net, y, 0.3, 100), draws.mean(0))
+    torch.testing.assert_close(eigenbasis.trace(net, y, 0.3, 100), draws.mean(0))
 
 
 def test_rows_of_a_batch_do_not_matter():
     net, y = small_net(normalisation="none"), 0.5 + noise(3, 8, 8)
-    whole = shrinkage.trace(net, y, 0.3)
-    torch.testing.assert_close(shrinkage.trace(net, y[:1], 0.3), whole[:1])
+    whole = eigenbasis.trace(net, y, 0.3)
+    torch.testing.assert_close(eigenbasis.trace(net, y[:1], 0.3), whole[:1])
     with torch.no_grad():
         x_hat = net(y, 0.3)
-    rows = torch.cat([shrinkage.sure(x_hat[i : i + 1], y[i : i + 1], 0.3, whole[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(shrinkage.sure(x_hat, y, 0.3, whole), rows)
+    rows = torch.cat([eigenbasis.sure(x_hat[i : i + 1], y[i : i + 1], 0.3, whole[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(eigenbasis.sure(x_hat, y, 0.3, whole), rows)
 
 
 @pytest.mark.parametrize("sigma", [0.1, 1.0])
@@ -203,9 +204,9 @@ def test_sure_is_unbiased_for_a_linear_denoiser_however_wrong(sigma):
     y = x + sigma * noise(n, 8, 8, seed=6)
     x_hat = WIENER(y, 2 * sigma)  # and told the wrong level
     trace = (VARIANCES / (VARIANCES + 4 * sigma**2)).sum()
-    off = shrinkage.sure(x_hat, y, sigma, trace.expand(n)) - (x_hat - x).flatten(1).square().sum(1)
+    off = eigenbasis.sure(x_hat, y, sigma, trace.expand(n)) - (x_hat - x).flatten(1).square().sum(1)
     assert abs(float(off.mean())) < 4 * float(off.std()) / n**0.5
-    doubled = shrinkage.sure(x_hat, y, sigma, 2 * trace.expand(n)) - (x_hat - x).flatten(1).square().sum(1)
+    doubled = eigenbasis.sure(x_hat, y, sigma, 2 * trace.expand(n)) - (x_hat - x).flatten(1).square().sum(1)
     assert abs(float(doubled.mean())) > 20 * float(doubled.std()) / n**0.5
 
 
@@ -362,23 +363,23 @@ NET = UNet(1, channels=4).eval()
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: shrinkage.overlap(B, basis(2, 8, 8)), "a spans 3 dimensions, b 2: pass the smaller space first"),
-        (lambda: shrinkage.overlap(B, basis(3, 64)[:, :9]), "rows of b are not orthonormal: .*qr"),
-        (lambda: shrinkage.overlap(basis(3, 9), B), "a has dimension 9, b has 64"),
-        (lambda: shrinkage.overlap(2 * B, B), "rows of a are not orthonormal"),
-        (lambda: shrinkage.overlap(B * torch.nan, B), "a holds NaN"),
-        (lambda: shrinkage.frequency(torch.ones(2, 8, 6)), r"shape \(2, 8, 6\): pass gray squares"),
-        (lambda: shrinkage.frequency(0 * IMAGES), "one of the vectors is zero"),
-        (lambda: shrinkage.edges(IMAGES), r"shape \(2, 8, 8\): pass one gray image"),
-        (lambda: shrinkage.edges(IMAGES[0], 1.0), "share is 1.0: choose a number between 0 and 1"),
-        (lambda: shrinkage.energy_on(IMAGES, torch.ones(8, 8)), "mask is torch.float32 .* pass booleans"),
-        (lambda: shrinkage.energy_on(IMAGES, torch.ones(8, 6) > 0), r"pass booleans \(8, 8\)"),
-        (lambda: shrinkage.energy_on(0 * IMAGES, torch.ones(8, 8) > 0), "one of the vectors is zero"),
-        (lambda: shrinkage.trace(NET, IMAGES.float(), 0.5, 0), "probes is 0"),
-        (lambda: shrinkage.trace(NET, IMAGES.float(), 0.0), "sigma is 0.0"),
-        (lambda: shrinkage.sure(IMAGES, IMAGES, -1.0, torch.ones(2)), "sigma is -1.0"),
-        (lambda: shrinkage.sure(IMAGES, IMAGES, 1.0, torch.ones(3)), r"traces \(3,\): .* one trace a row"),
-        (lambda: shrinkage.sure(IMAGES[:1], IMAGES, 1.0, torch.ones(2)), r"x_hat \(1, 8, 8\)"),
+        (lambda: eigenbasis.overlap(B, basis(2, 8, 8)), "a spans 3 dimensions, b 2: pass the smaller space first"),
+        (lambda: eigenbasis.overlap(B, basis(3, 64)[:, :9]), "rows of b are not orthonormal: .*qr"),
+        (lambda: eigenbasis.overlap(basis(3, 9), B), "a has dimension 9, b has 64"),
+        (lambda: eigenbasis.overlap(2 * B, B), "rows of a are not orthonormal"),
+        (lambda: eigenbasis.overlap(B * torch.nan, B), "a holds NaN"),
+        (lambda: eigenbasis.frequency(torch.ones(2, 8, 6)), r"shape \(2, 8, 6\): pass gray squares"),
+        (lambda: eigenbasis.frequency(0 * IMAGES), "one of the vectors is zero"),
+        (lambda: eigenbasis.edges(IMAGES), r"shape \(2, 8, 8\): pass one gray image"),
+        (lambda: eigenbasis.edges(IMAGES[0], 1.0), "share is 1.0: choose a number between 0 and 1"),
+        (lambda: eigenbasis.energy_on(IMAGES, torch.ones(8, 8)), "mask is torch.float32 .* pass booleans"),
+        (lambda: eigenbasis.energy_on(IMAGES, torch.ones(8, 6) > 0), r"pass booleans \(8, 8\)"),
+        (lambda: eigenbasis.energy_on(0 * IMAGES, torch.ones(8, 8) > 0), "one of the vectors is zero"),
+        (lambda: eigenbasis.trace(NET, IMAGES.float(), 0.5, 0), "probes is 0"),
+        (lambda: eigenbasis.trace(NET, IMAGES.float(), 0.0), "sigma is 0.0"),
+        (lambda: eigenbasis.sure(IMAGES, IMAGES, -1.0, torch.ones(2)), "sigma is -1.0"),
+        (lambda: eigenbasis.sure(IMAGES, IMAGES, 1.0, torch.ones(3)), r"traces \(3,\): .* one trace a row"),
+        (lambda: eigenbasis.sure(IMAGES[:1], IMAGES, 1.0, torch.ones(2)), r"x_hat \(1, 8, 8\)"),
         (lambda: Shrinkage(NET, IMAGES, IMAGES, [0.1], "", ""), r"noise \(2, 8, 8\): pass \(K, H, W\) and \(H, W\)"),
         (lambda: Shrinkage(NET, IMAGES, IMAGES[0], [0.1], "", "", k=24), "start has k = 24: choose"),
         (lambda: Shrinkage(NET, IMAGES, IMAGES[0], [0.1], "", "", face=0), "start has face = 0: choose"),

@@ -17,8 +17,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from helpers import grid, models
-from helpers.grid import Cell, train_cell
+from helpers import models
+from helpers.experiments import grid
+from helpers.experiments.grid import Cell, train_cell
 from helpers.pipeline import sweep
 from helpers.pipeline.__main__ import app
 from helpers.recipe import Recipe

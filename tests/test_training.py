@@ -19,10 +19,11 @@ from safetensors.torch import save_file
 from scipy import stats
 from torch import nn
 
-from helpers import models, runner, training, zoo
+from helpers import models, training
 from helpers import recipe as recipes
 from helpers.data import load
 from helpers.denoisers import CNN, MLP, Denoiser, PerLevel, PerLevelMLP, PosteriorMean, UNet
+from helpers.experiments import runner, zoo
 from helpers.pipeline import cost, sweep
 from helpers.training import BINS, Recipe, fit, run, train, train_levels
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import looks, recorded
+from helpers import recorded
 from helpers.data.images import ImageSet
+from helpers.experiments import looks
 
 ROOT = Path(__file__).resolve().parents[1]
 

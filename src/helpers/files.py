@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+RESULTS = "CREATIVE_DENOISER_RESULTS"  # environment variable: the folder of results, else ./results
 REFUSALS = {  # to write, which are the user's to mend
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST,
     errno.EISDIR,
@@ -42,6 +43,11 @@ def cache_folder() -> Path:
         "nothing may be written in $XDG_CACHE_HOME, in ~/.cache and among the temporary files: "
         "set XDG_CACHE_HOME to a folder that may be written"
     )
+
+
+def results_folder() -> Path:
+    """Where results are written: $CREATIVE_DENOISER_RESULTS, or ./results."""
+    return Path(os.environ.get(RESULTS, "results"))
 
 
 def refuse_bomb(archive: zipfile.ZipFile, most: int) -> None:

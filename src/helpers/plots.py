@@ -16,9 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from .checks import checked_points, widened
 from .density import Grid
-from .files import write_atomically
-from .ledger import results_folder
+from .files import results_folder, write_atomically
 
 TARGET, GENERATED, TRAINING, ACCENT = "#4c72b0", "#d1495b", "#222222", "#2a9d8f"
 CYCLE = [TARGET, GENERATED, ACCENT, "#e9a23b", "#7b5ea7", "#6c757d"]
@@ -85,6 +85,15 @@ def images(ax: Axes, batch: Tensor, columns: int = 8, gap: int = 1) -> None:
         mosaic[r * (h + gap) : r * (h + gap) + h, c * (w + gap) : c * (w + gap) + w] = image
     ax.imshow(mosaic, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set_axis_off()
+
+
+def signed(vectors: Tensor) -> Tensor:
+    """Vectors (k, H, W) as images in [0, 1]: zero is mid-gray, the pixel farthest from it white. Signs mean nothing."""
+    x = widened(checked_points(vectors, "vectors")).flatten(1)
+    peak = x.gather(1, x.abs().argmax(1, keepdim=True))
+    if not bool(peak.all()):
+        raise ValueError("one of the vectors is zero: it has no picture, leave it out")
+    return (0.5 + x / (2 * peak)).view_as(vectors)
 
 
 def line_trace(x: Any, y: Any, name: str, color: str | None = None, dash: str | None = None) -> dict:

@@ -45,7 +45,7 @@ def train(
     has the averaged weights. checkpoint: a file written whole every `checkpoint_seconds` and at the end; from one that
     exists training goes on, first with the step that it reached, on a CPU with the very numbers of an uninterrupted run
     on the same machine. penalty: added to the loss, a scalar of (denoiser, y, sigma, x_hat), as a
-    `helpers.physics.VirtualObservation`.
+    `helpers.systems.bastek.physics.VirtualObservation`.
 
     Raises ValueError for points that the denoiser does not take, for a loss that is not finite, and for a checkpoint
     that is damaged or belongs to another network, recipe or training set.

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..checks import positive_int
 from ..denoisers.base import Denoiser
 from ..jacobian import Eigen, Jacobian, eigen
-from ..shrinkage import pictures
+from ..plots import signed
 from .panel import Panel
 
 UNIT = 4096  # pictures travel as 16-bit multiples of 1 / UNIT
@@ -111,7 +111,7 @@ class Shrinkage(Panel):
         found, sigma = self.found[i][j], self.sigmas[j]
         noisy = 0.5 + (self.y[i, j] - 0.5) / (1 + 4 * sigma**2) ** 0.5
         shown = [("clean", self.clean[i]), (f"σ = {sigma:g}", noisy), ("answer", self.x_hat[i, j])]
-        shown += [(f"λ = {v:.2f}", e) for v, e in zip(found.values.tolist(), pictures(found.vectors), strict=True)]
+        shown += [(f"λ = {v:.2f}", e) for v, e in zip(found.values.tolist(), signed(found.vectors), strict=True)]
         shown = shown[: 3 + SHOWN]
         fig, axes = plt.subplots(1, len(shown), figsize=(9.6, 1.5))
         for ax, (title, image) in zip(axes, shown, strict=True):

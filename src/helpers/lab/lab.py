@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .. import density, metrics, noise, plots, sampling
 from ..denoisers import Denoiser
-from ..ledger import results_folder
+from ..files import results_folder
 from . import page
 
 SAMPLERS: dict[str, Callable] = {

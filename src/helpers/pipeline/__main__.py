@@ -245,7 +245,7 @@ def sweep(
     seconds: Annotated[float, typer.Option(help="Between two checkpoints.")] = 60.0,
 ) -> None:
     """Train the cells of a grid that have no result yet, and write table.csv; goes on where it was interrupted."""
-    from helpers import grid as grids
+    from helpers.experiments import grid as grids
     from helpers.pipeline import sweep
 
     with message_not_traceback() as book:

@@ -13,9 +13,10 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from .. import models, runner, zoo
-from ..grid import read
-from ..zoo import Entry
+from .. import models
+from ..experiments import runner, zoo
+from ..experiments.grid import read
+from ..experiments.zoo import Entry
 
 DEVICES = (1, 8, 64)
 HEADS = ("", "runs", "images", "images/s", "device-hours", "weights", "checkpoint", *(f"on {n}" for n in DEVICES))
@@ -176,4 +177,4 @@ def _zoo(profile: str) -> tuple[str, dict[str, list[Entry]], list[str]]:
     parts: dict[str, list[Entry]] = {}
     for entry in zoo.zoo(profile).values():
         parts.setdefault(entry.data["name"], []).append(entry)
-    return f"The zoo, profile {profile}", parts, ["helpers.zoo"]
+    return f"The zoo, profile {profile}", parts, ["helpers.experiments.zoo"]

@@ -23,11 +23,12 @@ from filelock import FileLock, Timeout
 
 import helpers
 
-from .. import models, runner, zoo
+from .. import models
 from ..checkpoint import reached
+from ..experiments import runner, zoo
+from ..experiments.grid import Cell, checkpoint, train_cell
+from ..experiments.zoo import Entry
 from ..files import write_atomically
-from ..grid import Cell, checkpoint, train_cell
-from ..zoo import Entry
 from .cost import kind, measure, meter
 
 LATELY = 300  # seconds since a training has saved its state, which it does every minute, within which it is running

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import exact, positive_int
-from .denoisers import Denoiser
-from .recipe import Recipe
+from ...checks import exact, positive_int
+from ...denoisers import Denoiser
+from ...recipe import Recipe
 
 LEVELS = 100  # of the discrete process whose weights are translated
 

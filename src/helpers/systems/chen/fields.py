@@ -1,7 +1,7 @@
 """Images as fields: an autoencoder whose decoder's features are rendered at any resolution, window by window.
 
 After Chen et al. 2024, "Image Neural Field Diffusion Models" (INFD), and their released code; where this differs, it
-says so. Images, training and weights are in `helpers.field_training`.
+says so. Images, training and weights are in `helpers.systems.chen.field_training`.
 """
 
 from typing import Any
@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import positive_int
-from .denoisers.base import drawn_from
+from ...checks import positive_int
+from ...denoisers.base import drawn_from
 
 GRID = 32  # pixels a side of what the encoder sees, and cells a side of the features
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .checks import positive_int
-from .shrinkage import principal_cosines
+from ...checks import positive_int
+from .eigenbasis import principal_cosines
 
 Model = Callable[[Tensor], Tensor]  # parameters (m,) -> image (*event), differentiable
 

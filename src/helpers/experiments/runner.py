@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import looks, models
-from .darcy import Darcy, darcy
-from .data import ImageSet, load
-from .denoisers import Denoiser
-from .files import write_atomically
-from .physics import PhysicsRecipe
-from .training import Progress, train
+from .. import models
+from ..data import ImageSet, load
+from ..denoisers import Denoiser
+from ..files import write_atomically
+from ..systems.bastek.darcy import Darcy, darcy
+from ..systems.bastek.physics import PhysicsRecipe
+from ..training import Progress, train
+from . import looks
 from .zoo import LOOKS, Entry
 
 

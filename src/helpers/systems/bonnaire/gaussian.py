@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import transformed, widened
-from .denoisers.linear import LinearDenoiser
+from ...checks import transformed, widened
+from ...denoisers.linear import LinearDenoiser
 
 
 class BlindGaussian(LinearDenoiser):

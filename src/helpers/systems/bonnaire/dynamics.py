@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import checked_points, exact, positive_int, widened
-from .denoisers.base import Denoiser, per_level
+from ...checks import checked_points, exact, positive_int, widened
+from ...denoisers.base import Denoiser, per_level
 
 # Random features ------------------------------------------------------------------------------------------------------
 

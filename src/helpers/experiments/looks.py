@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from . import metrics, models, realism, sampling
-from .data import ImageSet
-from .denoisers import Denoiser, PerLevel
-from .files import write_atomically
+from .. import metrics, models, realism, sampling
+from ..data import ImageSet
+from ..denoisers import Denoiser, PerLevel
+from ..files import write_atomically
 
 SHOWN, JUDGED = 8, 96  # samples in a row of the sheet; samples that are judged
 SIGMA_MAX, STEPS = 40.0, 36  # where sampling starts, in units of the intensities, and calls of the denoiser

@@ -12,8 +12,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from .checks import positive_int
-from .plots import SITE
+from ...checks import positive_int
+from ...plots import SITE
 
 # Files of scikit-image's own package, in the public domain or CC0 (its documentation of `skimage.data`)
 NAMES = ("camera", "astronaut", "coffee", "chelsea", "coins", "moon", "text", "brick", "grass", "gravel")

@@ -3,7 +3,6 @@
 import html
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +10,9 @@ from typing import NamedTuple
 
 import torch
 
-from . import devices
-from . import recorded as records
-from .files import write_atomically
-
-RESULTS = "CREATIVE_DENOISER_RESULTS"  # environment variable: the folder of results, else ./results
+from .. import devices
+from .. import recorded as records
+from ..files import results_folder, write_atomically
 
 
 @dataclass(frozen=True)
@@ -153,7 +150,7 @@ def read_all(folder: Path | None = None) -> dict[str, list[Claim]]:
 
     folder: by default that of the results, or where it has none what was installed with this package, as on Colab.
     """
-    installed = Path(__file__).with_name("claims")
+    installed = Path(__file__).parents[1] / "claims"
     folder = folder or results_folder() / "claims"
     paths = sorted(folder.glob("*.json")) or sorted(installed.glob("*.json"))
     if not paths:
@@ -194,11 +191,6 @@ def figures(chapters: dict[str, list[Claim]], listed: Iterable[Figure]) -> Table
         ours = "; ".join(measured) or "not tested here"
         table.append({"figure": figure.name, "shows": figure.shows, "ours": ours, "differs": figure.differs})
     return Table(table)
-
-
-def results_folder() -> Path:
-    """Where results are written: $CREATIVE_DENOISER_RESULTS, or ./results."""
-    return Path(os.environ.get(RESULTS, "results"))
 
 
 def _text(x: float, digits: int = 3) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import geometry, plots
-from .checks import checked_points, positive_int
+from ... import geometry, plots
+from ...checks import checked_points, positive_int
 
 KINDS = ("soft", "hard")
 

@@ -1,4 +1,4 @@
-"""For `helpers.fields`: one scene at all sizes, what the networks are trained to do, and the weights that ship."""
+"""For `fields`: one scene at all sizes, what the networks are trained to do, and the weights that ship."""
 
 import hashlib
 import json
@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from safetensors.torch import load as read_tensors
 from torch import Generator, Tensor, nn
 
-from . import recorded
-from .checks import checked_points, positive_int
-from .data import load
-from .denoisers import UNet
+from ... import recorded
+from ...checks import checked_points, positive_int
+from ...data import load
+from ...denoisers import UNet
+from ...realism import radii
 from .fields import GRID, Coder, Renderer, Unfolded, interpolated
-from .realism import radii
 
 DRAWN = 256  # pixels a side at which scenes are drawn
 CHUNK = 250  # scenes at a time, each chunk of a seed of its own
@@ -147,7 +147,7 @@ def shipped(name: str) -> nn.Module:
     Raises ValueError for another name, or a file that is not the recorded one. Made by `python benchmarks/fields.py
     networks`.
     """
-    data = files(__package__).joinpath("recorded", "fields.safetensors").read_bytes()
+    data = files(recorded).joinpath("fields.safetensors").read_bytes()
     if hashlib.sha256(data).hexdigest() != recorded.load("fields")["networks"]["sha256"]:
         raise ValueError("recorded/fields.safetensors does not match its checksum: reinstall the package")
     return unpacked(data, name)[name]

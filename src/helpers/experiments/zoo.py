@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from .physics import PhysicsRecipe
-from .recipe import Recipe
+from ..recipe import Recipe
+from ..systems.bastek.physics import PhysicsRecipe
 
 MINUTES = {"t4": 60, "h200": 30}  # for all networks together, on one GPU
 LOOKS = 10  # how often a training is looked at
@@ -77,7 +77,7 @@ COLOUR = {  # one thing changed at a time in a conditioned UNet of three blocks 
 HOUR = ("blocks-3", "blocks-1", "pad-circular", "blocks-2", "skip-none", "channels-4")  # on a small GPU
 KEPT = (*HOUR, "channels-8")  # weights ship
 LEVELS = [0.04, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 7.0, 16.0, 40.0]  # ours: the source has ten, and does not say which
-DARCY = {  # what a network of flows is told of the equation, see helpers.physics
+DARCY = {  # what a network of flows is told of the equation, see helpers.systems.bastek.physics
     "vanilla": {},
     "mean": {"weight": 1e-7},
     "mean-strong": {"weight": 1e-5},

@@ -9,11 +9,11 @@ import math
 import torch
 from torch import Tensor
 
-from .checks import checked_points, positive_int
-from .denoisers.base import Denoiser
-from .kernels.posterior import plain_mean, posterior_mean
-from .metrics import nearest
-from .sampling import ddim_linear, euler, log_linear
+from ...checks import checked_points, positive_int
+from ...denoisers.base import Denoiser
+from ...kernels.posterior import plain_mean, posterior_mean
+from ...metrics import nearest
+from ...sampling import ddim_linear, euler, log_linear
 
 
 def smoothed_distance(points: Tensor, y: Tensor, sigma: float | Tensor) -> Tensor:

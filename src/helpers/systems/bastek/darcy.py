@@ -17,10 +17,10 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
-from .checks import positive_int
-from .data import ImageSet
-from .denoisers import Denoiser
-from .metrics import sliced_w2
+from ...checks import positive_int
+from ...data import ImageSet
+from ...denoisers import Denoiser
+from ...metrics import sliced_w2
 
 DENSE = 32  # largest size whose systems are solved as dense batches
 SEEDS = {"train": 0, "test": 1}

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import metrics, sampling
-from .denoisers.base import Denoiser
+from ... import metrics, sampling
+from ...denoisers.base import Denoiser
 
 
 class Calibration(NamedTuple):

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from safetensors.torch import save as tensor_bytes
 
-from . import models
-from .physics import PhysicsRecipe
-from .recipe import Recipe
+from .. import models
+from ..recipe import Recipe
+from ..systems.bastek.physics import PhysicsRecipe
 from .runner import machine, source, steps, untrained
 from .zoo import Entry
 

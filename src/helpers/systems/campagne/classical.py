@@ -17,9 +17,9 @@ import torch
 from skimage import restoration
 from torch import Tensor
 
-from . import geometry
-from .checks import as_array, as_tensor, checked_points, positive_int, widened
-from .denoisers.base import Denoiser, per_level
+from ... import geometry
+from ...checks import as_array, as_tensor, checked_points, positive_int, widened
+from ...denoisers.base import Denoiser, per_level
 from .thresholds import shrunk, universal
 
 SEVERAL = 1.959964  # standard errors in half a 95 % interval

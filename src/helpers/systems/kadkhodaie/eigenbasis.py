@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from .checks import accumulate_dtype, checked_points, checked_sigma, positive_int, widened
-from .denoisers.base import Denoiser
-from .jacobian import Jacobian
-from .realism import radii
+from ...checks import accumulate_dtype, checked_points, checked_sigma, positive_int, widened
+from ...denoisers.base import Denoiser
+from ...jacobian import Jacobian
+from ...realism import radii
 
 TILTED = 1e-3  # how far from orthonormal rows may be
 
@@ -79,13 +79,6 @@ def energy_on(vectors: Tensor, mask: Tensor) -> Tensor:
         raise ValueError(f"mask is {mask.dtype} {tuple(mask.shape)}: pass booleans {tuple(vectors.shape[1:])}")
     squares = _nonzero(vectors).square()
     return (squares * mask).sum((1, 2)) / squares.sum((1, 2))
-
-
-def pictures(vectors: Tensor) -> Tensor:
-    """Vectors (k, H, W) as images in [0, 1]: zero is mid-gray, the pixel farthest from it white. Signs mean nothing."""
-    x = _nonzero(vectors).flatten(1)
-    peak = x.gather(1, x.abs().argmax(1, keepdim=True))
-    return (0.5 + x / (2 * peak)).view_as(vectors)
 
 
 # The Jacobian ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Campagne, from classical denoising to networks: *From Fourier to UNets* (chapter 9)."""
