@@ -171,7 +171,7 @@ def seeded(variant: str, seed: int) -> Denoiser:
     images, options = load(**entry.data).images, dict(entry.options)
     if entry.network == "UNet":
         options["data_std"] = round(float(images.std()), 3)
-    denoiser = models.CLASSES[entry.network](**options, seed=seed)
+    denoiser = models.classes()[entry.network](**options, seed=seed)
     for _ in train(denoiser, images, replace(entry.recipe, seed=seed), FOLDER / f"{variant}-{seed}.safetensors"):
         pass  # of a finished training this only reads the file
     return denoiser

@@ -160,7 +160,7 @@ def test_no_denoiser_is_left_out():
             importlib.import_module(module.name)
     whole = {cls for cls in below(d.Denoiser) if cls.__module__.startswith("helpers.")}
     assert not [cls for cls in whole - {d.Denoiser} if "forward" in vars(cls)]  # which checks the input
-    abstract = {"Denoiser", "FeatureRegression", "WindowRegression", "_Filter"}
+    abstract = {"Denoiser", "Network", "FeatureRegression", "WindowRegression", "_Filter"}
     assert {cls.__name__ for cls in whole - {type(built(name)) for name in DENOISERS}} == abstract
 
 

@@ -71,6 +71,9 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
         {
             "shadow": {"n=161": "n=21", "steps=60": "steps=6"},
             "start": {"n=4001": "n=401", "steps=60": "steps=6"},
+            "fig-flat": {"edm(100)": "edm(10)"},
+            "fig-angle": {"136, 5)": "136, 45)"},
+            "fig-projected": {"edm(60)": "edm(6)"},
             "chains": {"log_linear(200)": "log_linear(20)"},
             "measure-bars": {"20_000": "500", "log_linear(200)": "log_linear(20)"},
         },
@@ -113,7 +116,7 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
         {
             "check-oracle": {'("test", 64)': '("test", 4)'},
             "generate": {"edm(20": "edm(3"},
-            "bases": {"range(3)": "range(1)"},
+            "bases": {"range(3)": "range(1)", "size=40": "size=24"},
         },
     ),
     "10": ({"steps": 12, "N": 100}, {"live-data": {"200": "20"}, "fig-samples": {"edm(60": "edm(6"}}),
@@ -134,6 +137,10 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
     "12": (
         {"N": 20, "noises": 2, "steps": 3},
         {
+            "machines-build": {
+                "range(28)": "range(0, 28, 7)",
+                '("fashion-mnist", size': '("fashion-mnist", n=500, size',
+            },
             "live-network": {"n=1000)": "n=60)", "edm(20": "edm(4"},
             "live-calibrate": {"3, 5, 7, 9, 11, 13, 15, 19, 23, 27, 31": "3, 31"},
         },

@@ -151,7 +151,7 @@ def test_damaged_weights_whose_checksum_was_made_to_fit(zoo, weights):
 ARGUMENTS = TINY.arguments | {"blocks": 1, "size": 8, "width": 4, "code": 2, "pooling": "max"}
 
 
-@fuzz(800)
+@fuzz(400)
 @given(
     name=mostly("tiny"),
     network=mostly("CNN"),
@@ -195,7 +195,7 @@ def resumed(path):
     return next(training.train(MLP(2, 1), POINTS, SHORT, path)).step
 
 
-@fuzz(600)
+@fuzz(400)
 @given(drawing=st.data())
 def test_damaged_checkpoints(checkpoint, drawing):
     path, whole = checkpoint
@@ -385,7 +385,7 @@ torch.save(CHAIN, OLD, _use_new_zipfile_serialization=False)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@fuzz(800)
+@fuzz(500)
 @given(content=st.sampled_from([PT, OLD.getvalue(), NPZ]).flatmap(damaged))
 def test_damaged_files_of_others(content, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "released"
@@ -450,7 +450,7 @@ LAWS = st.one_of(st.just("log-uniform"), st.just("fixed"), st.just("quadratic"),
 NOISES = st.one_of(JSON, st.lists(NUMBERS | JSON, max_size=3).flatmap(lambda p: LAWS.map(lambda law: (law, *p))))
 
 
-@fuzz(1200)
+@fuzz(600)
 @given(
     changed=st.dictionaries(st.sampled_from([f.name for f in fields(Recipe) if f.name != "noise"]), JSON, max_size=3),
     noise=st.one_of(st.just(("fixed", 1.0)), NOISES),
@@ -469,7 +469,7 @@ NETWORKS = [
 OPTIONS = sorted({"data_std", "seed", "padding", "bias", "image_channels", "activation", "dimension", *ARGUMENTS})
 
 
-@fuzz(800)
+@fuzz(400)
 @given(network=st.sampled_from(NETWORKS), changed=st.dictionaries(st.sampled_from(OPTIONS), JSON, max_size=2))
 def test_networks(network, changed):
     build, small = network
@@ -477,7 +477,7 @@ def test_networks(network, changed):
     works_or_says(lambda: build(**small | {k: v for k, v in changed.items() if k in known}))
 
 
-@fuzz(1000)
+@fuzz(400)
 @given(
     name=st.sampled_from(["c-alpha", "disks", "sine", "black-white", "fashion-mnist", "ray", "shuffled"]) | JSON,
     asked=st.fixed_dictionaries({}, optional={k: JSON for k in ("split", "n", "size", "colour", "seed", "alpha")}),
@@ -500,7 +500,7 @@ def test_schedules(schedule, arguments):
     assert levels is None or levels[-1] == 0
 
 
-@fuzz(800)
+@fuzz(400)
 @given(
     sampler=st.sampled_from(SAMPLERS),
     levels=st.lists(NUMBERS.filter(lambda v: isinstance(v, float) or abs(v) < 2**63), max_size=4),

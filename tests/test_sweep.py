@@ -181,7 +181,7 @@ def test_a_row_is_what_its_weights_do(tiny, tmp_path):
     assert torch.get_num_threads() == threads
     row, data = table(tmp_path / "out")[0], (tmp_path / "out" / f"{cell.key()}.safetensors").read_bytes()
     card = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["card"])
-    net = models.CLASSES[card["class"]](**card["arguments"])
+    net = models.classes()[card["class"]](**card["arguments"])
     net.load_state_dict(models.read_tensors(data))
     images = grid.source(**{**cell.entry.data, "split": "test", "n": 200}).images
     psnr = models.psnr_table(net.eval(), images)["psnr"]

@@ -22,7 +22,7 @@ from torch import nn
 from helpers import models, training
 from helpers import recipe as recipes
 from helpers.data import load
-from helpers.denoisers import CNN, MLP, Denoiser, PerLevel, PerLevelMLP, PosteriorMean, UNet
+from helpers.denoisers import CNN, MLP, Denoiser, Network, PerLevel, PerLevelMLP, PosteriorMean, UNet
 from helpers.experiments import runner, zoo
 from helpers.pipeline import cost, sweep
 from helpers.training import BINS, Recipe, fit, run, train, train_levels
@@ -726,7 +726,7 @@ def test_entries_have_names_keys_and_networks(profile):
     for name, entry in entries.items():
         assert name == name.lower() and "--" not in name and name.replace("-", "").isalnum()
         with torch.device("meta"):
-            models.CLASSES[entry.network](**entry.options)
+            models.classes()[entry.network](**entry.options)
         assert entry.data.get("split", "train") in ("train", "disjoint")
     with pytest.raises(ValueError, match="profile is 'tpu': choose one of cpu, gpu, full, t4, h200"):
         zoo.zoo("tpu")
@@ -736,7 +736,7 @@ def test_what_ships_is_under_34_megabytes():
     """Two bytes a number, and 2 KB of names and shapes for each."""
     entries = [entry for entry in zoo.zoo("cpu").values() if entry.ships]
     with torch.device("meta"):
-        nets = [models.CLASSES[e.network](**e.options) for e in entries]
+        nets = [models.classes()[e.network](**e.options) for e in entries]
     assert sum(2 * sum(v.numel() for v in net.state_dict().values()) + 2048 for net in nets) < 34e6
 
 
@@ -777,7 +777,7 @@ def test_networks_of_faces_are_blind_and_without_bias():
                 "mlp",
                 "autoencoder",
             ):
-                options = {**defaults(models.CLASSES[entry.network]), **entry.options}
+                options = {**defaults(models.classes()[entry.network]), **entry.options}
                 assert not options["bias"] and options.get("blind", True), name
 
 
@@ -868,6 +868,26 @@ def test_pending_names(tiny):
     assert sweep.pending(["chain", "chain"], tiny) == ["chain"]  # two processes would write to one checkpoint
     with pytest.raises(ValueError, match="no entry of the zoo is called x, y: choose among good, bad, chain"):
         sweep.pending(["x", "good", "y"], tiny)
+
+
+class Mine(Network):
+    """As a reader would write it: a convolution that is told nothing but how much its images vary."""
+
+    def __init__(self, width: int = 3, data_std: float = 0.5):
+        super().__init__()
+        self.arguments, self.data_std = {"width": width, "data_std": data_std}, data_std
+        self.layer = nn.Conv2d(1, 1, width, padding=width // 2)
+
+    def estimate(self, y, sigma):
+        return self.layer(y[:, None].to(self.layer.weight.dtype))[:, 0].to(y)
+
+
+def test_an_architecture_needs_its_class_and_a_row(tiny, here, tmp_path):
+    tiny["mine"] = zoo.Entry("Mine", {"width": 5}, DISKS, TINY)
+    assert sweep.sweep_zoo(["mine"], tiny, "cpu", "cpu", 1, tmp_path) == {}
+    net, card = models.load("mine"), models.manifest()["mine"]
+    assert isinstance(net, Mine) and net.layer.kernel_size == (5, 5) and card["class"] == "Mine"
+    assert net.data_std == pytest.approx(float(load(**DISKS).images.std()), abs=1e-3)
 
 
 def test_weights_that_do_not_ship_stay_on_the_machine_and_are_not_asked_for_again(tiny, here, tmp_path):

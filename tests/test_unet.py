@@ -268,5 +268,5 @@ def test_damaged_missing_and_foreign_files(folder):
 def test_bad_names_and_classes(folder):
     with pytest.raises(ValueError, match=r"name is '\.\./x': use lower-case"):
         models.save("../x", UNet(1, channels=4), {}, IMAGES)
-    with pytest.raises(ValueError, match="denoiser is a Linear: only UNet, CNN, ImageMLP, Autoencoder can be saved"):
+    with pytest.raises(ValueError, match="denoiser is a Linear: only .*, UNet can be saved"):
         models.save("x", torch.nn.Linear(1, 1), {}, IMAGES)

@@ -15,7 +15,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
-from .denoisers import CNN, Autoencoder, Denoiser, ImageMLP, PerLevel, UNet
+from .denoisers import Denoiser, Network
 from .files import cache_folder, write_atomically
 from .metrics import psnr
 
@@ -24,7 +24,15 @@ LEVELS = (10, 25, 50, 100)  # noise levels of the table, of 255
 HALF_PRECISION_COST = 0.05  # dB that storing float16 may cost at any level
 UNSHIPPED = "unshipped"  # the folder, among the models, of weights that are too many for the repository
 NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
-CLASSES = {"UNet": UNet, "CNN": CNN, "ImageMLP": ImageMLP, "Autoencoder": Autoencoder, "PerLevel": PerLevel}
+
+
+def classes() -> dict[str, type[Network]]:
+    """The classes of networks by name, those of the package and whatever the reader has defined."""
+
+    def below(cls: type) -> set[type]:
+        return {cls}.union(*map(below, cls.__subclasses__()))
+
+    return {cls.__name__: cls for cls in sorted(below(Network) - {Network}, key=lambda cls: cls.__name__)}
 
 
 def models_folder() -> Path:
@@ -87,7 +95,7 @@ def load(name: str) -> Denoiser:
     if _digest(data) != card.get("sha256"):
         raise ValueError(f"{path} does not match its checksum in the manifest: restore both from the repository")
     try:
-        denoiser = CLASSES[card["class"]](**card["arguments"])
+        denoiser = classes()[card["class"]](**card["arguments"])
         denoiser.load_state_dict({k: v.float() for k, v in read_tensors(data).items()})
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError):
         raise ValueError(f"{path} holds another network than its card says: restore both from the repository") from None
@@ -107,11 +115,11 @@ def save(
     """
     if not re.fullmatch(NAME, name):
         raise ValueError(f"name is {name!r}: use lower-case letters, digits and single hyphens")
-    if type(denoiser).__name__ not in CLASSES:
-        raise ValueError(f"denoiser is a {type(denoiser).__name__}: only {', '.join(CLASSES)} can be saved")
+    if not isinstance(denoiser, Network):
+        raise ValueError(f"denoiser is a {type(denoiser).__name__}: only {', '.join(classes())} can be saved")
     whole = {k: v.detach().cpu().contiguous() for k, v in denoiser.eval().state_dict().items()}
     half = {k: v.half() if v.is_floating_point() else v for k, v in whole.items()}
-    rounded = CLASSES[type(denoiser).__name__](**denoiser.arguments).eval()
+    rounded = type(denoiser)(**denoiser.arguments).eval()
     rounded.load_state_dict({k: v.float() for k, v in half.items()})
     table, table_half = psnr_table(denoiser, images), psnr_table(rounded, images)
     lossless = all(a - b < HALF_PRECISION_COST for a, b in zip(table["psnr"], table_half["psnr"], strict=True))

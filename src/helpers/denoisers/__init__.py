@@ -1,7 +1,7 @@
 """Denoisers: one protocol, one file per family."""
 
 from .autoencoder import Autoencoder
-from .base import Denoiser, per_level, score
+from .base import Denoiser, Network, per_level, score
 from .bottleneck import PerLevelMLP, ProjectedDenoiser
 from .cnn import CNN
 from .convolutional import LinearConvolution, PooledConvolution
@@ -30,6 +30,7 @@ __all__ = [
     "LinearDenoiser",
     "LocalMean",
     "MaskedMean",
+    "Network",
     "PerLevel",
     "PerLevelMLP",
     "Polynomial",

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import checked_size
-from .base import Denoiser, drawn_from
+from .base import Network, drawn_from
 
 
-class Autoencoder(Denoiser):
+class Autoencoder(Network):
     r"""Denoising autoencoder (Vincent et al. 2008), blind: D(y) = g( e(y) ), a code e(y) of `code` numbers between.
 
     e: three 4x4 convolutions of stride 2 with c, 2c, 4c channels and SiLU, then a linear layer; g mirrors it. Every
@@ -18,7 +18,6 @@ class Autoencoder(Denoiser):
 
     def __init__(self, size: int, code: int = 64, channels: int = 8, seed: int = 0):
         super().__init__()
-        # what a file of weights must say to build this network again
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         if checked_size("size", size) % 8:
             raise ValueError(f"size is {size}: take a multiple of 8, the encoder halves three times")

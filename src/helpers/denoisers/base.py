@@ -75,6 +75,16 @@ class Denoiser(nn.Module, metaclass=_Denoising):
         raise NotImplementedError
 
 
+class Network(Denoiser):
+    """A denoiser whose weights are trained and kept, with the `arguments` of which its class builds it again.
+
+    A subclass, wherever it is defined, sets them in `__init__`, such as JSON can hold, and can then stand in a row of the
+    table of networks. One that takes `data_std` is told the standard deviation of its training images.
+    """
+
+    arguments: dict[str, Any]
+
+
 @torch.compiler.disable
 def _as_it_is(estimate: Callable[[Tensor, Tensor], Tensor], y: Tensor, sigma: Tensor) -> Tensor:
     with torch.autocast(y.device.type, enabled=False):

@@ -3,12 +3,12 @@
 from torch import Tensor, nn
 
 from ..checks import checked_size, positive
-from .base import Denoiser, drawn_from
+from .base import Network, drawn_from
 from .hearing import Hearing, Modulation, preconditioned
 from .unet import BiasFreeNorm, as_images, check_options
 
 
-class CNN(Denoiser):
+class CNN(Network):
     r"""Convolutional chain that estimates the noise, blind, D(y) = y - F(y), or conditioned as `UNet` is.
 
     F: `depth` convolutions, `channels` wide and 3x3; all but the first and the last are followed by a normalisation and
@@ -45,7 +45,6 @@ class CNN(Denoiser):
         seed: int = 0,
     ):
         super().__init__()
-        # what a file of weights must say to build this network again
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_options(self.arguments)
         if checked_size("depth", depth) < 2:

@@ -3,12 +3,12 @@
 from torch import Tensor, nn
 
 from ..checks import checked_size
-from .base import Denoiser, drawn_from
+from .base import Network, drawn_from
 from .hearing import Hearing, Modulation, Stage
 from .unet import check_options
 
 
-class ImageMLP(Denoiser):
+class ImageMLP(Network):
     r"""Image bottleneck of Levine & Weiss 2026, released code: one network for one noise level.
 
         D(y, sigma) = ( 1 + tanh F( (2 y - 1) / sqrt(1 + 4 sigma^2) ) ) / 2.
@@ -35,7 +35,6 @@ class ImageMLP(Denoiser):
         seed: int = 0,
     ):
         super().__init__()
-        # what a file of weights must say to build this network again
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_options(self.arguments)
         side, width = checked_size("size", size), checked_size("width", width)

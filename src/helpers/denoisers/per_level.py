@@ -7,15 +7,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..checks import exporting, positive
-from .base import Denoiser, per_level
+from .base import Network, per_level
 from .cnn import CNN
 from .image_mlp import ImageMLP
 from .unet import UNet
 
-NETWORKS: dict[str, type[Denoiser]] = {"UNet": UNet, "CNN": CNN, "ImageMLP": ImageMLP}
+NETWORKS: dict[str, type[Network]] = {"UNet": UNet, "CNN": CNN, "ImageMLP": ImageMLP}
 
 
-class PerLevel(Denoiser):
+class PerLevel(Network):
     """D(y, sigma) = D_k(y, sigma_k), with sigma_k the level nearest to sigma in log sigma and D_k a network of its own.
 
     Sample it at its levels and nowhere else. A normalisation by the batch, which a network for all levels cannot have

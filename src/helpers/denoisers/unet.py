@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import checked_size, positive, positive_int
-from .base import Denoiser, drawn_from
+from .base import Network, drawn_from
 from .hearing import Hearing, Modulation, Stage, preconditioned
 
 OPTIONS = {
@@ -19,7 +19,7 @@ OPTIONS = {
 }
 
 
-class UNet(Denoiser):
+class UNet(Network):
     r"""UNet of Kadkhodaie et al. 2024, blind as theirs or conditioned with the preconditioning of EDM, as `MLP` is.
 
         blind:        D(y) = y - F(y),
@@ -66,7 +66,6 @@ class UNet(Denoiser):
         seed: int = 0,
     ):
         super().__init__()
-        # what a file of weights must say to build this network again
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_options(self.arguments, image_channels=(1, 2, 3))
         if blind and level != "channel":

@@ -106,8 +106,8 @@ def checkpoint(cell: Cell, device: str, folder: Path) -> Path:
 
 def _trained(cell: Cell, device: str, path: Path | None, seconds: float) -> tuple[dict[str, Any], bytes]:
     entry = cell.entry
-    if entry.network not in models.CLASSES:
-        raise ValueError(f"class is {entry.network!r}: choose one of {', '.join(models.CLASSES)}")
+    if entry.network not in models.classes():
+        raise ValueError(f"class is {entry.network!r}: choose one of {', '.join(models.classes())}")
     data, test = source(**entry.data), source(**{**entry.data, "split": "test", "n": None})
     denoiser = untrained(entry, data).to(device)
     progress = deque(steps(entry, denoiser, data.images, path, seconds), maxlen=1).pop()

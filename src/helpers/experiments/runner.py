@@ -1,6 +1,7 @@
 """One network of the zoo, from its entry to its weights and its card, looked at while it trains."""
 
 import hashlib
+import inspect
 import json
 import os
 import platform
@@ -69,9 +70,10 @@ def checkpoint(name: str, entry: Entry, folder: Path) -> Path:
 
 def untrained(entry: Entry, data: ImageSet) -> Denoiser:
     """The network of an entry, which knows how much its training images vary where its class can be told."""
-    told = entry.options.get("network", entry.network) in ("UNet", "CNN")
-    about = {"data_std": round(float(data.images.std()), 3)} if told else {}
-    return models.CLASSES[entry.network](**{**entry.options, **about})
+    known = models.classes()
+    takes = inspect.signature(known[entry.options.get("network", entry.network)].__init__).parameters
+    about = {"data_std": round(float(data.images.std()), 3)} if "data_std" in takes else {}
+    return known[entry.network](**{**entry.options, **about})
 
 
 def steps(entry: Entry, denoiser: Denoiser, images: Tensor, *checkpoint: Any) -> Iterator[Progress]:

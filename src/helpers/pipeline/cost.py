@@ -74,7 +74,7 @@ def measure(entry: Entry, device: str, seconds: float) -> Measured:
         # on a CPU the time of its cores, one of which trains: other work must not count
         return time.perf_counter() if device == "cuda" else time.process_time()
 
-    denoiser = models.CLASSES[entry.network](**entry.options).to(device)
+    denoiser = models.classes()[entry.network](**entry.options).to(device)
     side, window = entry.data["size"], seconds / WINDOWS
     channels = denoiser.arguments.get("image_channels", 1)
     image = torch.rand(1, *[channels] * (channels > 1), side, side)
@@ -104,7 +104,7 @@ def measure(entry: Entry, device: str, seconds: float) -> Measured:
 def plan(entries: Iterable[Entry], measured: Callable[[Entry], Measured]) -> list[Run]:
     """Its trainings."""
     return [
-        Run(entry.recipe.steps * entry.recipe.batch, measured(entry) if entry.network in models.CLASSES else None)
+        Run(entry.recipe.steps * entry.recipe.batch, measured(entry) if entry.network in models.classes() else None)
         for entry in entries
     ]
 
