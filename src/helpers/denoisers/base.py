@@ -78,8 +78,8 @@ class Denoiser(nn.Module, metaclass=_Denoising):
 class Network(Denoiser):
     """A denoiser whose weights are trained and kept, with the `arguments` of which its class builds it again.
 
-    A subclass, wherever it is defined, sets them in `__init__`, such as JSON can hold, and can then stand in a row of the
-    table of networks. One that takes `data_std` is told the standard deviation of its training images.
+    A subclass, wherever it is defined, sets them in `__init__`, such as JSON can hold, and can then stand in a row of
+    the table of networks. One that takes `data_std` is told the standard deviation of its training images.
     """
 
     arguments: dict[str, Any]
