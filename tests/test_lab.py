@@ -2,7 +2,6 @@
 
 import base64
 import copy
-import functools
 import gzip
 import hashlib
 import importlib
@@ -312,13 +311,8 @@ def exported(name):
     return export(FAMILIES[name](), LEVELS, (8, 8) if "unet" in name else None)
 
 
-@functools.lru_cache(1)
-def session_of(data):
-    return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-
-
 def run(data, y, sigma):
-    session = session_of(data)
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     feeds = {"y": y.float().numpy(), "sigma": np.array(sigma, dtype=np.float32)}
     (x_hat,) = session.run(["x_hat"], {i.name: feeds[i.name] for i in session.get_inputs()})
     return torch.from_numpy(x_hat)
