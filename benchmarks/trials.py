@@ -20,12 +20,13 @@ import record
 import torch
 from torch import Tensor
 
-from helpers import looks, metrics, models, realism, sampling
+from helpers import metrics, models, realism, sampling
 from helpers.data import ImageSet, load
 from helpers.denoisers import Denoiser, UNet
+from helpers.experiments import looks
+from helpers.experiments.zoo import BASE, GENERATE, GENERATING
 from helpers.recipe import Recipe
 from helpers.training import train
-from helpers.zoo import BASE, GENERATE, GENERATING
 
 NAME, SHEETS = "trials", record.ROOT / "build/trials"
 SEEDS, SECONDS, WARMUP = 3, 100.0, 100  # of a training on one core; the zoo's 500 steps of warm-up would be half of it
@@ -45,7 +46,7 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what differs in th
     "no decay of the rate": ({}, {"decay": "none"}),
 }
 RAW = "no average of weights"  # the end of the reference's own training, without its average
-SHOWN = ("blind, for the Jacobian", "level as a channel", "batch of 32", "reference")
+SHOWN = ("blind, for the Jacobian", "level as a channel", "rate 0.001", "no decay of the rate", "reference")
 
 
 def network(row: str, data: ImageSet, seed: int = 0) -> UNet:
