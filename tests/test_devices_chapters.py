@@ -116,7 +116,7 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
         {
             "check-oracle": {'("test", 64)': '("test", 4)'},
             "generate": {"edm(20": "edm(3"},
-            "bases": {"range(3)": "range(1)", "size=40": "size=24"},
+            "bases": {"range(3)": "range(1)"},
         },
     ),
     "10": ({"steps": 12, "N": 100}, {"live-data": {"200": "20"}, "fig-samples": {"edm(60": "edm(6"}}),
