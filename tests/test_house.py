@@ -89,6 +89,7 @@ def test_the_library_runs_alone(library):
 import importlib, sys
 for name in {names}:
     importlib.import_module(name)
+assert "torch._dynamo" not in sys.modules  # the compiler, which takes longer than all else
 import helpers, torch
 from helpers import data, metrics, sampling
 from helpers.denoisers import PosteriorMean

@@ -11,6 +11,8 @@ from ..checks import checked_seed, checked_sigma, differentiated, exporting
 
 HALF = (torch.float16, torch.bfloat16)
 T = TypeVar("T")
+# torch.compiler.disable would import the compiler, more than a second, now and not at the first call
+uncompiled = torch._disable_dynamo
 
 
 class _Denoising(type):
@@ -85,7 +87,7 @@ class Network(Denoiser):
     arguments: dict[str, Any]
 
 
-@torch.compiler.disable
+@uncompiled
 def _as_it_is(estimate: Callable[[Tensor, Tensor], Tensor], y: Tensor, sigma: Tensor) -> Tensor:
     with torch.autocast(y.device.type, enabled=False):
         return estimate(y, sigma)
@@ -99,7 +101,7 @@ def drawn_from(seed: int) -> Iterator[None]:
         yield
 
 
-@torch.compiler.disable
+@uncompiled
 def per_level(y: Tensor, sigma: Tensor, estimate: Callable[[Tensor, float | Tensor], Tensor]) -> Tensor:
     """Call `estimate(rows, level)` once per distinct noise level: for denoisers that are fitted anew at each sigma.
 
