@@ -15,7 +15,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
-from .denoisers import Denoiser, Network
+from .denoisers import CNN, Autoencoder, Denoiser, ImageMLP, Network, PerLevel, UNet
 from .files import cache_folder, write_atomically
 from .metrics import psnr
 
@@ -32,7 +32,15 @@ def classes() -> dict[str, type[Network]]:
     def below(cls: type) -> set[type]:
         return {cls}.union(*map(below, cls.__subclasses__()))
 
-    return {cls.__name__: cls for cls in sorted(below(Network) - {Network}, key=lambda cls: cls.__name__)}
+    named = (
+        CNN,
+        Autoencoder,
+        ImageMLP,
+        PerLevel,
+        UNet,
+    )  # so an edit of one is followed to the chapters that load it
+    found = sorted(below(Network) - {Network, *named}, key=lambda cls: cls.__name__)
+    return {cls.__name__: cls for cls in (*named, *found)}
 
 
 def models_folder() -> Path:
