@@ -196,7 +196,7 @@ def main() -> None:
             if all(one["seed"] != seed for one in done.get(row, [])):
                 found = trial(row, planned["steps"], seed, data, test)
                 keep("trials", {"rows": done | {k: [*done.get(k, []), one] for k, one in found.items()}})
-        if seed == 0:
+        if "pictures" not in record.read(NAME):
             keep("pictures", {"webp": {row: webp(row) for row in SHOWN}})
 
 
