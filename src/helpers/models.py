@@ -1,11 +1,7 @@
 """Trained networks: weights as safetensors beside one manifest that says what each is and how it was made."""
 
-import hashlib
 import json
-import os
 import re
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,15 +11,15 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
+from .cards import MODELS as MODELS
+from .cards import NAME, digest, manifest, models_folder, weights
+from .cards import checksums as checksums
 from .denoisers import CNN, Autoencoder, Denoiser, ImageMLP, Network, PerLevel, UNet
 from .files import cache_folder, write_atomically
 from .metrics import psnr
 
-MODELS = "CREATIVE_DENOISER_MODELS"  # environment variable: the folder of models
 LEVELS = (10, 25, 50, 100)  # noise levels of the table, of 255
 HALF_PRECISION_COST = 0.05  # dB that storing float16 may cost at any level
-UNSHIPPED = "unshipped"  # the folder, among the models, of weights that are too many for the repository
-NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
 
 
 def classes() -> dict[str, type[Network]]:
@@ -32,57 +28,10 @@ def classes() -> dict[str, type[Network]]:
     def below(cls: type) -> set[type]:
         return {cls}.union(*map(below, cls.__subclasses__()))
 
-    named = (
-        CNN,
-        Autoencoder,
-        ImageMLP,
-        PerLevel,
-        UNet,
-    )  # so an edit of one is followed to the chapters that load it
+    # so that an edit of one is followed to the chapters that load it
+    named = CNN, Autoencoder, ImageMLP, PerLevel, UNet
     found = sorted(below(Network) - {Network, *named}, key=lambda cls: cls.__name__)
     return {cls.__name__: cls for cls in (*named, *found)}
-
-
-def models_folder() -> Path:
-    """$CREATIVE_DENOISER_MODELS, or `models` of the checkout around this package, or what was installed with it."""
-    if MODELS in os.environ:
-        return Path(os.environ[MODELS])
-    package = Path(__file__).resolve().parent
-    checkout = package.parents[1] / "models"
-    return checkout if checkout.is_dir() else package / "weights"
-
-
-def manifest() -> dict[str, dict[str, Any]]:
-    """The cards of all models by name; ValueError when the manifest is missing or damaged."""
-    path = models_folder() / "manifest.json"
-    try:
-        cards = json.loads(path.read_text("utf-8"))
-        if not isinstance(cards, dict) or not all(isinstance(card, dict) for card in cards.values()):
-            raise TypeError
-        if not all(re.fullmatch(NAME, name) for name in cards):  # part of a file's
-            raise ValueError
-    except FileNotFoundError:
-        raise ValueError(
-            f"{path} is missing: run from the checkout of the book, set {MODELS}, or train the models"
-        ) from None
-    except (OSError, ValueError, TypeError, RecursionError):
-        raise ValueError(f"{path} is damaged: restore it from the repository") from None
-    return cards
-
-
-def weights(name: str, card: dict[str, Any]) -> Path:
-    """Where the weights of that name lie."""
-    return models_folder() / ("" if card.get("ships", True) else UNSHIPPED) / f"{name}.safetensors"
-
-
-def checksums(names: Iterable[str]) -> dict[str, str]:
-    """Of the weights that there are, else what their cards say; names that are not there are left out.
-
-    The weights are read, not only their cards: so a chapter depends on those behind what it shows.
-    """
-    cards = manifest()
-    files = {name: weights(name, cards[name]) for name in names if name in cards}
-    return {n: _digest(f.read_bytes()) if f.exists() else cards[n]["sha256"] for n, f in files.items()}
 
 
 def load(name: str) -> Denoiser:
@@ -100,7 +49,7 @@ def load(name: str) -> Denoiser:
     except OSError:
         restore = "restore it from the repository, or " if card.get("ships", True) else ""
         raise ValueError(f"{path} is missing: {restore}train it: {_recipe(card)}") from None
-    if _digest(data) != card.get("sha256"):
+    if digest(data) != card.get("sha256"):
         raise ValueError(f"{path} does not match its checksum in the manifest: restore both from the repository")
     try:
         denoiser = classes()[card["class"]](**card["arguments"])
@@ -145,7 +94,7 @@ def save(
         **seen,
         "dtype": "float16" if lossless else "float32",
         "bytes": len(data),
-        "sha256": _digest(data),
+        "sha256": digest(data),
     }
     folder, path = models_folder(), weights(name, card)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,10 +123,6 @@ def psnr_table(denoiser: Denoiser, images: Tensor, levels: tuple[int, ...] = LEV
         noisy.append(round(psnr(y, images), 2))
         denoised.append(round(psnr(x_hat, images), 2))
     return {"sigma_of_255": list(levels), "noisy": noisy, "psnr": denoised}
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _recipe(card: dict[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """One network of the zoo, from its entry to its weights and its card, looked at while it trains."""
 
-import hashlib
 import inspect
 import json
 import os
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import models
+from ..cards import digest
 from ..data import ImageSet, load
 from ..denoisers import Denoiser
 from ..files import write_atomically
@@ -57,7 +57,7 @@ def make(name: str, entry: Entry, profile: str, device: str, folder: Path) -> No
         about["looks"] = [{"images": n, **seen} for n, seen in zip(images, curve.values(), strict=True)]
         picture = looks.as_webp(sheet.read_bytes())
         write_atomically(models.models_folder() / f"{name}.webp", picture)
-        about["sheet"] = hashlib.sha256(picture).hexdigest()
+        about["sheet"] = digest(picture)
     models.save(name, denoiser.cpu(), about, test.images, data.images)
     for left in (state, history, sheet):
         left.unlink(missing_ok=True)

@@ -47,7 +47,7 @@ GRID = {  # one thing changed at a time in a UNet of two blocks ("conditioned" a
     "bias": {"bias": True},
     "conditioned": {"bias": True, "blind": False},
 }
-GENERATE = Recipe(  # for a network that is sampled from pure noise, chosen by the trials of chapter 10
+GENERATE = Recipe(  # for a network that is sampled from pure noise; the trials of chapter 10 weigh its choices
     batch=8,
     rate=3e-3,
     noise=("log-normal", -1.2, 1.4),

@@ -11,7 +11,7 @@ import torch
 from matplotlib.image import imread
 from torch import Tensor
 
-from ..models import checksums
+from ..cards import checksums
 
 
 def load(name: str) -> dict[str, Any]:
