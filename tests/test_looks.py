@@ -39,6 +39,8 @@ def test_diverged_samples_are_counted_and_left_out():
     real[:25] = torch.nan
     assert looks.judged(real, SEEN, UNSEEN) == looks.judged(real[25:], SEEN, UNSEEN) | {"lost": 0.25}
     assert looks.judged(torch.full_like(real, torch.nan), SEEN, UNSEEN) == {"lost": 1.0}
+    real[27:] = torch.nan  # of two images no error is known, and a card holds no NaN
+    assert "kid" in (two := looks.judged(real, SEEN, UNSEEN)) and "kid_error" not in two
 
 
 def test_colour_is_judged_by_its_gray():

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import zipfile
 from dataclasses import asdict, replace
 
 import pytest
@@ -686,7 +685,7 @@ def test_the_batches_of_a_network_for_each_level_hold_one_level():
     assert bool((drawn == drawn[:, :1]).all())
     for level in levels:
         assert float((drawn[:, 0] == level).double().mean()) == pytest.approx(1 / 3, abs=0.04)
-    for wrong in (("levels",), ("levels", 1.0, -1.0), ("levels", 0.0)):
+    for wrong in (("levels",), ("levels", 1.0, -1.0), ("levels", 0.0), ("levels", 1.0, math.inf)):
         with pytest.raises(ValueError, match="noise is"):
             Recipe(noise=wrong)
 
@@ -704,7 +703,8 @@ def test_a_level_of_a_network_for_each_trains_as_it_would_alone():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([],), "levels is empty"),
+        (([],), r"levels is \[\]: pass one or more"),
+        (([0.1, 1.0, 0.1],), "each once"),
         (([1.0, -2.0],), "a level is -2.0"),
         (([1.0], "Transformer"), "network is 'Transformer': choose one of UNet, CNN, ImageMLP"),
     ],
@@ -890,6 +890,39 @@ def test_an_architecture_needs_its_class_and_a_row(tiny, here, tmp_path):
     assert net.data_std == pytest.approx(float(load(**DISKS).images.std()), abs=1e-3)
 
 
+def test_the_newest_class_of_a_name_counts_and_none_takes_a_name_of_the_book(tiny):
+    for version in range(9):
+        cell = type("Again", (Network,), {"version": version})
+        assert models.classes()["Again"] is cell
+    other = type("UNet", (UNet,), {})
+    assert models.classes()["UNet"] is UNet
+    with pytest.raises(ValueError, match="denoiser is a UNet, as another network is called"):
+        models.save("one", other(1, channels=2), {}, IMAGES)
+
+
+def test_a_card_that_cannot_be_kept_leaves_what_was_there(tiny):
+    card = models.save("one", UNet(1, channels=2), {}, IMAGES)
+    for wrong in ({"loss": math.nan}, {"loss": torch.ones(1)}):
+        with pytest.raises(ValueError, match="the card of one is no JSON"):
+            models.save("one", UNet(1, channels=2, seed=1), wrong, IMAGES)
+    assert models.load("one").arguments == card["arguments"]
+
+
+def test_what_lies_damaged_among_the_trainings_is_named(tiny, tmp_path):
+    state = runner.checkpoint("good", tiny["good"], tmp_path / "cpu")
+    state.parent.mkdir()
+    state.write_bytes(b"{}")
+    with pytest.raises(ValueError, match="is damaged: remove it to train from the start"):
+        sweep.progress(["good"], tiny, "cpu", tmp_path)
+    state.with_suffix(".json").write_text("{")
+    with pytest.raises(ValueError, match=r"\.json is damaged: remove it and good-"):
+        runner.make("good", tiny["good"], "cpu", "cpu", tmp_path / "cpu")
+    state.unlink()
+    for text in ("[]", "{", '{"a": 0}', "5", "", '{"a": null}'):
+        (tmp_path / "speeds.json").write_text(text)
+        assert sweep.progress(["good"], tiny, "cpu", tmp_path)[-1].startswith("0 networks are there, 1 to go")
+
+
 def test_weights_that_do_not_ship_stay_on_the_machine_and_are_not_asked_for_again(tiny, here, tmp_path):
     tiny["good"] = replace(tiny["good"], ships=False)
     sweep.sweep_zoo(["good"], tiny, "cpu", "cpu", 1, tmp_path)
@@ -897,11 +930,10 @@ def test_weights_that_do_not_ship_stay_on_the_machine_and_are_not_asked_for_agai
     assert kept.exists() and not (models.models_folder() / "good.safetensors").exists()
     assert models.load("good").blocks == 1
     kept.unlink()  # as for whoever clones the book
-    assert sweep.pending(["good"], tiny) == []
-    with pytest.raises(
-        ValueError, match="good.safetensors is missing: train it: python -m helpers.pipeline train good"
-    ):
+    assert sweep.pending([], {"good": tiny["good"]}) == []
+    with pytest.raises(ValueError, match="good.safetensors is missing: train it: python -m helpers.pipeline train"):
         models.load("good")
+    assert sweep.pending(["good"], tiny) == ["good"], "the remedy works"
 
 
 def test_a_profile_of_minutes_is_planned_once_by_what_is_measured(tiny, tmp_path, monkeypatch):
@@ -933,10 +965,11 @@ def test_a_profile_of_minutes_trains_what_it_planned(tiny, tmp_path, monkeypatch
     files = sweep.pack(planned, tmp_path / "out", most=models.weights("good", cards["good"]).stat().st_size + 1)
     assert [path.name for path in files] == ["models-1.zip", "models-2.zip", "models-3.zip"]
     monkeypatch.setenv(models.MODELS, str(tmp_path / "elsewhere"))
-    for path in files:
-        with zipfile.ZipFile(path) as archive:
-            archive.extractall(tmp_path / "elsewhere")
-    assert models.manifest() == cards and models.load("chain").arguments["depth"] == 2
+    own = models.save("own", UNet(1, channels=2), {}, IMAGES)
+    assert sweep.unpack(tmp_path / "out") == ["good", "chain"]
+    assert models.manifest() == {"own": own, **cards} and models.load("chain").arguments["depth"] == 2
+    with pytest.raises(ValueError, match="elsewhere holds no archive of models"):
+        sweep.unpack(tmp_path / "elsewhere")
 
 
 def test_a_damaged_manifest_is_met_before_the_training(tiny):

@@ -88,9 +88,12 @@ class State(NamedTuple):
 
 def reached(checkpoint: Path) -> tuple[int, float]:
     """The step of a checkpoint and the seconds that it took to get there."""
-    with safe_open(checkpoint, "pt") as file:
-        about = file.metadata()
-    return int(about["step"]), float(about["seconds"])
+    try:
+        with safe_open(checkpoint, "pt") as file:
+            about = file.metadata()
+        return int(about["step"]), float(about["seconds"])
+    except (OSError, SafetensorError, TypeError, LookupError, ValueError):
+        raise ValueError(f"{checkpoint} is damaged: remove it to train from the start") from None
 
 
 def _digest(tensors: dict[str, Tensor], about: dict[str, str]) -> str:

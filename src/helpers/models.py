@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from .cards import MODELS as MODELS
 from .cards import NAME, digest, manifest, models_folder, weights
+from .cards import UNSHIPPED as UNSHIPPED
 from .cards import checksums as checksums
 from .denoisers import CNN, Autoencoder, Denoiser, ImageMLP, Network, PerLevel, UNet
 from .files import cache_folder, write_atomically
@@ -23,15 +25,14 @@ HALF_PRECISION_COST = 0.05  # dB that storing float16 may cost at any level
 
 
 def classes() -> dict[str, type[Network]]:
-    """The classes of networks by name, those of the package and whatever the reader has defined."""
+    """The classes of networks by name: those of the package, and what the reader has defined, the newest of a name."""
 
-    def below(cls: type) -> set[type]:
-        return {cls}.union(*map(below, cls.__subclasses__()))
+    def below(cls: type) -> list[type]:
+        subclasses: list[type] = cls.__subclasses__()
+        return [found for sub in subclasses for found in (sub, *below(sub))]
 
-    # so that an edit of one is followed to the chapters that load it
-    named = CNN, Autoencoder, ImageMLP, PerLevel, UNet
-    found = sorted(below(Network) - {Network, *named}, key=lambda cls: cls.__name__)
-    return {cls.__name__: cls for cls in (*named, *found)}
+    # named, so that an edit of one is followed to the chapters that load it; last, so that nothing takes their names
+    return {cls.__name__: cls for cls in (*below(Network), CNN, Autoencoder, ImageMLP, PerLevel, UNet)}
 
 
 def load(name: str) -> Denoiser:
@@ -51,8 +52,11 @@ def load(name: str) -> Denoiser:
         raise ValueError(f"{path} is missing: {restore}train it: {_recipe(card)}") from None
     if digest(data) != card.get("sha256"):
         raise ValueError(f"{path} does not match its checksum in the manifest: restore both from the repository")
+    known = classes()
+    if card.get("class") not in known:
+        raise ValueError(f"{name} is a {card.get('class')!r}, which is not defined here: import or run what defines it")
     try:
-        denoiser = classes()[card["class"]](**card["arguments"])
+        denoiser = known[card["class"]](**card["arguments"])
         denoiser.load_state_dict({k: v.float() for k, v in read_tensors(data).items()})
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError):
         raise ValueError(f"{path} holds another network than its card says: restore both from the repository") from None
@@ -74,6 +78,8 @@ def save(
         raise ValueError(f"name is {name!r}: use lower-case letters, digits and single hyphens")
     if not isinstance(denoiser, Network):
         raise ValueError(f"denoiser is a {type(denoiser).__name__}: only {', '.join(classes())} can be saved")
+    if classes()[type(denoiser).__name__] is not type(denoiser):
+        raise ValueError(f"denoiser is a {type(denoiser).__name__}, as another network is called: give it another name")
     whole = {k: v.detach().cpu().contiguous() for k, v in denoiser.eval().state_dict().items()}
     half = {k: v.half() if v.is_floating_point() else v for k, v in whole.items()}
     rounded = type(denoiser)(**denoiser.arguments).eval()
@@ -96,15 +102,25 @@ def save(
         "bytes": len(data),
         "sha256": digest(data),
     }
-    folder, path = models_folder(), weights(name, card)
+    enter({name: complete}, {weights(name, card): data})
+    return complete
+
+
+def enter(new: dict[str, dict[str, Any]], files: dict[Path, bytes]) -> None:
+    """Add cards to the manifest, and write what belongs to them; ValueError, and nothing is written, for no JSON."""
+    path = models_folder() / "manifest.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(cache_folder() / "models.lock"):  # several trainings may end at once
-        cards = manifest() if (folder / "manifest.json").exists() else {}
+        cards = manifest() if path.exists() else {}
+        try:
+            text = json.dumps({**cards, **new}, indent=1, sort_keys=False, allow_nan=False) + "\n"
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"the card of {', '.join(new)} is no JSON ({error}): pass numbers and words") from None
         # weights first: a kill in between leaves an old card that refuses the new file, never a card without a file
-        write_atomically(path, data)
-        text = json.dumps({**cards, name: complete}, indent=1, sort_keys=False, allow_nan=False) + "\n"
-        write_atomically(folder / "manifest.json", text)
-    return complete
+        for file, data in files.items():
+            file.parent.mkdir(exist_ok=True)
+            write_atomically(file, data)
+        write_atomically(path, text)
 
 
 def repeated(images: Tensor, n: int) -> Tensor:

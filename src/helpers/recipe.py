@@ -97,7 +97,7 @@ class Recipe:
             object.__setattr__(self, "noise", tuple(self.noise))
             sigma = NOISE[self.noise[0]](torch.tensor([LEAST, 1.0]), torch.tensor([-1.0, 1.0]), *self.noise[1:])
             good = bool((sigma.isfinite() & (sigma > 0)).all()) and bool(sigma[1] >= sigma[0])
-            good = good and (self.noise[0] != "levels" or min(self.noise[1:]) > 0)
+            good = good and all(0 < v < math.inf for v in self.noise[1:] if self.noise[0] == "levels")
         except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError):
             good = False
         if not good:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..checks import exporting, positive
+from ..checks import checked_seed, exporting, positive
 from .base import Network, per_level
 from .cnn import CNN
 from .image_mlp import ImageMLP
@@ -28,11 +28,11 @@ class PerLevel(Network):
         super().__init__()
         if network not in NETWORKS:
             raise ValueError(f"network is {network!r}: choose one of {', '.join(NETWORKS)}")
-        if not levels:
-            raise ValueError("levels is empty: pass the noise levels, one or more positive numbers")
-        self.levels = [positive("a level", level, "take a positive number") for level in levels]
+        self.levels = [float(positive("a level", level, "take a positive number")) for level in levels]
+        if not self.levels or len(set(self.levels)) < len(self.levels):
+            raise ValueError(f"levels is {self.levels}: pass one or more noise levels, each once")
         self.arguments = {"levels": self.levels, "network": network, **options}
-        first = options.get("seed", 0)
+        first = checked_seed(options.get("seed", 0))
         self.networks = nn.ModuleList(
             NETWORKS[network](**{**options, "seed": first + k}) for k in range(len(self.levels))
         )

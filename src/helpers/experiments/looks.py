@@ -1,6 +1,7 @@
 """Looks at a network while it trains: what it makes of one noise, and what judges say of that."""
 
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def judged(made: Tensor, data: ImageSet, test: ImageSet) -> dict[str, float]:
         found["quadrants"] = float((metrics.patch_sources(gray, seen, gray.shape[-1] // 2)[1] > ALIKE).double().mean())
         if len(data) > 1:
             found["copies"] = metrics.share_of_copies(kept, data.images)
-    return {name: round(value, 4) for name, value in found.items()}
+    return {name: round(value, 4) for name, value in found.items() if math.isfinite(value)}
 
 
 def add_row(sheet: Path, made: Tensor, row: int) -> None:

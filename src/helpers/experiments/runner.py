@@ -16,7 +16,7 @@ from torch import Tensor
 from .. import models
 from ..cards import digest
 from ..data import ImageSet, load
-from ..denoisers import Denoiser
+from ..denoisers import Denoiser, Network
 from ..files import write_atomically
 from ..systems.bastek.darcy import Darcy, darcy
 from ..systems.bastek.physics import PhysicsRecipe
@@ -32,7 +32,15 @@ def make(name: str, entry: Entry, profile: str, device: str, folder: Path) -> No
     r, denoiser = entry.recipe, untrained(entry, data).to(device)
     state = checkpoint(name, entry, folder)
     history, sheet = state.with_suffix(".json"), state.with_suffix(".png")
-    curve = json.loads(history.read_text()) if history.exists() and state.exists() else {}
+    try:
+        json.dumps(denoiser.arguments)  # before hours are spent on what could not be kept
+        if entry.watched:
+            models.load(looks.JUDGES[entry.data["name"]][0])
+        curve = json.loads(history.read_text()) if history.exists() and state.exists() else {}
+    except TypeError as error:
+        raise ValueError(f"arguments of {entry.network} are no JSON ({error}): take numbers and words") from None
+    except json.JSONDecodeError:
+        raise ValueError(f"{history} is damaged: remove it and {state.name} to train from the start") from None
     shown, due = time.perf_counter(), {max(1, r.steps * k // LOOKS) for k in range(1, LOOKS + 1)}
     for progress in steps(entry, denoiser, data.images, state):
         if progress.step in due and str(progress.step) not in curve:
@@ -68,10 +76,13 @@ def checkpoint(name: str, entry: Entry, folder: Path) -> Path:
     return folder / f"{name}-{entry.key()}.safetensors"
 
 
-def untrained(entry: Entry, data: ImageSet) -> Denoiser:
+def untrained(entry: Entry, data: ImageSet) -> Network:
     """The network of an entry, which knows how much its training images vary where its class can be told."""
     known = models.classes()
-    takes = inspect.signature(known[entry.options.get("network", entry.network)].__init__).parameters
+    if entry.network not in known:
+        raise ValueError(f"network is {entry.network!r}: choose one of {', '.join(known)}, or import what defines it")
+    inner = known.get(str(entry.options.get("network")), known[entry.network])  # of a network for each level
+    takes = inspect.signature(inner.__init__).parameters
     about = {"data_std": round(float(data.images.std()), 3)} if "data_std" in takes else {}
     return known[entry.network](**{**entry.options, **about})
 

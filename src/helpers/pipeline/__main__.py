@@ -198,9 +198,9 @@ def train(
         bool, typer.Option("--campaign", help="In the background: on one core unless told, all else first.")
     ] = False,
     pack: Annotated[
-        Path | None,
-        typer.Option(help="A folder for the networks, as few archives, to be unpacked in models/ elsewhere."),
+        Path | None, typer.Option(help="Write the networks into this folder, as few archives, for another machine.")
     ] = None,
+    unpack: Annotated[Path | None, typer.Option(help="Only enter what was packed into this folder elsewhere.")] = None,
     list_only: Annotated[
         bool, typer.Option("--list", help="Only say what is missing, and for how long that will train.")
     ] = False,
@@ -213,6 +213,9 @@ def train(
     with message_not_traceback() as book:
         if not torch.cuda.is_available():
             torch.set_num_threads(1)
+        if unpack:
+            console.print(", ".join(sweep.unpack(unpack)), soft_wrap=True)
+            return
         folder, device = book.root / "build" / "train", "cuda" if torch.cuda.is_available() else "cpu"
         workers = workers or (1 if campaign and device == "cpu" else 4 if device == "cuda" else os.cpu_count() or 1)
         entries = sweep.entries(profile, device, workers, folder)

@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import logging
+import math
 import os
+import re
 import socket
 import threading
 import time
@@ -237,13 +239,14 @@ def entries(profile: str, device: str, workers: int, folder: Path) -> dict[str, 
 def pending(names: list[str], entries: dict[str, Entry]) -> list[str]:
     """Of the named entries (all when none is named), those whose model is missing or made another way.
 
-    Weights that do not ship may be missing: their card and their samples are what is kept.
+    Weights that do not ship may be missing where none is named: their card and their samples are what is kept.
     """
     unknown = [name for name in names if name not in entries]
     if unknown:
         raise ValueError(f"no entry of the zoo is called {', '.join(unknown)}: choose among {', '.join(entries)}")
     cards = models.manifest() if (models.models_folder() / "manifest.json").exists() else {}
-    there = {n for n, card in cards.items() if not card.get("ships", True) or models.weights(n, card).exists()}
+    kept = {n for n, card in cards.items() if not names and not card.get("ships", True)}
+    there = kept | {n for n, card in cards.items() if models.weights(n, card).exists()}
     return [n for n in dict.fromkeys(names or entries) if n not in there or cards[n].get("key") != entries[n].key()]
 
 
@@ -267,26 +270,43 @@ def _make(row: tuple[str, Entry], **where: Any) -> None:
 
 
 def pack(names: Iterable[str], folder: Path, most: int = 15_000_000) -> list[Path]:
-    """The named models, with the manifest and their sheets, as few archives of at most so many bytes; their paths.
-
-    Unpack all of them in the folder of models of another machine.
-    """
-    root, cards = models.models_folder(), models.manifest()
-    files = [root / "manifest.json"]
-    for name in names:
-        files += [file for file in (models.weights(name, cards[name]), root / f"{name}.webp") if file.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    parts: list[list[Path]] = [[]]
+    """The named models, their cards and their sheets as few archives of at most so many bytes; their paths."""
+    root, all_cards = models.models_folder(), models.manifest()
+    cards = {name: all_cards[name] for name in dict.fromkeys(names)}
+    files: list[tuple[str, bytes]] = [("cards.json", json.dumps(cards).encode())]
+    for name, card in cards.items():
+        both = models.weights(name, card), root / f"{name}.webp"
+        files += [(file.relative_to(root).as_posix(), file.read_bytes()) for file in both if file.exists()]
+    parts: list[list[tuple[str, bytes]]] = [[]]
     for file in files:
-        if parts[-1] and sum(f.stat().st_size for f in parts[-1]) + file.stat().st_size > most:
+        if parts[-1] and sum(len(data) for _, data in parts[-1]) + len(file[1]) > most:
             parts.append([])
         parts[-1].append(file)
+    for old in folder.glob("models-*.zip"):
+        old.unlink()
     paths = [folder / f"models-{k}.zip" for k in range(1, len(parts) + 1)]
     for path, part in zip(paths, parts, strict=True):
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-            for file in part:
-                archive.write(file, file.relative_to(root))
+        with zipfile.ZipFile(archive := io.BytesIO(), "w") as packed:
+            for name, data in part:
+                packed.writestr(name, data)
+        write_atomically(path, archive.getvalue())
     return paths
+
+
+def unpack(folder: Path) -> list[str]:
+    """Enter the models of all archives that `pack` wrote into a folder; their names. ValueError where none is there."""
+    root, files, cards = models.models_folder(), {}, {}
+    for path in sorted(folder.glob("models-*.zip")):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name == "cards.json":
+                    cards = json.loads(archive.read(name))
+                elif re.fullmatch(rf"({models.UNSHIPPED}/)?{models.NAME}\.(safetensors|webp)", name):
+                    files[root / name] = archive.read(name)
+    if not cards:
+        raise ValueError(f"{folder} holds no archive of models, or not the first: name the folder of all models-*.zip")
+    models.enter(cards, files)
+    return list(cards)
 
 
 def progress(
@@ -296,7 +316,7 @@ def progress(
     by the speed of those begun, and else measured for so many seconds a kind. "running" has saved its state lately."""
     lines, total, measured = [], 0.0, meter("cpu", seconds)
     todo, path = pending(names, entries), folder / "speeds.json"
-    speeds = json.loads(path.read_text()) if path.exists() else {}  # measured once on this machine
+    speeds = _speeds(path)
     for name in todo:
         entry, checkpoint = entries[name], runner.checkpoint(name, entries[name], folder / profile)
         if (known := f"{torch.backends.cpu.get_cpu_capability()} {kind(entry).key()}") not in speeds:
@@ -312,3 +332,12 @@ def progress(
         lines.append(f"{name}: {where}, {hours:.1f} core-hours to go")
     done = len(names or entries) - len(todo)
     return [*lines, f"{done} networks are there, {len(todo)} to go: {total:.1f} core-hours on this machine"]
+
+
+def _speeds(path: Path) -> dict[str, float]:
+    """Measured once on this machine; what is damaged is measured again."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return {k: float(v) for k, v in known.items() if 0 < float(v) < math.inf}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

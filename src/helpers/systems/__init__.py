@@ -1,1 +1,1 @@
-"""A wing for each source that the book reproduces beside its core: delete one, and the rest still runs."""
+"""A wing for each source that the book reproduces beside its core. The library knows none of them."""
