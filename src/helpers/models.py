@@ -53,7 +53,7 @@ def load(name: str) -> Denoiser:
     if digest(data) != card.get("sha256"):
         raise ValueError(f"{path} does not match its checksum in the manifest: restore both from the repository")
     known = classes()
-    if card.get("class") not in known:
+    if str(card.get("class")) not in known:
         raise ValueError(f"{name} is a {card.get('class')!r}, which is not defined here: import or run what defines it")
     try:
         denoiser = known[card["class"]](**card["arguments"])
