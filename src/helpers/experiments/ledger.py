@@ -133,7 +133,10 @@ def record(chapter: str, claims: Iterable[Claim], profile: str = "quick", device
     device: where the tensors lay that were measured, which need not be the best device of the machine.
     """
     here = f"{profile}, {devices.hardware(device)}"
-    claims = [replace(c, made=f"recorded, {records.hardware(c.recorded)}" if c.recorded else here) for c in claims]
+    claims = list(claims)
+    # once for each record: to read one is to read the weights behind it
+    made = {name: f"recorded, {records.hardware(name)}" for name in {c.recorded for c in claims} if name}
+    claims = [replace(c, made=made.get(c.recorded, here)) for c in claims]
     data = {"chapter": chapter, "claims": [c.data() for c in claims]}
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(results_folder() / "claims" / f"{chapter}.json", text)

@@ -319,10 +319,11 @@ def progress(
     speeds = _speeds(path)
     for name in todo:
         entry, checkpoint = entries[name], runner.checkpoint(name, entries[name], folder / profile)
-        if (known := f"{torch.backends.cpu.get_cpu_capability()} {kind(entry).key()}") not in speeds:
+        step, took = reached(checkpoint) if checkpoint.exists() else (0, 0.0)
+        known = f"{torch.backends.cpu.get_cpu_capability()} {kind(entry).key()}"
+        if not step and known not in speeds:
             speeds[known] = measured(entry).images_per_second
             write_atomically(path, json.dumps(speeds, indent=1))
-        step, took = reached(checkpoint) if checkpoint.exists() else (0, 0.0)
         each = took / step if step else entry.recipe.batch / speeds[known]
         hours = (entry.recipe.steps - step) * each / 3600
         total += hours

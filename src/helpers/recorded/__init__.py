@@ -30,8 +30,10 @@ def load(name: str) -> dict[str, Any]:
             raise TypeError
     except (ValueError, RecursionError, AttributeError, TypeError):
         raise ValueError(f"{there[name]} is damaged: reinstall the package") from None
+    named = {network for found in record.values() for network in found.get("networks", {})}
+    now = checksums(named) if named else {}  # all at once: sections share networks
     for section, found in record.items():
-        for network in retrained(found):
+        for network in _changed(found.get("networks", {}), now):
             raise ValueError(
                 f"{network} was trained again since it was measured for section {section!r} of the record "
                 f"{name!r}: measure that again by python benchmarks/{name}.py {section}"
@@ -45,7 +47,11 @@ def retrained(section: dict[str, Any]) -> list[str]:
     Those that are gone are left out: nothing new can be shown beside what was measured of them.
     """
     kept = section.get("networks", {})
-    return [name for name, now in checksums(kept).items() if now != kept[name]] if kept else []
+    return _changed(kept, checksums(kept)) if kept else []
+
+
+def _changed(kept: dict[str, str], now: dict[str, str]) -> list[str]:
+    return [name for name, checksum in kept.items() if now.get(name, checksum) != checksum]
 
 
 def hardware(name: str) -> str:
