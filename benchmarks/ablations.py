@@ -27,7 +27,14 @@ from torch.nn import functional as F
 
 from helpers import metrics, models, realism, sampling
 from helpers.data import load
-from helpers.denoisers import Denoiser, LinearDenoiser, LocalMean, PosteriorMean, ProjectedDenoiser, UNet
+from helpers.denoisers import (
+    Denoiser,
+    LinearDenoiser,
+    LocalMean,
+    PosteriorMean,
+    ProjectedDenoiser,
+    UNet,
+)
 from helpers.denoisers.base import nearest_level, per_level
 from helpers.experiments.zoo import GRID, zoo
 from helpers.recorded import retrained
@@ -35,7 +42,11 @@ from helpers.systems.kamb_ganguli.agreement import calibrate
 from helpers.training import train
 
 FOLDER = record.ROOT / "build/ablations"
-N, MADE, COMPARED = 1000, 256, 32  # training images; samples that are judged; samples compared with theories
+N, MADE, COMPARED = (
+    1000,
+    256,
+    32,
+)  # training images; samples that are judged; samples compared with theories
 SEEDS = (1, 2)
 
 
@@ -59,7 +70,10 @@ class Source:
         self.few = sampling.edm(20, 0.02, 5.0).float()
 
     def start(self, n: int, seed: int = 0) -> Tensor:
-        return self.mean + sampling.initial_noise(n, *self.train.shape[1:], sigma=5.0, seed=seed).float()
+        return (
+            self.mean
+            + sampling.initial_noise(n, *self.train.shape[1:], sigma=5.0, seed=seed).float()
+        )
 
     @torch.no_grad()
     def sample(self, denoiser: Denoiser) -> Tensor:
@@ -75,7 +89,9 @@ class Source:
         kept = metrics.finite(images)
         if len(kept) < 2:
             return {"diverged": len(images) - len(kept)}
-        near, held = (metrics.nearest(kept, points, 1)[0][:, 0] for points in (self.train, self.other))
+        near, held = (
+            metrics.nearest(kept, points, 1)[0][:, 0] for points in (self.train, self.other)
+        )
         features = self.judge.features(kept)
         found = {
             "diverged": len(images) - len(kept),
@@ -92,7 +108,11 @@ class Source:
         """What closed forms make of the noise: the linear denoiser, and the local one with the base UNet's windows."""
         base = models.load(f"{self.zoo}-base")
         windows = calibrate(
-            base, lambda p: LocalMean(self.train, p), self.start(8, seed=2), self.few, [3, 5, 7, 9, 11, 13, 17, 21, 27]
+            base,
+            lambda p: LocalMean(self.train, p),
+            self.start(8, seed=2),
+            self.few,
+            [3, 5, 7, 9, 11, 13, 17, 21, 27],
         )
         local = LocalMean(self.train, windows.table())
         parts = {
@@ -114,7 +134,9 @@ def detected(images: Tensor) -> dict[str, float]:
     large = F.pad(large, (40,) * 4, mode="replicate")  # the detector wants room around a face
     found = []
     for image in (255 * large[:, 0]).round().to(torch.uint8).numpy():
-        _, _, weights = cascade.detectMultiScale3(image, 1.05, 3, minSize=(70, 70), outputRejectLevels=True)
+        _, _, weights = cascade.detectMultiScale3(
+            image, 1.05, 3, minSize=(70, 70), outputRejectLevels=True
+        )
         found.append(max(weights, default=0.0))
     return {"detected": float(np.mean([w > 0 for w in found])), "confidence": float(np.mean(found))}
 
@@ -123,9 +145,14 @@ def row(source: Source, denoiser: Denoiser, theories: dict[str, Tensor]) -> dict
     """Everything that is measured of one denoiser."""
     own = source.foretold(denoiser)
     kept = own.flatten(1).isfinite().all(1)
-    alike = {k: float(metrics.pearson(v[kept], own[kept]).nanmedian()) for k, v in theories.items() if kept.any()}
+    alike = {
+        k: float(metrics.pearson(v[kept], own[kept]).nanmedian())
+        for k, v in theories.items()
+        if kept.any()
+    }
     tables = {
-        s: models.psnr_table(denoiser, x[:200])["psnr"] for s, x in (("train", source.train), ("test", source.test))
+        s: models.psnr_table(denoiser, x[:200])["psnr"]
+        for s, x in (("train", source.train), ("test", source.test))
     }
     return source.judged(source.sample(denoiser)) | {"agreement": alike, "psnr": tables}
 
@@ -139,7 +166,9 @@ def judges(source: Source) -> dict[str, Callable[[], dict]]:
         "blurred 3x3": lambda: F.avg_pool2d(x[:, None], 3, 1, 1)[:, 0],
         "noise of .05 added": lambda: x + 0.05 * torch.randn(x.shape, generator=g),
         "upside down": lambda: x.flip(1),
-        "pixels shuffled": lambda: x.flatten(1)[:, torch.randperm(x[0].numel(), generator=g)].view_as(x),
+        "pixels shuffled": lambda: x.flatten(1)[
+            :, torch.randperm(x[0].numel(), generator=g)
+        ].view_as(x),
         "uniform noise": lambda: torch.rand(x.shape, generator=g),
     }
     closed = {
@@ -147,7 +176,9 @@ def judges(source: Source) -> dict[str, Callable[[], dict]]:
         "linear, rank 50": LinearDenoiser.from_points(source.train, 50),
         "posterior mean": PosteriorMean(source.train),
     }
-    rows: dict[str, Callable[[], dict]] = {name: lambda m=m: source.judged(m()) for name, m in spoilt.items()}
+    rows: dict[str, Callable[[], dict]] = {
+        name: lambda m=m: source.judged(m()) for name, m in spoilt.items()
+    }
     rows |= {name: lambda d=d: source.judged(source.sample(d)) for name, d in closed.items()}
     return rows
 
@@ -159,10 +190,17 @@ def grid(source: Source) -> dict[str, Callable[[], dict]]:
         if not theories:
             theories.update(source.theories())
         found = row(source, models.load(name), theories)
-        return found | {"parameters": cards[name]["parameters"], "images_seen": cards[name]["images_seen"]}
+        return found | {
+            "parameters": cards[name]["parameters"],
+            "images_seen": cards[name]["images_seen"],
+        }
 
     names = [f"{source.zoo}-{variant}" for variant in (*GRID, "chain", "mlp")]
-    return {name.removeprefix(f"{source.zoo}-"): lambda name=name: one(name) for name in names if name in cards}
+    return {
+        name.removeprefix(f"{source.zoo}-"): lambda name=name: one(name)
+        for name in names
+        if name in cards
+    }
 
 
 def seeded(variant: str, seed: int) -> Denoiser:
@@ -172,7 +210,9 @@ def seeded(variant: str, seed: int) -> Denoiser:
     if entry.network == "UNet":
         options["data_std"] = round(float(images.std()), 3)
     denoiser = models.classes()[entry.network](**options, seed=seed)
-    for _ in train(denoiser, images, replace(entry.recipe, seed=seed), FOLDER / f"{variant}-{seed}.safetensors"):
+    for _ in train(
+        denoiser, images, replace(entry.recipe, seed=seed), FOLDER / f"{variant}-{seed}.safetensors"
+    ):
         pass  # of a finished training this only reads the file
     return denoiser
 
@@ -185,7 +225,9 @@ def seeds(source: Source) -> dict[str, Callable[[], dict]]:
             theories.update(source.theories())
         return row(source, seeded(variant, seed), theories)
 
-    return {f"{v}, seed {s}": lambda v=v, s=s: one(v, s) for s in SEEDS for v in (*GRID, "chain", "mlp")}
+    return {
+        f"{v}, seed {s}": lambda v=v, s=s: one(v, s) for s in SEEDS for v in (*GRID, "chain", "mlp")
+    }
 
 
 class PerLevel(Denoiser):
@@ -197,7 +239,11 @@ class PerLevel(Denoiser):
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         return per_level(
-            y, sigma, lambda rows, s: self.networks[int(nearest_level(self.sigmas, torch.tensor(s)))](rows, s)
+            y,
+            sigma,
+            lambda rows, s: self.networks[int(nearest_level(self.sigmas, torch.tensor(s)))](
+                rows, s
+            ),
         )
 
 
@@ -216,7 +262,9 @@ def levels(source: Source) -> dict[str, Callable[[], dict]]:
                 pass
         return PerLevel(source.sigmas[:-1], networks).eval()
 
-    made = {"ten networks": ten} | {k: lambda k=k: models.load(f"fashion-{k}") for k in ("base", "bias", "conditioned")}
+    made = {"ten networks": ten} | {
+        k: lambda k=k: models.load(f"fashion-{k}") for k in ("base", "bias", "conditioned")
+    }
     return {name: lambda build=build: row(source, build(), {}) for name, build in made.items()}
 
 
@@ -256,7 +304,9 @@ def measure(section: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help="none means all")
     parser.add_argument("--train", nargs=2, metavar=("VARIANT", "SEED"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -268,5 +318,12 @@ if __name__ == "__main__":
         if section == "seeds":  # a process a network, as in the zoo
             wanted = [[v, str(s)] for s in SEEDS for v in (*GRID, "chain", "mlp")]
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                list(pool.map(lambda w: subprocess.run([sys.executable, __file__, "--train", *w], check=True), wanted))
+                list(
+                    pool.map(
+                        lambda w: subprocess.run(
+                            [sys.executable, __file__, "--train", *w], check=True
+                        ),
+                        wanted,
+                    )
+                )
         measure(section)

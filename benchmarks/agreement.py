@@ -30,26 +30,41 @@ class Case:
     """A network, its training images, its schedule and its noises."""
 
     def __init__(self, kind: str, n: int):
-        name, size, sigma_max = {"clothes": ("fashion", 32, 20.0), "faces": ("faces", 40, 5.0)}[kind]
+        name, size, sigma_max = {"clothes": ("fashion", 32, 20.0), "faces": ("faces", 40, 5.0)}[
+            kind
+        ]
         self.model = f"{name}-n{n}-a"
         self.network = models.load(self.model)
-        self.points = load({"clothes": "fashion-mnist", "faces": "celeba"}[kind], n=n, size=size).images
+        self.points = load(
+            {"clothes": "fashion-mnist", "faces": "celeba"}[kind], n=n, size=size
+        ).images
         self.sigmas = sampling.edm(STEPS, SIGMA_MIN, sigma_max).float()
         # a blind network hears no noise level and starts at a mean gray
         self.gray = models.manifest()[self.model]["mean"] if kind == "faces" else 0.0
 
     def about(self, noises: int) -> dict:
         """What every section says of where its numbers are from."""
-        return {"model": self.model, "seeds": {"noise": SEED, "calibration": CALIBRATION_SEED}, "noises": noises}
+        return {
+            "model": self.model,
+            "seeds": {"noise": SEED, "calibration": CALIBRATION_SEED},
+            "noises": noises,
+        }
 
     def start(self, count: int, seed: int) -> torch.Tensor:
         side = self.points.shape[-1]
-        return self.gray + sampling.initial_noise(count, side, side, sigma=float(self.sigmas[0]), seed=seed).float()
+        return (
+            self.gray
+            + sampling.initial_noise(
+                count, side, side, sigma=float(self.sigmas[0]), seed=seed
+            ).float()
+        )
 
     def sample(self, denoiser: Denoiser, count: int, each: int = 16) -> torch.Tensor:
         with torch.no_grad():
             parts = self.start(count, SEED).split(each)
-            return torch.cat([sampling.last(sampling.euler(denoiser, y, self.sigmas)) for y in parts])
+            return torch.cat(
+                [sampling.last(sampling.euler(denoiser, y, self.sigmas)) for y in parts]
+            )
 
 
 def agreement(kind: str, n: int, noises: int = 32, calibration: int = 16) -> dict:
@@ -58,10 +73,18 @@ def agreement(kind: str, n: int, noises: int = 32, calibration: int = 16) -> dic
     size = case.points.shape[-1]
     sides = [side for side in range(3, size, 2) if side <= 21 or side % 4 == 3]
     found = calibrate(
-        case.network, lambda p: LocalMean(case.points, p), case.start(calibration, CALIBRATION_SEED), case.sigmas, sides
+        case.network,
+        lambda p: LocalMean(case.points, p),
+        case.start(calibration, CALIBRATION_SEED),
+        case.sigmas,
+        sides,
     )
     ideal = calibrate(
-        case.network, lambda _: PosteriorMean(case.points), case.start(calibration, CALIBRATION_SEED), case.sigmas, [0]
+        case.network,
+        lambda _: PosteriorMean(case.points),
+        case.start(calibration, CALIBRATION_SEED),
+        case.sigmas,
+        [0],
     )
     machines: dict[str, Denoiser] = {
         "IS": PosteriorMean(case.points),
@@ -93,7 +116,9 @@ def measures(case: Case, machine: Denoiser, network: torch.Tensor, each: int = 1
     """r and R^2 of each noise, and the seconds that sampling took."""
     begun = time.process_time()
     found = compare(case.sample(machine, len(network), each), network)
-    return {k: rounded(found[k]) for k in ("r", "R^2")} | {"seconds": round(time.process_time() - begun, 1)}
+    return {k: rounded(found[k]) for k in ("r", "R^2")} | {
+        "seconds": round(time.process_time() - begun, 1)
+    }
 
 
 def equivariant(kind: str, noises: int) -> dict:
@@ -102,7 +127,10 @@ def equivariant(kind: str, noises: int) -> dict:
     table = dict(zip(case.sigmas[:-1].tolist(), recorded[f"{kind}-1000"]["best"], strict=True))
     network = case.sample(case.network, noises)
     named = {"boundary ELS": "boundary"} | ({"ELS": "equivariant"} if kind == "clothes" else {})
-    rows = {name: measures(case, LocalMean(case.points, table, m), network, 1) for name, m in named.items()}
+    rows = {
+        name: measures(case, LocalMean(case.points, table, m), network, 1)
+        for name, m in named.items()
+    }
     return {**case.about(noises), "agreement": rows}
 
 
@@ -120,10 +148,14 @@ class Batched(Denoiser):
 def mask(noises: int = 8, threshold: float = 0.005) -> dict:
     """Lukoianov et al.'s machine with masks of two covariances, and with its softmax batch by batch, as they do."""
     case = Case("clothes", 1000)
-    own, many = (load("fashion-mnist", n=n, size=32).images.flatten(1).double().T for n in (1000, 10_000))
+    own, many = (
+        load("fashion-mnist", n=n, size=32).images.flatten(1).double().T for n in (1000, 10_000)
+    )
 
     def at(covariance: torch.Tensor) -> Callable[[float], torch.Tensor]:
-        masks = {s: wiener_masks(covariance, s, threshold).float() for s in case.sigmas[:-1].tolist()}
+        masks = {
+            s: wiener_masks(covariance, s, threshold).float() for s in case.sigmas[:-1].tolist()
+        }
         return lambda sigma: masks[min(masks, key=lambda s: abs(s - sigma))]
 
     seen, population = at(torch.cov(own)), at(torch.cov(many))

@@ -34,7 +34,11 @@ PEERS = "PEERS_ROOT"
 
 def peer(file: str) -> dict[str, Denoiser]:
     """A network of others under the name "network of others", nothing where PEERS_ROOT is not set."""
-    return {"network of others": load_peer(Path(os.environ[PEERS]) / file)} if os.environ.get(PEERS) else {}
+    return (
+        {"network of others": load_peer(Path(os.environ[PEERS]) / file)}
+        if os.environ.get(PEERS)
+        else {}
+    )
 
 
 def patches() -> dict[str, Denoiser]:
@@ -58,9 +62,18 @@ def table(denoisers: dict[str, Denoiser], images: Callable[[int], Tensor], ours:
         slopes = geometry.slope(inputs, torch.cat(parts))
         half = [classical.interval(level)[1] for level in torch.cat(parts).T]
         slope = rounded(classical.interval(slopes))
-        rows[name] = {"seeds": [rounded(p.mean(0), 3) for p in parts], "half": rounded(half, 3), "slope": slope}
-        over = [classical.interval(level) for level in (torch.cat(found[ours]) - torch.cat(parts)).T]
-        gains[name] = {"mean": rounded([m for m, _ in over], 3), "half": rounded([h for _, h in over], 3)}
+        rows[name] = {
+            "seeds": [rounded(p.mean(0), 3) for p in parts],
+            "half": rounded(half, 3),
+            "slope": slope,
+        }
+        over = [
+            classical.interval(level) for level in (torch.cat(found[ours]) - torch.cat(parts)).T
+        ]
+        gains[name] = {
+            "mean": rounded([m for m, _ in over], 3),
+            "half": rounded([h for _, h in over], 3),
+        }
     return {"sigmas": list(SIGMAS), "seeds": list(SEEDS), "images a seed": len(images(SEEDS[0])), "ours": ours,
             "psnr": rows, "gains": gains, "milliseconds": milliseconds(denoisers, images(SEEDS[0])[:4])}  # fmt: skip
 
@@ -81,13 +94,19 @@ def settings(images: int = 16) -> dict:
     """Mean PSNR at each level on training images of regularity 2; what the chapter takes is in the grid."""
     x, found = c_alpha(images, 2, seed=0), {}
     grids = {
-        "total variation": {w: classical.total_variation(w) for w in (0.6, 0.8, 1.0, 1.1, 1.2, 1.5)},
-        "total variation, coarse": {w: classical.total_variation(w, 2e-4, 200) for w in (0.8, 1.1, 1.5)},
+        "total variation": {
+            w: classical.total_variation(w) for w in (0.6, 0.8, 1.0, 1.1, 1.2, 1.5)
+        },
+        "total variation, coarse": {
+            w: classical.total_variation(w, 2e-4, 200) for w in (0.8, 1.1, 1.5)
+        },
         "non-local means": {h: classical.non_local_means(h) for h in (0.6, 0.8, 1.0, 1.2)},
         "hard, spun": {t: classical.CycleSpun(t) for t in (2.0, 2.5, 3.0, 3.5, 4.0)},
     }
     for method, grid in grids.items():
-        psnr = classical.compare({str(value): denoiser for value, denoiser in grid.items()}, x, SIGMAS, 0)
+        psnr = classical.compare(
+            {str(value): denoiser for value, denoiser in grid.items()}, x, SIGMAS, 0
+        )
         found[method] = {k: rounded(v.mean(0), 3) for k, v in psnr.items() if k != "noisy"}
     return {"images": images, "sigmas": list(SIGMAS), "psnr": found}
 
@@ -99,7 +118,9 @@ def c_alphas() -> dict:
         denoisers = classical.classics(training) | (patches() if alpha == 2 else {})
         denoisers["UNet"] = models.load(f"c-alpha-{alpha}")
         found[str(alpha)] = table(
-            denoisers, lambda seed, a=alpha: load("c-alpha", "test", IMAGES, alpha=a, seed=seed).images, "UNet"
+            denoisers,
+            lambda seed, a=alpha: load("c-alpha", "test", IMAGES, alpha=a, seed=seed).images,
+            "UNet",
         )
     return {"training": TRAINING, "alphas": found}
 
@@ -109,7 +130,10 @@ def faces() -> dict:
     denoisers = classical.classics(load("celeba", n=TRAINING).images) | patches()
     denoisers |= {"UNet, faces": models.load("faces80"), "UNet, C^2": models.load("c-alpha-2")}
     denoisers |= peer("bfcnn_celeba160_gray_rf43.npz")
-    return {"training": TRAINING, **table(denoisers, lambda seed: x[IMAGES * seed :][:IMAGES], "UNet, faces")}
+    return {
+        "training": TRAINING,
+        **table(denoisers, lambda seed: x[IMAGES * seed :][:IMAGES], "UNet, faces"),
+    }
 
 
 def pictures() -> dict:
@@ -124,8 +148,12 @@ def pictures() -> dict:
             each.setdefault(name, []).append(psnr)
         # Wiener's filter of the other nine: no picture may know its own spectrum
         own = [classical.Wiener.from_points(torch.cat([x[:i], x[i + 1 :]])) for i in range(len(x))]
-        filtered = classical.compare({str(i): wiener for i, wiener in enumerate(own)}, x, SIGMAS, seed)
-        each.setdefault("Wiener", []).append(torch.stack([filtered[str(i)][i] for i in range(len(x))]))
+        filtered = classical.compare(
+            {str(i): wiener for i, wiener in enumerate(own)}, x, SIGMAS, seed
+        )
+        each.setdefault("Wiener", []).append(
+            torch.stack([filtered[str(i)][i] for i in range(len(x))])
+        )
         print(seed, {k: rounded(v[-1].mean(0), 2) for k, v in each.items()}, flush=True)
     means = {name: torch.stack(parts).mean(0) for name, parts in each.items()}
     rows = {

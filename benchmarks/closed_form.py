@@ -34,7 +34,9 @@ ALIKE = 0.95
 
 def faces() -> tuple[Tensor, Tensor]:
     """Training and test faces, float64."""
-    return load("celeba", n=N, size=SIZE).images.double(), load("celeba", "test", 200, SIZE).images.double()
+    return load("celeba", n=N, size=SIZE).images.double(), load(
+        "celeba", "test", 200, SIZE
+    ).images.double()
 
 
 def png(images: Tensor) -> str:
@@ -45,7 +47,9 @@ def png(images: Tensor) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def measured(name: str, denoiser: Denoiser, x: Tensor, schedule: Tensor, test: Tensor | None = None) -> dict:
+def measured(
+    name: str, denoiser: Denoiser, x: Tensor, schedule: Tensor, test: Tensor | None = None
+) -> dict:
     """Samples from the common noise, and errors at the ten levels where `test` is given."""
     start = sampling.initial_noise(SAMPLES, SIZE, SIZE, sigma=float(schedule[0]), seed=SEED)
     end = metrics.finite(sampling.last(sampling.euler(denoiser, start, schedule)))
@@ -70,7 +74,11 @@ def measured(name: str, denoiser: Denoiser, x: Tensor, schedule: Tensor, test: T
                 float(f"{(denoiser(images + s * noise, s) - images).square().mean():.4g}")
                 for s in schedule[:-1].tolist()
             ]
-    print({k: v for k, v in row.items() if k != "png"}, "picture" if row["png"] else "no picture", flush=True)
+    print(
+        {k: v for k, v in row.items() if k != "png"},
+        "picture" if row["png"] else "no picture",
+        flush=True,
+    )
     return row
 
 
@@ -93,7 +101,10 @@ def polynomial() -> dict:
         "Hermite polynomial": HermitePolynomial(x),
         "posterior mean": PosteriorMean(x),
     }
-    return {"features": [1024, 256], "rows": [measured(name, d, x, TEN, test) for name, d in denoisers.items()]}
+    return {
+        "features": [1024, 256],
+        "rows": [measured(name, d, x, TEN, test) for name, d in denoisers.items()],
+    }
 
 
 def windows() -> dict:
@@ -127,7 +138,9 @@ def spectrum() -> dict:
                 "stride": stride,
                 "cells": cells,
                 "rings": rings(torch.fft.fft2(covariance.mean((0, 1))).real),
-                "variance": [[float(f"{v:.4g}") for v in row] for row in covariance[:, :, 0, 0].tolist()],
+                "variance": [
+                    [float(f"{v:.4g}") for v in row] for row in covariance[:, :, 0, 0].tolist()
+                ],
             }
         )
         if (stride, cells) == (8, 3):
@@ -141,5 +154,12 @@ def about(section: Callable[[], dict]) -> Callable[[], dict]:
 
 
 if __name__ == "__main__":
-    sections = {"linear": linear, "polynomial": polynomial, "windows": windows, "spectrum": spectrum}
-    record.main(__doc__, "closed_form", {name: about(section) for name, section in sections.items()})
+    sections = {
+        "linear": linear,
+        "polynomial": polynomial,
+        "windows": windows,
+        "spectrum": spectrum,
+    }
+    record.main(
+        __doc__, "closed_form", {name: about(section) for name, section in sections.items()}
+    )

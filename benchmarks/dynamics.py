@@ -33,19 +33,27 @@ def times(d: int = 16, sigma: float = 0.3, gain: float = 1.4, seeds: int = 3) ->
     cases = [(n, 768) for n in (32, 64, 128, 256, 512)] + [(64, p) for p in (128, 192, 384)]
     for n, p in cases:
         for seed in range(seeds):
-            x = torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+            x = torch.randn(
+                n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+            )
             features = SineFeatures.random(p, d, gain, seed=1000 + seed)
             flow = Flow(moments(features, x, sigma))
             test = flow.losses(TIMES, moments(features, torch.zeros(1, d), sigma, law))
             found = onset(TIMES, flow.losses(TIMES), test)
-            rows.append({"n": n, "p": p, "seed": seed} | {k: float(f"{v:.5g}") for k, v in found._asdict().items()})
+            rows.append(
+                {"n": n, "p": p, "seed": seed}
+                | {k: float(f"{v:.5g}") for k, v in found._asdict().items()}
+            )
     return {"d": d, "sigma": sigma, "gain": gain, "seeds": seeds, "rows": rows}
 
 
 def copies(d: int = 8, p: int = 768, gain: float = 2.0, samples: int = 400) -> dict:
     """Share of copies, by the flow from the same noise, of features trained on the first n of one draw."""
     points = torch.randn(64, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    schedule, at = edm(10, sigma_min=0.05, sigma_max=6.0), torch.logspace(0, 6, 19, dtype=torch.float64)
+    schedule, at = (
+        edm(10, sigma_min=0.05, sigma_max=6.0),
+        torch.logspace(0, 6, 19, dtype=torch.float64),
+    )
     start = initial_noise(samples, d, sigma=6.0, seed=1)  # not the points' seed
     shares = {}
     for n in (8, 16, 32, 64):
@@ -55,7 +63,14 @@ def copies(d: int = 8, p: int = 768, gain: float = 2.0, samples: int = 400) -> d
             denoiser.time = time
             made = last(euler(denoiser, start + denoiser.centre, schedule))
             shares[str(n)].append(round(share_of_copies(made, points[:n]), 4))
-    return {"d": d, "p": p, "gain": gain, "samples": samples, "times": rounded(at), "shares": shares}
+    return {
+        "d": d,
+        "p": p,
+        "gain": gain,
+        "samples": samples,
+        "times": rounded(at),
+        "shares": shares,
+    }
 
 
 @torch.no_grad()
@@ -74,7 +89,10 @@ def linear(n: int, fitted: int = 2000, held_out: int = 400, axes: int = 64) -> d
         x = torch.cat([pool[torch.randperm(len(pool), generator=g)[:fitted]], test])
         y = x + sigma * torch.randn(x.shape, generator=g)
         answer = torch.cat([network(part, sigma) for part in y.split(100)])
-        z, rest = (y - wiener.mean).flatten(1).double() @ u, (answer - wiener(y, sigma)).flatten(1).double()
+        z, rest = (
+            (y - wiener.mean).flatten(1).double() @ u,
+            (answer - wiener(y, sigma)).flatten(1).double(),
+        )
         mean = rest[:fitted].mean(0)
         more = torch.linalg.lstsq(z[:fitted], rest[:fitted] - mean).solution
         best = (lam / (lam + sigma**2)).diag() + more @ u
@@ -87,7 +105,9 @@ def linear(n: int, fitted: int = 2000, held_out: int = 400, axes: int = 64) -> d
         of_answer, of_score = ((v - v.mean(0)).square().sum() for v in (a, r))
         mixed = wiener.mean + 2**-0.5 * (y[fitted : fitted + k] + y[fitted + k :] - 2 * wiener.mean)
         summed = 2**-0.5 * (a[:k] + a[k:] - 2 * wiener.mean.flatten())
-        cosine = torch.cosine_similarity((network(mixed, sigma) - wiener.mean).flatten(1), summed).mean()
+        cosine = torch.cosine_similarity(
+            (network(mixed, sigma) - wiener.mean).flatten(1), summed
+        ).mean()
         rows.append({
             "sigma": sigma,
             **{f"{name} of answer": round(1 - float(v.square().sum() / of_answer), 5) for name, v in after.items()},
@@ -116,7 +136,9 @@ def teleport(images: int = 16) -> dict:
             start = gaussian_flow(gaussian, y, 20.0, sigma)
             for k in steps if n == 5000 else (9,):
                 made = last(heun(network, start, edm(k, 0.02, sigma).float()))
-                rows.append([sigma, 2 * k - 1, round(float((made - fine).square().mean().sqrt()), 5)])
+                rows.append(
+                    [sigma, 2 * k - 1, round(float((made - fine).square().mean().sqrt()), 5)]
+                )
         found[str(n)] = rows
     return {"images": images, "columns": ["sigma", "calls", "distance"], "rows": found}
 

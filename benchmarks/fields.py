@@ -26,17 +26,33 @@ from helpers.files import write_atomically
 from helpers.metrics import psnr, sliced_w2
 from helpers.realism import kid
 from helpers.sampling import edm, heun, initial_noise, last
-from helpers.systems.chen.field_training import coder_loss, crop_loss, cut, packed, patched, reduced, scenes, unpacked
+from helpers.systems.chen.field_training import (
+    coder_loss,
+    crop_loss,
+    cut,
+    packed,
+    patched,
+    reduced,
+    scenes,
+    unpacked,
+)
 from helpers.systems.chen.fields import GRID, Coder, Renderer, Unfolded, bicubic
 from helpers.training import Progress, Recipe, fit, train
 
 SEEDS, SIZES, TEST = 3, (32, 48, 64, 96, 128, 192, 256), 32
-TRAINED, SEEN, LARGEST = 6000, 1200, 128  # scenes for coder and latents; for renderers, and their largest size
+TRAINED, SEEN, LARGEST = (
+    6000,
+    1200,
+    128,
+)  # scenes for coder and latents; for renderers, and their largest size
 ALL = record.ROOT / "build/train/fields/networks/all.safetensors"
 KINDS: dict[str, dict[str, Any]] = {
     "convolutional": {},
     "pointwise": {"kernel": 1},
-    "pointwise-wide": {"kernel": 1, "width": 100},  # about as many parameters as the convolutional one, and so has
+    "pointwise-wide": {
+        "kernel": 1,
+        "width": 100,
+    },  # about as many parameters as the convolutional one, and so has
     "unfolded": {"width": 78},  # the point-wise one that is told nine features
 }
 CODER = Recipe(steps=2800, batch=16, rate=2e-3, warmup=100, clip=1.0, ema=0.995, precision="mixed")
@@ -47,7 +63,9 @@ LATENT = Recipe(
 )  # fmt: skip
 
 
-def made(name: str, network: nn.Module, steps: Callable[..., Iterator[Progress]]) -> tuple[nn.Module, int]:
+def made(
+    name: str, network: nn.Module, steps: Callable[..., Iterator[Progress]]
+) -> tuple[nn.Module, int]:
     """The network trained to its end, or found there, and the seconds that took."""
     folder, shown = record.ROOT / "build/train/fields", time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +73,8 @@ def made(name: str, network: nn.Module, steps: Callable[..., Iterator[Progress]]
         if time.perf_counter() - shown > 20 or progress.remaining == 0:
             shown = time.perf_counter()
             print(
-                f"{name}: step {progress.step}, loss {progress.loss:.4f}, {progress.remaining:.0f} s left", flush=True
+                f"{name}: step {progress.step}, loss {progress.loss:.4f}, {progress.remaining:.0f} s left",
+                flush=True,
             )
     return network.eval(), round(progress.seconds)
 
@@ -93,13 +112,27 @@ def renderer(name: str, seed: int, **options: Any) -> tuple[Renderer, int]:
 
 @functools.cache
 def latent() -> tuple[UNet, int]:
-    network = UNet(blocks=2, channels=24, image_channels=3, normalisation="none", bias=True, blind=False, data_std=1.0)
-    return made("latent", network, lambda path: train(network, coder()[0].latents(pictures()), LATENT, path))
+    network = UNet(
+        blocks=2,
+        channels=24,
+        image_channels=3,
+        normalisation="none",
+        bias=True,
+        blind=False,
+        data_std=1.0,
+    )
+    return made(
+        "latent", network, lambda path: train(network, coder()[0].latents(pictures()), LATENT, path)
+    )
 
 
 @functools.cache
 def everything() -> dict[str, tuple[nn.Module, int]]:
-    found = {"coder": coder(), "convolutional-0": renderer("convolutional-0", 0), "latent": latent()}
+    found = {
+        "coder": coder(),
+        "convolutional-0": renderer("convolutional-0", 0),
+        "latent": latent(),
+    }
     for kind, options in KINDS.items():
         found |= {f"{kind}-{s}": renderer(f"{kind}-{s}", s, **options) for s in range(SEEDS)}
     return found | {"no-base-0": renderer("no-base-0", 0, base=False)}
@@ -109,14 +142,18 @@ def networks() -> dict:
     """Train what is missing, keep all of it for the other sections, and write what ships."""
     there = everything()
     ship = ("coder", "latent", "convolutional", "pointwise")
-    shown = {name: network for name, (network, _) in there.items() if name.rsplit("-", 1)[0] in ship}
+    shown = {
+        name: network for name, (network, _) in there.items() if name.rsplit("-", 1)[0] in ship
+    }
     for path, some in (
         (record.path("fields").with_suffix(".safetensors"), shown),
         (ALL, {name: network for name, (network, _) in there.items()}),
     ):
         write_atomically(path, tensor_bytes(*packed(some, record.provenance())))
     shipped = record.path("fields").with_suffix(".safetensors").read_bytes()
-    parameters = {name: sum(p.numel() for p in net.parameters()) for name, (net, _) in there.items()}
+    parameters = {
+        name: sum(p.numel() for p in net.parameters()) for name, (net, _) in there.items()
+    }
     return {
         "scenes": TRAINED, "renderer scenes": SEEN, "largest": LARGEST, "parameters": parameters,
         "seconds": {name: seconds for name, (_, seconds) in there.items()},
@@ -144,7 +181,9 @@ def sizes() -> dict:
     rows["oracle"] = [psnr(bicubic(reduced(truth, GRID), r), reduced(truth, r)) for r in SIZES[1:]]
     for name, network in kept().items():
         if isinstance(network, Renderer):
-            rendered = {r: torch.cat([network((f[None], x[None]), r) for f, x in pairs]) for r in SIZES}
+            rendered = {
+                r: torch.cat([network((f[None], x[None]), r) for f, x in pairs]) for r in SIZES
+            }
             rows[name] = [psnr(rendered[r], reduced(truth, r)) for r in SIZES]
             scale[name] = psnr(reduced(rendered[SIZES[-1]], GRID), rendered[GRID])
     scale["bicubic"] = psnr(reduced(bicubic(known[1], SIZES[-1]), GRID), known[1])
@@ -179,7 +218,9 @@ def patches(n: int = 256, at: tuple[int, ...] = (64, 128, 256), steps: int = 20)
             told = network.latents(target).flatten(1)
             for name, made in found.items():
                 distance = kid(told, network.latents(made).flatten(1))
-                rows.append([seed, size, name, round(distance, 5), round(sliced_w2(target, made), 5)])
+                rows.append(
+                    [seed, size, name, round(distance, 5), round(sliced_w2(target, made), 5)]
+                )
     return {
         "patches": n, "steps": steps, "columns": ["seed", "size", "source", "kid", "sliced w2"], "rows": rows,
     }  # fmt: skip

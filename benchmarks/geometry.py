@@ -26,7 +26,12 @@ from helpers.training import run, train
 
 ALPHAS, TEST, TRAIN = (1, 2, 3, 4, 5), 2, 0  # the seeds are those of `load`'s splits
 LEVELS = [10 ** (k * 2.5 / 9) / 255 for k in range(10)]  # the grid of the released code
-RANGES = {"all": (0, 9), "middle": (2, 7), "low noise": (2, 5), "high noise": (5, 9)}  # first and last level
+RANGES = {
+    "all": (0, 9),
+    "middle": (2, 7),
+    "low noise": (2, 5),
+    "high noise": (5, 9),
+}  # first and last level
 TOP, SEED = 20, 0
 
 
@@ -38,8 +43,15 @@ def curves(images: int = 64, spun: int = 16) -> dict:
     """Mean PSNR at each level, in dB; slopes with the half width of their 95 % interval over images."""
     inputs, found = -20 * torch.tensor(LEVELS, dtype=torch.float64).log10(), {}
     for alpha in ALPHAS:
-        x, parts = c_alpha(images, alpha, seed=TEST), geometry.c_alpha_parts(images, alpha, seed=TEST)
-        network, waves, wavelets = models.load(f"c-alpha-{alpha}"), geometry.cosines(x), geometry.wavelets(x)
+        x, parts = (
+            c_alpha(images, alpha, seed=TEST),
+            geometry.c_alpha_parts(images, alpha, seed=TEST),
+        )
+        network, waves, wavelets = (
+            models.load(f"c-alpha-{alpha}"),
+            geometry.cosines(x),
+            geometry.wavelets(x),
+        )
         power = geometry.cosines(c_alpha(1000, alpha, seed=TRAIN)).square().mean(0)
         rows: dict[str, list] = {}
         for sigma in LEVELS:
@@ -51,7 +63,9 @@ def curves(images: int = 64, spun: int = 16) -> dict:
                 "wavelets, oracle": geometry.oracle_risk(wavelets, sigma),
                 "cosines, oracle": geometry.oracle_risk(waves, sigma),
                 "cosines, Wiener": geometry.risk(waves, power / (power + sigma**2), sigma),
-                "wavelets, cycle-spun": (geometry.cycle_spun(y[:spun], sigma) - x[:spun]).square().sum((1, 2)),
+                "wavelets, cycle-spun": (geometry.cycle_spun(y[:spun], sigma) - x[:spun])
+                .square()
+                .sum((1, 2)),
                 "informed": geometry.informed_risk(parts, alpha, sigma),
             }
             for name, error in errors.items():
@@ -59,7 +73,10 @@ def curves(images: int = 64, spun: int = 16) -> dict:
         tables = {name: torch.stack(row, 1) for name, row in rows.items()}  # (images, levels)
         found[str(alpha)] = {
             "psnr": {name: rounded(t.mean(0), 3) for name, t in tables.items()},
-            "slopes": {name: {k: slope(inputs, t, *ends) for k, ends in RANGES.items()} for name, t in tables.items()},
+            "slopes": {
+                name: {k: slope(inputs, t, *ends) for k, ends in RANGES.items()}
+                for name, t in tables.items()
+            },
         }
         print(alpha, {k: v["middle"] for k, v in found[str(alpha)]["slopes"].items()}, flush=True)
     return {"images": images, "cycle-spun images": spun, "seed": SEED, "sigmas": [round(s, 5) for s in LEVELS],
@@ -71,13 +88,22 @@ def slope(inputs: torch.Tensor, psnr: torch.Tensor, first: int, last: int) -> li
     return [round(float(each.mean()), 4), round(float(1.96 * each.std() / len(each) ** 0.5), 4)]
 
 
-def portrait(network: Denoiser, x: torch.Tensor, rows: torch.Tensor, others: torch.Tensor, sigma: float, basis: int):
+def portrait(
+    network: Denoiser,
+    x: torch.Tensor,
+    rows: torch.Tensor,
+    others: torch.Tensor,
+    sigma: float,
+    basis: int,
+):
     """Measures of one Jacobian; `others` is the contour of another image, the control."""
     values, e, residuals = eigen(Jacobian(network, x, sigma), TOP, basis)
     here, there = geometry.near(rows), geometry.near(others)
     along, across = geometry.oscillation(e, rows)
     along_other, across_other = geometry.oscillation(e, others)
-    weight = eigenbasis.energy_on(e, here)  # of what lies far from the contour, its direction there says nothing
+    weight = eigenbasis.energy_on(
+        e, here
+    )  # of what lies far from the contour, its direction there says nothing
     weight_other = eigenbasis.energy_on(e, there)
     rate = eigenbasis.frequency(e)
     on = weight > 0.5
@@ -95,7 +121,10 @@ def portrait(network: Denoiser, x: torch.Tensor, rows: torch.Tensor, others: tor
 
 
 def mean(portraits: list[dict]) -> dict:
-    stacked = {k: torch.stack([torch.as_tensor(p[k], dtype=torch.float64) for p in portraits]) for k in portraits[0]}
+    stacked = {
+        k: torch.stack([torch.as_tensor(p[k], dtype=torch.float64) for p in portraits])
+        for k in portraits[0]
+    }
     return {k: rounded(v.mean(0), 4) for k, v in stacked.items()}
 
 
@@ -106,11 +135,27 @@ def bases(images: int = 2, basis: int = 160) -> dict:
         network, x = models.load(f"c-alpha-{alpha}"), c_alpha(images + 1, alpha, seed=TEST)
         rows = geometry.c_alpha_parts(images + 1, alpha, seed=TEST).rows
         found[str(alpha)] = [
-            mean([portrait(network, noisy(x, s)[i : i + 1], rows[i], rows[i + 1], s, basis) for i in range(images)])
+            mean(
+                [
+                    portrait(network, noisy(x, s)[i : i + 1], rows[i], rows[i + 1], s, basis)
+                    for i in range(images)
+                ]
+            )
             for s in levels
         ]
-        print(alpha, [(m["values"][0], m["near"], m["along"], m["across"]) for m in found[str(alpha)]], flush=True)
-    return {"images": images, "top": TOP, "basis": basis, "seed": SEED, "levels": list(levels), "alphas": found}
+        print(
+            alpha,
+            [(m["values"][0], m["near"], m["along"], m["across"]) for m in found[str(alpha)]],
+            flush=True,
+        )
+    return {
+        "images": images,
+        "top": TOP,
+        "basis": basis,
+        "seed": SEED,
+        "levels": list(levels),
+        "alphas": found,
+    }
 
 
 def contours(images: int = 3, seen: int = 12_000, size: int = 40, beta: float = 8) -> dict:
@@ -118,7 +163,9 @@ def contours(images: int = 3, seen: int = 12_000, size: int = 40, beta: float = 
     sigma, regularities, found, curve = 0.2, (1.5, 2, 4), {}, {}
     for trained in regularities:
         data = c_alpha(8000, trained, beta, size, seed=TRAIN)
-        network = UNet(blocks=2, channels=12, normalisation="none", data_std=round(float(data.std()), 3))
+        network = UNet(
+            blocks=2, channels=12, normalisation="none", data_std=round(float(data.std()), 3)
+        )
         run(train(network, data, replace(BASE, steps=seen // BASE.batch)))
         for shown in regularities:
             x, rows = (
@@ -130,9 +177,16 @@ def contours(images: int = 3, seen: int = 12_000, size: int = 40, beta: float = 
                 error = (network(y, sigma) - x).double().square().mean((1, 2))
             curve[f"{trained} on {shown}"] = round(float(-10 * error.log10().mean()), 2)
             found[f"{trained} on {shown}"] = mean(
-                [portrait(network, y[i : i + 1], rows[i], rows[i + 1], sigma, 96) for i in range(images)]
+                [
+                    portrait(network, y[i : i + 1], rows[i], rows[i + 1], sigma, 96)
+                    for i in range(images)
+                ]
             )
-        print(trained, {k: (v["share near"], v["near"], v["on the contour"]) for k, v in found.items()}, flush=True)
+        print(
+            trained,
+            {k: (v["share near"], v["near"], v["on the contour"]) for k, v in found.items()},
+            flush=True,
+        )
     return {"images": images, "images seen": seen, "size": size, "beta": beta, "sigma": sigma, "top": TOP, "seed": SEED,
             "regularities": list(regularities), "psnr": curve, "measured": found}  # fmt: skip
 

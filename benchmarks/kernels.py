@@ -66,7 +66,9 @@ def exponent(sizes: list[int], times: list[float]) -> float:
     """Slope of log time against log size, by least squares."""
     x, y = ([math.log(v) for v in values] for values in (sizes, times))
     mx, my = statistics.fmean(x), statistics.fmean(y)
-    return sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / sum((a - mx) ** 2 for a in x)
+    return sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / sum(
+        (a - mx) ** 2 for a in x
+    )
 
 
 # Data: smooth pictures, as faces and clothes are, and points of the plane --------------------------------------------
@@ -78,7 +80,9 @@ def pictures(n: int, side: int, seed: int = 0) -> torch.Tensor:
 
 
 def noisy(x: torch.Tensor, b: int, sigma: float) -> torch.Tensor:
-    return x[:b] + sigma * torch.randn(x[:b].shape, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+    return x[:b] + sigma * torch.randn(x[:b].shape, generator=torch.Generator().manual_seed(1)).to(
+        DEVICE
+    )
 
 
 # Other ways to the same mean -----------------------------------------------------------------------------------------
@@ -86,7 +90,9 @@ def noisy(x: torch.Tensor, b: int, sigma: float) -> torch.Tensor:
 
 def naive(x, y, sigma):
     """The formula as it is written, for four queries at a time: (4, N, D) numbers."""
-    parts = [torch.softmax(-(q[:, None] - x).square().sum(2) / (2 * sigma**2), 1) @ x for q in y.split(4)]
+    parts = [
+        torch.softmax(-(q[:, None] - x).square().sum(2) / (2 * sigma**2), 1) @ x for q in y.split(4)
+    ]
     return torch.cat(parts)
 
 
@@ -113,7 +119,11 @@ def ours(x, y, sigma, summary=None):
 
 
 def others() -> dict[str, Callable]:
-    ways = {"naive torch": naive, "cdist, softmax, matmul": cdist, "scaled_dot_product_attention": attention}
+    ways = {
+        "naive torch": naive,
+        "cdist, softmax, matmul": cdist,
+        "scaled_dot_product_attention": attention,
+    }
     try:
         version("pykeops")
         ways["KeOps"] = keops
@@ -150,17 +160,24 @@ def images(rounds: int) -> dict:
     denoiser, radius, rows = PosteriorMean(x), posterior.summarise(x).radius, []
     for sigma in (0.1, 3.0, 30.0):
         y = noisy(x, b, sigma)
-        few = {"naive torch": (y[:4], x[:500]), "KeOps": (y[:16], x[:500])}  # the rest by proportion
+        few = {
+            "naive torch": (y[:4], x[:500]),
+            "KeOps": (y[:16], x[:500]),
+        }  # the rest by proportion
         ways = {"this book": lambda x, y, s: denoiser(y, s)} | others()
         sets = {name: few.get(name, (y, x)) for name in ways}
-        runs = {name: partial(way, sets[name][1], sets[name][0], sigma) for name, way in ways.items()}
+        runs = {
+            name: partial(way, sets[name][1], sets[name][0], sigma) for name, way in ways.items()
+        }
         gemm = products()
         found = medians(runs | gemm, rounds)
         best = 2 * 2048**3 / min(found.pop(name) for name in gemm)
         for name, spent in found.items():
             queries, points = sets[name]
             scale = (b * n) / (len(queries) * len(points))
-            gap = (runs[name]().double() - ours(points.double(), queries.double(), sigma)).norm(dim=1)
+            gap = (runs[name]().double() - ours(points.double(), queries.double(), sigma)).norm(
+                dim=1
+            )
             rows.append({
                 "sigma": sigma, "way": name, "seconds": spent * scale, "measured_part": 1 / scale,
                 "ratio": spent * scale / found["this book"], "error": float(gap.max()) / radius,
@@ -173,9 +190,10 @@ def planes(rounds: int) -> dict:
     """Posterior mean of 100,000 particles in 1000 points of the plane; with the 2 x 2 Jacobian too."""
     g = torch.Generator().manual_seed(0)
     x, sigma = torch.randn(1000, 2, generator=g).to(DEVICE), 0.3
-    y = (x[torch.randint(1000, (100_000,), generator=g)].cpu() + sigma * torch.randn(100_000, 2, generator=g)).to(
-        DEVICE
-    )
+    y = (
+        x[torch.randint(1000, (100_000,), generator=g)].cpu()
+        + sigma * torch.randn(100_000, 2, generator=g)
+    ).to(DEVICE)
     ways = {"this book": ours} | others()
     runs: dict[str, Run] = {name: partial(way, x, y, sigma) for name, way in ways.items()}
     runs["naive torch"] = lambda: [naive(x, q, sigma) for q in y[:10_000].split(1000)]
@@ -183,7 +201,10 @@ def planes(rounds: int) -> dict:
     found = medians(runs, rounds)
     found["naive torch"] *= 10
     exact = naive(x.double(), y[:2000].double(), sigma)
-    errors = {name: float((way(x, y[:2000], sigma) - exact).norm(dim=1).max()) for name, way in ways.items()}
+    errors = {
+        name: float((way(x, y[:2000], sigma) - exact).norm(dim=1).max())
+        for name, way in ways.items()
+    }
     rows = [
         {"way": name, "seconds": t, "ratio": t / found["this book"], "error": errors.get(name)}
         for name, t in found.items()
@@ -223,8 +244,14 @@ def local(rounds: int) -> dict:
         for which in ("local", "equivariant"):
             for patch in (3, 7, 15):
                 # products of all windows with all patches take so long that a tenth must do
-                sets = {code: x[:100] if (which, code) == ("equivariant", "torch") else x for code in codes}
-                runs = {c: partial(local_mean, sets[c], y, sigma, patch, which, implementation=c) for c in codes}
+                sets = {
+                    code: x[:100] if (which, code) == ("equivariant", "torch") else x
+                    for code in codes
+                }
+                runs = {
+                    c: partial(local_mean, sets[c], y, sigma, patch, which, implementation=c)
+                    for c in codes
+                }
                 for code, spent in medians(runs, rounds).items():
                     row = {"machine": which, "patch": patch, "sigma": sigma, "code": code}
                     part = len(sets[code]) / len(x)
@@ -248,13 +275,20 @@ def jacobians(rounds: int) -> dict:
     network.eval()
     for side, count in ((40, 256), (80, 64)):
         y = noisy(pictures(1, side), 1, 0.1)
-        vectors = torch.randn(count, side, side, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+        vectors = torch.randn(count, side, side, generator=torch.Generator().manual_seed(0)).to(
+            DEVICE
+        )
         methods = {m: Jacobian(network, y, 0.1, method=m) for m in ("frozen masks", "vmap(jvp)")}
-        runs: dict[str, Run] = {name: partial(jacobian.matvec, vectors) for name, jacobian in methods.items()}
+        runs: dict[str, Run] = {
+            name: partial(jacobian.matvec, vectors) for name, jacobian in methods.items()
+        }
         runs["forward pass"] = partial(forward, network, vectors)
         with torch.no_grad():
             found = medians(runs, rounds)
-        rows += [{"side": side, "way": name, "seconds_per_vector": t / count} for name, t in found.items()]
+        rows += [
+            {"side": side, "way": name, "seconds_per_vector": t / count}
+            for name, t in found.items()
+        ]
     cases = {"all of 40 x 40": (40, None), "top 50 of 80 x 80": (80, 50)}
     found = {}
     for name, (side, k) in cases.items():
@@ -280,7 +314,10 @@ def peaks() -> dict[str, float]:
             result[name] = (torch.cuda.max_memory_allocated() - base) / 2**20
         return result
     names = ("this book", "naive torch", "cdist, softmax, matmul", "scaled_dot_product_attention")
-    output = {n: subprocess.run([sys.executable, __file__, "--peak", n], capture_output=True, text=True) for n in names}
+    output = {
+        n: subprocess.run([sys.executable, __file__, "--peak", n], capture_output=True, text=True)
+        for n in names
+    }
     return {name: float(run.stdout) for name, run in output.items()}
 
 
@@ -299,7 +336,11 @@ def peak(name: str) -> float:
     run = peak_case(name)
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # the data's own preparation may have peaked higher than its end: fill up to that first
-    now = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize() // 1024
+    now = (
+        int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+        * resource.getpagesize()
+        // 1024
+    )
     filler = torch.ones(max(0, base - now) * 256)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run()
@@ -311,11 +352,18 @@ def provenance(rounds: int) -> dict:
     if DEVICE == "cuda":
         processor = torch.cuda.get_device_name()
     else:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-        processor = next(
-            (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+        lines = (
+            Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if Path("/proc/cpuinfo").exists()
+            else []
         )
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+        processor = next(
+            (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+            platform.machine(),
+        )
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout
     installed = {}
     for package in ("torch", "triton", "pykeops", "numpy"):
         try:
@@ -335,7 +383,9 @@ def main() -> None:
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if os.environ.get("OMP_NUM_THREADS") != "1":  # KeOps looks there, and only once
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"OMP_NUM_THREADS": "1"})
+        os.execve(
+            sys.executable, [sys.executable, *sys.argv], os.environ | {"OMP_NUM_THREADS": "1"}
+        )
     torch.set_num_threads(1)
     if arguments.peak:
         print(peak(arguments.peak))

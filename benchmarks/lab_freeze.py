@@ -32,8 +32,10 @@ WATCH = """async work => {
   on = false;
   return [Math.max(longest, performance.now() - last), performance.now() - start];
 }"""
-RUN = "(panel => { panel.change({ seed: %d, particles: '2000' }); clearTimeout(panel.soon); panel.soon = 0; \
+RUN = (
+    "(panel => { panel.change({ seed: %d, particles: '2000' }); clearTimeout(panel.soon); panel.soon = 0; \
 return panel.run() })(document.querySelector('#lab-%s').panel)"
+)
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -44,10 +46,14 @@ class Quiet(SimpleHTTPRequestHandler):
 def main() -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(SITE)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    executable = (
+        os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    )
     found = {}
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--headless", "--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=["--headless", "--no-sandbox"]
+        )
         for page in sorted(SITE.glob("book/**/*.html")):
             tab = browser.new_context(reduced_motion="reduce").new_page()
             tab.goto(f"http://127.0.0.1:{server.server_port}/{page.relative_to(SITE)}")
@@ -56,7 +62,9 @@ def main() -> None:
             )
             for name in [name for name, image in labs if not image]:
                 tab.evaluate(RUN % (99, name))  # loads the runtime and the denoisers
-                gaps, times = zip(*[tab.evaluate(WATCH, RUN % (seed, name)) for seed in range(5)], strict=True)
+                gaps, times = zip(
+                    *[tab.evaluate(WATCH, RUN % (seed, name)) for seed in range(5)], strict=True
+                )
                 idle = f"new Promise(r => setTimeout(r, {statistics.median(times)}))"
                 idles = [tab.evaluate(WATCH, idle)[0] for _ in range(5)]
                 found[name] = {

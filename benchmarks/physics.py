@@ -54,7 +54,9 @@ def trained(estimate: str, weight: float, below: float | None, seed: int) -> UNe
 
 
 def generated(denoiser: Denoiser, n: int = SAMPLES, seed: int = 0) -> torch.Tensor:
-    noise = initial_noise(n, 2, FLOW.size, FLOW.size, sigma=SIGMA, seed=100 + seed, dtype=torch.float32)
+    noise = initial_noise(
+        n, 2, FLOW.size, FLOW.size, sigma=SIGMA, seed=100 + seed, dtype=torch.float32
+    )
     return last(reverse_sde(denoiser, noise, cosine_vp(STEPS, SIGMA), seed=seed))
 
 
@@ -63,7 +65,9 @@ def at_levels(network: Denoiser) -> dict[str, list]:
     """Mean squared error, and mean residual, of what the network makes of noisy held-out pairs."""
     x, error, residual = held_out()[:256], [], []
     for sigma in LEVELS:
-        x_hat = network(x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(3)), sigma)
+        x_hat = network(
+            x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(3)), sigma
+        )
         error.append(float((x_hat - x).square().mean()))
         residual.append(float(FLOW.residual(x_hat).abs().mean()))
     return {"error": rounded(error, 6), "residual of the mean": rounded(residual, 4)}
@@ -79,7 +83,11 @@ def spectrum(x: torch.Tensor, bins: int = 15) -> dict[str, list]:
     Medians over 32 pairs: a permeability that is not positive leaves an error without bound.
     """
     squares, values = error_spectrum(FLOW, x[:32])
-    found = {"error": squares, "residual": squares * values**2, "eigenvalue": values.abs() * bins / values.shape[1]}
+    found = {
+        "error": squares,
+        "residual": squares * values**2,
+        "eigenvalue": values.abs() * bins / values.shape[1],
+    }
     summed = {k: v.unflatten(1, (bins, -1)).sum(2).median(0).values for k, v in found.items()}
     return {k: [float(f"{v:.4g}") for v in values] for k, values in summed.items()}
 
@@ -97,7 +105,13 @@ def sweep() -> dict:
     floors = [short(report(FLOW, FLOW.sample(SAMPLES, 10 + s), held_out())) for s in range(SEEDS)]
     entry = zoo()["darcy-vanilla"]
     about = {"steps": entry.recipe.steps, "batch": entry.recipe.batch, "pairs": entry.data["n"]}
-    return {"samples": SAMPLES, "levels": list(LEVELS), "training": about, "rows": rows, "fresh data": floors}
+    return {
+        "samples": SAMPLES,
+        "levels": list(LEVELS),
+        "training": about,
+        "rows": rows,
+        "fresh data": floors,
+    }
 
 
 def corrections(below: float = 0.2, counts: Sequence[int] = (3, 30, 300)) -> dict:
@@ -119,15 +133,28 @@ def corrections(below: float = 0.2, counts: Sequence[int] = (3, 30, 300)) -> dic
 def circle(steps: int = 1000, samples: int = 2000) -> dict:
     law, rows = CircleLaw([0.0, 2.1, 4.2], [8.0, 8.0, 8.0], [0.5, 0.3, 0.2]), []
     reference, schedule = law.sample(samples, seed=1000), cosine_vp(STEPS, SIGMA)
-    recipe = PhysicsRecipe(steps=steps, batch=256, noise=("cosine", 0.0157, SIGMA), loss="snr", ema=0.998)
+    recipe = PhysicsRecipe(
+        steps=steps, batch=256, noise=("cosine", 0.0157, SIGMA), loss="snr", ema=0.998
+    )
     for seed in range(SEEDS):
         points = law.sample(10_000, seed=seed).float()
         for estimate, weight in (("mean", 0.0), ("mean", 0.01), ("mean", 0.1), ("sample", 0.005)):
             r = replace(recipe, weight=weight, estimate=estimate, seed=seed)
             network = MLP(128, 3, data_std=0.7, seed=seed)
             run(train(network, points, r, penalty=r.penalty(law.residual)))
-            x = last(reverse_sde(network, initial_noise(samples, 2, sigma=SIGMA, seed=100 + seed), schedule, seed=seed))
-            y = reference + 2 * torch.randn(reference.shape, generator=torch.Generator().manual_seed(3)).double()
+            x = last(
+                reverse_sde(
+                    network,
+                    initial_noise(samples, 2, sigma=SIGMA, seed=100 + seed),
+                    schedule,
+                    seed=seed,
+                )
+            )
+            y = (
+                reference
+                + 2
+                * torch.randn(reference.shape, generator=torch.Generator().manual_seed(3)).double()
+            )
             with torch.no_grad():
                 x_hat, m = network(y, 2.0), CircleDenoiser(law)(y, 2.0)
             rows.append({"estimate": estimate, "weight": weight, "seed": seed} | short({
@@ -136,7 +163,9 @@ def circle(steps: int = 1000, samples: int = 2000) -> dict:
                 "off the posterior mean": math.sqrt(float((x_hat - m).square().sum(1).mean())),
             }))  # fmt: skip
             print(rows[-1], flush=True)
-    floor = [short({"w": sliced_w2(law.sample(samples, 2000 + s), reference)})["w"] for s in range(SEEDS)]
+    floor = [
+        short({"w": sliced_w2(law.sample(samples, 2000 + s), reference)})["w"] for s in range(SEEDS)
+    ]
     return {"steps": steps, "samples": samples, "level": 2.0, "rows": rows, "fresh data": floor}
 
 

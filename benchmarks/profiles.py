@@ -26,10 +26,20 @@ from helpers.pipeline.execute import kernel_environment
 def seconds(book: Book, chapter: Path, profile: str) -> float:
     """Of one execution, which must succeed."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = {k: v for k, v in kernel_environment(book).items() if k != "CREATIVE_DENOISER_SITE"}
-        command = [sys.executable, "-m", "helpers.pipeline.worker", str(book.root / chapter), f"{folder}/out.ipynb"]
+        environment = {
+            k: v for k, v in kernel_environment(book).items() if k != "CREATIVE_DENOISER_SITE"
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "helpers.pipeline.worker",
+            str(book.root / chapter),
+            f"{folder}/out.ipynb",
+        ]
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        subprocess.run([*command, f"profile={profile}"], env=environment | {RESULTS: folder}, check=True)
+        subprocess.run(
+            [*command, f"profile={profile}"], env=environment | {RESULTS: folder}, check=True
+        )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if record.DEVICE == "cuda":
         return time.monotonic() - start

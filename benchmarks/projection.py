@@ -30,7 +30,9 @@ def digits() -> Tensor:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise SystemExit("The digits come with scikit-learn, which the book does not need: pip install it.") from None
+        raise SystemExit(
+            "The digits come with scikit-learn, which the book does not need: pip install it."
+        ) from None
     return torch.from_numpy(load_digits().data) / 8 - 1
 
 
@@ -39,7 +41,10 @@ def of_digits(steps: int, n: int = 2000, seeds: int = 5) -> dict:
     law = projection.KernelDensity(digits(), WIDTH)
     real = [law.sample(n, seed=100 + seed) for seed in range(seeds)]
     more = [law.sample(n, seed=200 + seed) for seed in range(seeds)]
-    schedules = {"Permenter & Yuan": projection.permenter_yuan(steps), "DDIM": sampling.ddim_linear(steps)}
+    schedules = {
+        "Permenter & Yuan": projection.permenter_yuan(steps),
+        "DDIM": sampling.ddim_linear(steps),
+    }
     if steps <= 10:
         schedules["EDM"] = sampling.edm(steps, 0.01, 40.0)
     rows: list[dict] = []
@@ -48,15 +53,26 @@ def of_digits(steps: int, n: int = 2000, seeds: int = 5) -> dict:
         pairs = list(zip(real, more, strict=True))[:3]
         transport["two draws of the law"] = [metrics.exact_w2(a[:1000], b[:1000]) for a, b in pairs]
     for name, sigmas in schedules.items():
-        for gamma in GAMMAS if steps == 5 or name == "Permenter & Yuan" and steps == 10 else (1.0, 2.0):
+        for gamma in (
+            GAMMAS if steps == 5 or name == "Permenter & Yuan" and steps == 10 else (1.0, 2.0)
+        ):
             made = [solve(law, sigmas, gamma, n, (64,), seed) for seed in range(seeds)]
             distances = [realism.frechet(a, b) for a, b in zip(real, made, strict=True)]
             rows.append({"schedule": name, "gamma": gamma, "frechet": rounded(distances)})
             if steps == 5 and name == "DDIM" and gamma in (1.0, 2.0):
                 pairs = list(zip(real, made, strict=True))[:3]
-                transport[f"DDIM, gamma {gamma:g}"] = [metrics.exact_w2(a[:1000], b[:1000]) for a, b in pairs]
+                transport[f"DDIM, gamma {gamma:g}"] = [
+                    metrics.exact_w2(a[:1000], b[:1000]) for a, b in pairs
+                ]
     floor = [realism.frechet(a, b) for a, b in zip(real, more, strict=True)]
-    found: dict = {"points": 1797, "samples": n, "seeds": seeds, "width": WIDTH, "floor": rounded(floor), "rows": rows}
+    found: dict = {
+        "points": 1797,
+        "samples": n,
+        "seeds": seeds,
+        "width": WIDTH,
+        "floor": rounded(floor),
+        "rows": rows,
+    }
     return found | ({"W2": {k: rounded(v) for k, v in transport.items()}} if steps == 5 else {})
 
 
@@ -85,10 +101,13 @@ class Case:
         clothes = kind == "clothes"
         self.model = "fashion-n5000-a" if clothes else "faces-n9442-a"
         self.network, judge = (
-            models.load(name) for name in (self.model, f"{'fashion' if clothes else 'faces'}-autoencoder")
+            models.load(name)
+            for name in (self.model, f"{'fashion' if clothes else 'faces'}-autoencoder")
         )
         data, self.size = ("fashion-mnist", 32) if clothes else ("celeba", 40)
-        self.network = self.network.to(memory_format=torch.channels_last)  # half as fast again on a CPU
+        self.network = self.network.to(
+            memory_format=torch.channels_last
+        )  # half as fast again on a CPU
         self.gray = 0.0 if clothes else models.manifest()[self.model]["mean"]
         self.features: Callable[[Tensor], Tensor] = judge.features
         self.test = self.features(load(data, "test", test, self.size).images)
@@ -98,16 +117,22 @@ class Case:
         return realism.kid(self.test, features), realism.fid(self.test, features)
 
 
-def judged(kind: str, schedules: dict[str, Tensor], gammas: tuple[float, ...], n: int, seeds: int) -> dict:
+def judged(
+    kind: str, schedules: dict[str, Tensor], gammas: tuple[float, ...], n: int, seeds: int
+) -> dict:
     case, rows = Case(kind), []
     for name, sigmas in schedules.items():
         for gamma in gammas:
             found = []
             for seed in range(seeds):
-                made = solve(case.network, sigmas.float(), gamma, n, (case.size,) * 2, seed, case.gray)
+                made = solve(
+                    case.network, sigmas.float(), gamma, n, (case.size,) * 2, seed, case.gray
+                )
                 found.append(case.distances(case.features(made)))
             kid, fid = zip(*found, strict=True)
-            rows.append({"schedule": name, "gamma": gamma, "kid": rounded(kid), "fid": rounded(fid)})
+            rows.append(
+                {"schedule": name, "gamma": gamma, "kid": rounded(kid), "fid": rounded(fid)}
+            )
     floor = [case.distances(part) for part in case.others.split(n)[:seeds]]
     return {
         "model": case.model,
@@ -124,20 +149,40 @@ def fine(kind: str, steps: int, n: int, seeds: int) -> dict:
     case, found = Case(kind), []
     sigmas = sampling.edm(steps, 0.005, 20.0 if kind == "clothes" else 5.0).float()
     for seed in range(seeds):
-        start = case.gray + sampling.initial_noise(n, case.size, case.size, sigma=float(sigmas[0]), seed=seed).float()
+        start = (
+            case.gray
+            + sampling.initial_noise(
+                n, case.size, case.size, sigma=float(sigmas[0]), seed=seed
+            ).float()
+        )
         parts = [sampling.last(sampling.heun(case.network, y, sigmas)) for y in start.split(25)]
         found.append(case.distances(case.features(torch.cat(parts))))
     kid, fid = map(rounded, zip(*found, strict=True))
-    return {"model": case.model, "images": n, "seeds": seeds, "evaluations": 2 * steps - 1, "kid": kid, "fid": fid}
+    return {
+        "model": case.model,
+        "images": n,
+        "seeds": seeds,
+        "evaluations": 2 * steps - 1,
+        "kid": kid,
+        "fid": fid,
+    }
 
 
 def solve(
-    denoiser: Denoiser, sigmas: Tensor, gamma: float, n: int, event: tuple[int, ...], seed: int, gray: float = 0.0
+    denoiser: Denoiser,
+    sigmas: Tensor,
+    gamma: float,
+    n: int,
+    event: tuple[int, ...],
+    seed: int,
+    gray: float = 0.0,
 ) -> Tensor:
     """n samples by gradient estimation, (n, *event), in parts that fit into a cache."""
     start = gray + sampling.initial_noise(n, *event, sigma=float(sigmas[0]), seed=seed).to(sigmas)
     parts = start.split(25 if len(event) > 1 else n)
-    return torch.cat([sampling.last(sampling.gradient_estimation(denoiser, y, sigmas, gamma)) for y in parts])
+    return torch.cat(
+        [sampling.last(sampling.gradient_estimation(denoiser, y, sigmas, gamma)) for y in parts]
+    )
 
 
 def along(denoiser: Denoiser, points: Tensor, start: Tensor, sigmas: Tensor) -> dict:
@@ -145,7 +190,10 @@ def along(denoiser: Denoiser, points: Tensor, start: Tensor, sigmas: Tensor) -> 
     eta, distance = projection.errors_along(denoiser, points, start, sigmas)
     ratio = points[0].numel() ** 0.5 * sigmas[:-1, None] / distance[:-1]
     quarters = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
-    return {name: rounded(v.double().nanquantile(quarters, dim=1)) for name, v in (("eta", eta), ("ratio", ratio))}
+    return {
+        name: rounded(v.double().nanquantile(quarters, dim=1))
+        for name, v in (("eta", eta), ("ratio", ratio))
+    }
 
 
 def digits_error(n: int = 300) -> dict:
@@ -164,10 +212,16 @@ def faces_error(n: int = 48) -> dict:
     points, card = load("celeba", n=1000, size=40).images, models.manifest()["faces-n1000-a"]
     network, sigmas = models.load("faces-n1000-a"), sampling.log_linear(41, 0.005, 5.0)[:-1].float()
     start = card["mean"] + sampling.initial_noise(n, 40, 40, sigma=5.0, seed=0).float()
-    test, noise = load("celeba", "test", n, 40).images, sampling.initial_noise(n, 40, 40, sigma=1.0, seed=1).float()
+    test, noise = (
+        load("celeba", "test", n, 40).images,
+        sampling.initial_noise(n, 40, 40, sigma=1.0, seed=1).float(),
+    )
     noisy = [
         float(
-            ((network(test + s * noise, s) - test).flatten(1).norm(dim=1) / (s * noise).flatten(1).norm(dim=1)).median()
+            (
+                (network(test + s * noise, s) - test).flatten(1).norm(dim=1)
+                / (s * noise).flatten(1).norm(dim=1)
+            ).median()
         )
         for s in sigmas[:-1].tolist()
     ]

@@ -43,7 +43,9 @@ def read(name: str) -> dict[str, Any]:
 def write(name: str, section: str, found: dict[str, Any]) -> None:
     """Enter one section; the others stay. A list of numbers is one line."""
     text = json.dumps(read(name) | {section: found}, indent=1, allow_nan=False)
-    text = re.sub(r"\[\s+([-+.\deE,\s]+?)\s+\]", lambda row: "[" + re.sub(r"\s+", " ", row[1]) + "]", text)
+    text = re.sub(
+        r"\[\s+([-+.\deE,\s]+?)\s+\]", lambda row: "[" + re.sub(r"\s+", " ", row[1]) + "]", text
+    )
     write_atomically(path(name), text + "\n")
 
 
@@ -54,7 +56,9 @@ def rounded(values: Any, digits: int = 4) -> list:
 
 def provenance() -> dict[str, str]:
     """Where and when."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    )
     return {
         "hardware": torch.cuda.get_device_name()
         if DEVICE == "cuda"
@@ -70,21 +74,34 @@ def networks() -> dict[str, str]:
 
     Those of a section decide its numbers: `helpers.recorded` shows it beside no others.
     """
-    there = {name: card["sha256"] for name, card in manifest().items() if str(weights(name, card)) in OPENED}
+    there = {
+        name: card["sha256"]
+        for name, card in manifest().items()
+        if str(weights(name, card)) in OPENED
+    }
     return dict(sorted(there.items()))
 
 
 def main(
-    description: str, name: str, sections: dict[str, Callable[[], dict]], kinds: dict[str, str] | None = None
+    description: str,
+    name: str,
+    sections: dict[str, Callable[[], dict]],
+    kinds: dict[str, str] | None = None,
 ) -> None:
     """The command line. A section in `kinds` is kept once for each kind of device, that of this one given."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("sections", nargs="*", choices=[*sections, []], help="none means all")
     torch.set_num_threads(1)
     for section in parser.parse_args().sections or sections:
         OPENED.clear()
         found = sections[section]()
         found |= ({"networks": networks()} if networks() else {}) | {"provenance": provenance()}
-        kept = {**read(name).get(section, {}), kinds[section]: found} if kinds and section in kinds else found
+        kept = (
+            {**read(name).get(section, {}), kinds[section]: found}
+            if kinds and section in kinds
+            else found
+        )
         write(name, section, kept)
         print(f"{section}: written to {path(name)}", flush=True)

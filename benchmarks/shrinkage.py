@@ -34,7 +34,9 @@ def spectrum(faces: int = 2) -> dict:
     """Full matrices at 40 x 40. What jumps from k to k + 1 is a mean over those within a tenth of k."""
     network, x = models.load("faces-n9442-a"), load("celeba", "test", faces, 40).images
     y, found, singles = noisy(x, SIGMA), [], []
-    shown = torch.unique(torch.cat([torch.logspace(0, 3.2, 100).round().int(), torch.tensor(HEADLINE)])).clamp(max=1600)
+    shown = torch.unique(
+        torch.cat([torch.logspace(0, 3.2, 100).round().int(), torch.tensor(HEADLINE)])
+    ).clamp(max=1600)
     for i in range(faces):
         jacobian = Jacobian(network, y[i : i + 1], SIGMA)
         values, vectors, _ = eigen(jacobian)
@@ -49,7 +51,10 @@ def spectrum(faces: int = 2) -> dict:
             "edges": eigenbasis.energy_on(vectors, edges) / edges.double().mean(),
         }
         row = {k: v[shown - 1] for k, v in along.items()}
-        row |= {k: torch.stack([v[(k - 1) * 10 // 11 : k * 11 // 10].mean() for k in shown]) for k, v in smooth.items()}
+        row |= {
+            k: torch.stack([v[(k - 1) * 10 // 11 : k * 11 // 10].mean() for k in shown])
+            for k, v in smooth.items()
+        }
         found.append(row)
         singles.append({
             "asymmetry": asymmetry(jacobian),
@@ -77,7 +82,9 @@ def spectrum_80(faces: int = 1, basis: int = 512) -> dict:
     """By Krylov: the residuals say how far the last ones can be off."""
     network, x = models.load("faces80"), load("celeba", "test", faces, 80).images
     y = noisy(x, SIGMA)
-    found = [eigen(Jacobian(network, y[i : i + 1], SIGMA), HEADLINE[-1], basis) for i in range(faces)]
+    found = [
+        eigen(Jacobian(network, y[i : i + 1], SIGMA), HEADLINE[-1], basis) for i in range(faces)
+    ]
     return {
         "model": "faces80",
         "sigma": SIGMA,
@@ -85,7 +92,9 @@ def spectrum_80(faces: int = 1, basis: int = 512) -> dict:
         "seed": SEED,
         "headline k": HEADLINE,
         "values": rounded(torch.stack([f.values for f in found]).mean(0)),
-        "residuals": rounded(torch.stack([f.residuals for f in found]).amax(0)[[k - 1 for k in HEADLINE]]),
+        "residuals": rounded(
+            torch.stack([f.residuals for f in found]).amax(0)[[k - 1 for k in HEADLINE]]
+        ),
     }
 
 
@@ -108,13 +117,23 @@ def errors(faces: int = 48) -> dict:
                 "by trace": float(sigma**2 * traces.mean() / d), "standard error": float(off.std() / faces**0.5),
             })  # fmt: skip
         rows[str(n)] = {k: [float(f"{r[k]:.5g}") for r in row] for k in row[0]}
-    return {"models": [f"faces-n{n}-a" for n in COUNTS], "faces": faces, "seed": SEED, "sigmas": levels, "rows": rows}
+    return {
+        "models": [f"faces-n{n}-a" for n in COUNTS],
+        "faces": faces,
+        "seed": SEED,
+        "sigmas": levels,
+        "rows": rows,
+    }
 
 
 def machines(points: torch.Tensor) -> dict[str, Denoiser]:
     """Networks that differ in their number of faces, then in their architecture; Wiener's filter of 1000 faces."""
     found = {f"N = {n}": models.load(f"faces-n{n}-a") for n in COUNTS}
-    there = [name for name in ("base", "norm-bias-free", "pool-none", "chain") if f"faces-{name}" in models.manifest()]
+    there = [
+        name
+        for name in ("base", "norm-bias-free", "pool-none", "chain")
+        if f"faces-{name}" in models.manifest()
+    ]
     found |= {name: models.load(f"faces-{name}") for name in there}
     return found | {"Wiener": LinearDenoiser.from_points(points)}
 
@@ -124,7 +143,9 @@ def bases(faces: int = 2) -> dict:
     x, points = load("celeba", "test", faces, 40).images, load("celeba", n=1000, size=40).images
     compared = machines(points)
     vectors: dict[tuple[str, int, int], torch.Tensor] = {}
-    images: dict[tuple[str, int, int], torch.Tensor] = {}  # of the same random vectors under each Jacobian
+    images: dict[
+        tuple[str, int, int], torch.Tensor
+    ] = {}  # of the same random vectors under each Jacobian
     measured: dict[str, dict[str, torch.Tensor]] = {name: {} for name in compared}
     for name, machine in compared.items():
         table: dict[str, list] = {}
@@ -137,10 +158,15 @@ def bases(faces: int = 2) -> dict:
                 images[name, i, j] = jacobian.matvec(
                     torch.randn(16, 40, 40, generator=torch.Generator().manual_seed(1))
                 )
-                found = {"residuals": residuals} | portrait(jacobian, values, e, x[i], x[(i + 1) % faces])
+                found = {"residuals": residuals} | portrait(
+                    jacobian, values, e, x[i], x[(i + 1) % faces]
+                )
                 for k, v in found.items():
                     table.setdefault(k, []).append(torch.as_tensor(v, dtype=torch.float64))
-        measured[name] = {k: torch.stack(v).view(len(LEVELS), faces, -1).mean(1).squeeze(-1) for k, v in table.items()}
+        measured[name] = {
+            k: torch.stack(v).view(len(LEVELS), faces, -1).mean(1).squeeze(-1)
+            for k, v in table.items()
+        }
     return {
         "machines": list(compared), "levels": list(LEVELS), "faces": faces, "top": TOP, "seed": SEED,
         "measured": {name: {k: rounded(v) for k, v in table.items()} for name, table in measured.items()},
@@ -158,7 +184,9 @@ def leading(jacobian: Jacobian) -> Eigen:
     return Eigen(values / (values + jacobian.sigma**2), vectors, torch.zeros(TOP))
 
 
-def portrait(jacobian: Jacobian, values: torch.Tensor, e: torch.Tensor, x: torch.Tensor, other: torch.Tensor) -> dict:
+def portrait(
+    jacobian: Jacobian, values: torch.Tensor, e: torch.Tensor, x: torch.Tensor, other: torch.Tensor
+) -> dict:
     """Measures of one machine at one noisy face; `other` is the face whose edges are the control."""
     here, there = eigenbasis.edges(x), eigenbasis.edges(other)
     coefficients = (e * x).flatten(1).sum(1)
@@ -178,14 +206,27 @@ def shared(vectors: dict, names: list[str], faces: int) -> dict:
     levels = range(len(LEVELS))
 
     def mean(pairs: list) -> float:
-        return round(sum(eigenbasis.overlap(vectors[a], vectors[b]) for a, b in pairs) / len(pairs), 4)
+        return round(
+            sum(eigenbasis.overlap(vectors[a], vectors[b]) for a, b in pairs) / len(pairs), 4
+        )
 
-    between = [[[mean([((a, i, j), (b, i, j)) for i in range(faces)]) for b in names] for a in names] for j in levels]
-    between_levels = {a: [mean([((a, i, j), (a, i, j + 1)) for i in range(faces)]) for j in levels[:-1]] for a in names}
-    between_faces = {
-        a: [mean([((a, i, j), (a, (i + 1) % faces, j)) for i in range(faces)]) for j in levels] for a in names
+    between = [
+        [[mean([((a, i, j), (b, i, j)) for i in range(faces)]) for b in names] for a in names]
+        for j in levels
+    ]
+    between_levels = {
+        a: [mean([((a, i, j), (a, i, j + 1)) for i in range(faces)]) for j in levels[:-1]]
+        for a in names
     }
-    return {"between machines": between, "between levels": between_levels, "between faces": between_faces}
+    between_faces = {
+        a: [mean([((a, i, j), (a, (i + 1) % faces, j)) for i in range(faces)]) for j in levels]
+        for a in names
+    }
+    return {
+        "between machines": between,
+        "between levels": between_levels,
+        "between faces": between_faces,
+    }
 
 
 def alike(images: dict, names: list[str], faces: int) -> list:
@@ -209,16 +250,30 @@ def memory(compared: dict[str, Denoiser], x: torch.Tensor, face: torch.Tensor) -
         for sigma in LEVELS:
             jacobian = Jacobian(compared[name], noisy(x, sigma)[:1], sigma)
             v = jacobian.y
-            for _ in range(12):  # the power method: the leading singular value stands far above the second
+            for _ in range(
+                12
+            ):  # the power method: the leading singular value stands far above the second
                 u = jacobian.matvec(v)
                 pulled = jacobian.adjoint(u / u.norm())
                 v = pulled / pulled.norm()
             u = jacobian.matvec(v)
-            cosines = [float(torch.cosine_similarity(t.flatten(), face.flatten(), dim=0) ** 2) for t in (u, v)]
-            rows.append([float(u.norm()), *cosines, float((jacobian.adjoint(u / u.norm()) - u.norm() * v).norm())])
+            cosines = [
+                float(torch.cosine_similarity(t.flatten(), face.flatten(), dim=0) ** 2)
+                for t in (u, v)
+            ]
+            rows.append(
+                [
+                    float(u.norm()),
+                    *cosines,
+                    float((jacobian.adjoint(u / u.norm()) - u.norm() * v).norm()),
+                ]
+            )
         found[name] = rounded(torch.tensor(rows))
     kept = {
-        n: [float(eigenbasis.trace(compared[f"N = {n}"], noisy(face[None], sigma), sigma, 8)) for sigma in LEVELS]
+        n: [
+            float(eigenbasis.trace(compared[f"N = {n}"], noisy(face[None], sigma), sigma, 8))
+            for sigma in LEVELS
+        ]
         for n in COUNTS
     }
     return {

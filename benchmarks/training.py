@@ -37,10 +37,16 @@ from helpers.training import run, train
 LEVELS = (5, 10, 25, 50, 100, 200)  # of 255
 
 
-NETWORKS: dict[str, tuple[dict, tuple[int, ...], Recipe]] = {  # the most used ones: of a UNet, of an image
+NETWORKS: dict[
+    str, tuple[dict, tuple[int, ...], Recipe]
+] = {  # the most used ones: of a UNet, of an image
     "gray, 16 channels": ({"blocks": 2, "channels": 16, "normalisation": "none"}, (40, 40), BASE),
     "gray, 32 channels": ({"blocks": 2, "channels": 32, "normalisation": "none"}, (40, 40), BASE),
-    "colour, 16 channels": ({**GENERATING, "blocks": 3, "channels": 16, "image_channels": 3}, (3, 64, 64), GENERATE),
+    "colour, 16 channels": (
+        {**GENERATING, "blocks": 3, "channels": 16, "image_channels": 3},
+        (3, 64, 64),
+        GENERATE,
+    ),
 }
 
 
@@ -113,20 +119,31 @@ def throughput() -> dict:
         variants = {
             "plain": plain(networks[0], images, batch),
             "ours": train(networks[1], images, recipe),
-            "products": roofline(networks[2], images[:batch].to(DEVICE), recipe.products(torch.device(DEVICE))),
+            "products": roofline(
+                networks[2], images[:batch].to(DEVICE), recipe.products(torch.device(DEVICE))
+            ),
         }
         rates: dict[str, list[float]] = {variant: [] for variant in variants}
         for _ in range(5):
             for variant, steps in variants.items():
                 rates[variant].append(speed(steps, batch))
         ratio, share = (
-            [a / b for a, b in zip(rates["ours"], rates[other], strict=True)] for other in ("plain", "products")
+            [a / b for a, b in zip(rates["ours"], rates[other], strict=True)]
+            for other in ("plain", "products")
         )
         rows.append(
-            {"network": name, "channels": options["channels"], "normalisation": "none", "batch": batch}
+            {
+                "network": name,
+                "channels": options["channels"],
+                "normalisation": "none",
+                "batch": batch,
+            }
             | {variant: round(statistics.median(r)) for variant, r in rates.items()}
             | {"ratio": round(statistics.median(ratio), 2), "ratios": [round(p, 2) for p in ratio]}
-            | {"roofline": round(statistics.median(share), 2), "shares": [round(p, 2) for p in share]}
+            | {
+                "roofline": round(statistics.median(share), 2),
+                "shares": [round(p, 2) for p in share],
+            }
         )
         print(rows[-1], flush=True)
     return {"images": "gray 40x40 and colour 64x64", "rows": rows}
@@ -177,7 +194,14 @@ def faces(count: int = 300) -> dict:
         denoiser = models.load(name)
         tables = [models.psnr_table(denoiser, part, levels)["psnr"] for part in (training, test)]
         rows.append(
-            {"model": name, "N": n, "set": letter, "train": tables[0], "test": tables[1], "sha256": card["sha256"]}
+            {
+                "model": name,
+                "N": n,
+                "set": letter,
+                "train": tables[0],
+                "test": tables[1],
+                "sha256": card["sha256"],
+            }
         )
         print(rows[-1], flush=True)
     noisy = models.psnr_table(Identity(), test, levels)["noisy"]
@@ -199,11 +223,15 @@ def peers(count: int = 64) -> dict:
             print(f"{ours} is not trained yet: size {size} is left out")
             continue
         test = load("celeba", "test", count, size).images
-        named = {p.stem: load_peer(p) for p in sorted(folder.glob("*.npz"))} | {ours: models.load(ours)}
+        named = {p.stem: load_peer(p) for p in sorted(folder.glob("*.npz"))} | {
+            ours: models.load(ours)
+        }
         if size == 40:
             named["wiener"] = LinearDenoiser.from_points(load("celeba", n=18_000, size=40).images)
         for name, denoiser in named.items():
-            rows.append({"size": size, "model": name, "psnr": models.psnr_table(denoiser, test)["psnr"]})
+            rows.append(
+                {"size": size, "model": name, "psnr": models.psnr_table(denoiser, test)["psnr"]}
+            )
             print(rows[-1], flush=True)
     return {"sigma_of_255": list(models.LEVELS), "images": count, "rows": rows}
 

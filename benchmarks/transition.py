@@ -79,7 +79,10 @@ def features(x: Tensor) -> Tensor:
 def alike(a: Tensor, b: Tensor) -> dict[str, Tensor]:
     """Similarities of all pairs by the three measures."""
     models.load("faces-autoencoder")  # as in `path`
-    pixels = {"centred": metrics.similarity(a, b), "uncentred": metrics.similarity(a, b, centred=False)}
+    pixels = {
+        "centred": metrics.similarity(a, b),
+        "uncentred": metrics.similarity(a, b, centred=False),
+    }
     return pixels | {"features": metrics.similarity(features(a), features(b), centred=False)}
 
 
@@ -95,10 +98,14 @@ def faces() -> dict:
                 near = torch.stack([own[letter][measure].amax(1) for letter in SETS])
                 row[measure] = {"between": rounded(pair.diag(), 3), "own": rounded(near, 3)}
             apart = {
-                (letter, other): metrics.nearest(made(n, letter, sampler), images(other, n), 1)[0][:, 0]
+                (letter, other): metrics.nearest(made(n, letter, sampler), images(other, n), 1)[0][
+                    :, 0
+                ]
                 for letter, other in itertools.product(SETS, SETS)
             }
-            row["closeness"] = rounded([(apart[s, s] / apart[s, t]).tolist() for s, t in ("ab", "ba")], 3)
+            row["closeness"] = rounded(
+                [(apart[s, s] / apart[s, t]).tolist() for s, t in ("ab", "ba")], 3
+            )
             row["own distance"] = rounded([(apart[s, s] / SIZE).tolist() for s in SETS], 4)
             row["apart"] = rounded((a - b).flatten(1).norm(dim=1) / SIZE, 4)
             row["diverged"] = metrics.diverged(a) + metrics.diverged(b)
@@ -121,18 +128,38 @@ def patches(side: int = 10) -> dict:
             valid = [i[i >= 0] for i in index]  # a constant patch comes from nowhere
             most = torch.stack([i.bincount(minlength=n).amax() / max(len(i), 1) for i in valid])
             sources = [len(i.unique()) for i in valid]
-            found = {"most": most, "sources": torch.tensor(sources, dtype=torch.float), "patch": similarity.nanmean(1)}
-            rows.append({"N": n, "of": what, "whole": rounded(whole, 3)} | {k: rounded(v, 3) for k, v in found.items()})
+            found = {
+                "most": most,
+                "sources": torch.tensor(sources, dtype=torch.float),
+                "patch": similarity.nanmean(1),
+            }
+            rows.append(
+                {"N": n, "of": what, "whole": rounded(whole, 3)}
+                | {k: rounded(v, 3) for k, v in found.items()}
+            )
     return {"side": side, "patches": (SIZE // side) ** 2, "rows": rows}
 
 
 def repeats() -> dict:
     """For each face of set a, the most similar of set b (centred, 20 x 20 block means, as repeats are removed)."""
-    small = [torch.nn.functional.avg_pool2d(images(letter, 9442)[:, None], 2)[:, 0] for letter in SETS]
-    closest = torch.cat([metrics.similarity(block, small[1]).amax(1) for block in small[0].split(512)])
+    small = [
+        torch.nn.functional.avg_pool2d(images(letter, 9442)[:, None], 2)[:, 0] for letter in SETS
+    ]
+    closest = torch.cat(
+        [metrics.similarity(block, small[1]).amax(1) for block in small[0].split(512)]
+    )
     counts = torch.histc(closest, 50, 0.5, 1.0)
-    about = {"N": 9442, "low": 0.5, "high": 1.0, "below": int((closest < 0.5).sum()), "counts": counts.int().tolist()}
-    return about | {"largest": round(float(closest.max()), 4), "median": round(float(closest.median()), 4)}
+    about = {
+        "N": 9442,
+        "low": 0.5,
+        "high": 1.0,
+        "below": int((closest < 0.5).sum()),
+        "counts": counts.int().tolist(),
+    }
+    return about | {
+        "largest": round(float(closest.max()), 4),
+        "median": round(float(closest.median()), 4),
+    }
 
 
 def paths() -> dict:
@@ -146,25 +173,52 @@ def paths() -> dict:
     return {"noises": NOISES, "sigmas": rounded(sigmas[:-1], 5), "rows": rows}
 
 
-SCALES = {20: 1, 40: 2, 80: 3}  # blocks of the UNet for images of so many pixels a side, as in the paper's Table 1
+SCALES = {
+    20: 1,
+    40: 2,
+    80: 3,
+}  # blocks of the UNet for images of so many pixels a side, as in the paper's Table 1
 
 
 def sizes(steps: int = 2500, count: int = 200) -> dict:
     """Training less test PSNR, mean over ten levels in [0, 1] as in the paper's Fig. 15; equal images seen by all."""
     levels, rows = tuple(25.5 * k for k in range(1, 11)), []
     for (side, blocks), n in itertools.product(SCALES.items(), (10, 100, 1000)):
-        training, test = load("celeba", "train", n, side).images, load("celeba", "test", count, side).images
+        training, test = (
+            load("celeba", "train", n, side).images,
+            load("celeba", "test", count, side).images,
+        )
         std = round(float(training.std()), 3)
         denoiser = UNet(blocks=blocks, channels=16, normalisation="none", data_std=std)
         recipe = replace(BASE, steps=steps, noise=("log-uniform", 0.01, 2.0))
-        run(train(denoiser, training, recipe, record.ROOT / f"build/transition/{side}-{n}-{steps}.safetensors"))
+        run(
+            train(
+                denoiser,
+                training,
+                recipe,
+                record.ROOT / f"build/transition/{side}-{n}-{steps}.safetensors",
+            )
+        )
         parts = (models.repeated(training, count)[:count], test)
         tables = [models.psnr_table(denoiser, part, levels)["psnr"] for part in parts]
         parameters = sum(p.numel() for p in denoiser.parameters())
-        row = {"side": side, "N": n, "parameters": parameters, "train": tables[0], "test": tables[1]}
-        rows.append(row | {"gap": round(sum(a - b for a, b in zip(*tables, strict=True)) / len(levels), 3)})
+        row = {
+            "side": side,
+            "N": n,
+            "parameters": parameters,
+            "train": tables[0],
+            "test": tables[1],
+        }
+        rows.append(
+            row | {"gap": round(sum(a - b for a, b in zip(*tables, strict=True)) / len(levels), 3)}
+        )
         print(rows[-1], flush=True)
-    return {"sigma_of_255": list(levels), "images seen": steps * BASE.batch, "images": count, "rows": rows}
+    return {
+        "sigma_of_255": list(levels),
+        "images seen": steps * BASE.batch,
+        "images": count,
+        "rows": rows,
+    }
 
 
 def chains(steps: int = 12_000, size: int = 20, count: int = 200) -> dict:
@@ -179,7 +233,10 @@ def chains(steps: int = 12_000, size: int = 20, count: int = 200) -> dict:
             denoiser = CNN(channels=24, normalisation="none")
             run(
                 train(
-                    denoiser, training, recipe, record.ROOT / f"build/transition/chain-{n}-{letter}-{steps}.safetensors"
+                    denoiser,
+                    training,
+                    recipe,
+                    record.ROOT / f"build/transition/chain-{n}-{letter}-{steps}.safetensors",
                 )
             )
             for name, part in (("train", models.repeated(training, count)[:count]), ("test", test)):
@@ -187,11 +244,29 @@ def chains(steps: int = 12_000, size: int = 20, count: int = 200) -> dict:
             made.append(estimates(denoiser, start, "reverse SDE")[-1])
             own.append(metrics.similarity(made[-1], training).amax(1))
         row |= {"between": rounded(metrics.pearson(*made), 3), "own": rounded(torch.stack(own), 3)}
-        row |= {"unseen": rounded(metrics.similarity(test[:NOISES], images("a", n, size)).amax(1), 3)}
+        row |= {
+            "unseen": rounded(metrics.similarity(test[:NOISES], images("a", n, size)).amax(1), 3)
+        }
         rows.append(row | {"diverged": sum(metrics.diverged(x) for x in made)})
-        print(n, row["train"], row["test"], sum(row["between"]) / NOISES, sum(row["own"][0]) / NOISES, flush=True)
-    about = {"size": size, "parameters": sum(p.numel() for p in denoiser.parameters()), "noises": NOISES}
-    return about | {"sigma_of_255": list(levels), "images seen": steps * recipe.batch, "images": count, "rows": rows}
+        print(
+            n,
+            row["train"],
+            row["test"],
+            sum(row["between"]) / NOISES,
+            sum(row["own"][0]) / NOISES,
+            flush=True,
+        )
+    about = {
+        "size": size,
+        "parameters": sum(p.numel() for p in denoiser.parameters()),
+        "noises": NOISES,
+    }
+    return about | {
+        "sigma_of_255": list(levels),
+        "images seen": steps * recipe.batch,
+        "images": count,
+        "rows": rows,
+    }
 
 
 if __name__ == "__main__":

@@ -29,24 +29,46 @@ from helpers.recipe import Recipe
 from helpers.training import train
 
 NAME, SHEETS = "trials", record.ROOT / "build/trials"
-SEEDS, SECONDS, WARMUP = 3, 100.0, 100  # of a training on one core; the zoo's 500 steps of warm-up would be half of it
-MADE, BY_HEUN, TESTED = 128, 64, 100  # images by the reverse SDE and by Heun's method; test images for the PSNR
+SEEDS, SECONDS, WARMUP = (
+    3,
+    100.0,
+    100,
+)  # of a training on one core; the zoo's 500 steps of warm-up would be half of it
+MADE, BY_HEUN, TESTED = (
+    128,
+    64,
+    100,
+)  # images by the reverse SDE and by Heun's method; test images for the PSNR
 LARGE = (200, 500, 1000)  # of 255: where sampling decides what is in the picture
 PART, HEUN = 16, 18  # images at a time, which fit a cache; steps of Heun's method, two calls each
 NETWORK: dict[str, Any] = {**GENERATING, "blocks": 3, "channels": 16}
 BLIND = {"blocks": 2, "bias": False, "blind": True, "level": "channel"}
-ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what differs in the network, and in the recipe
+ROWS: dict[
+    str, tuple[dict[str, Any], dict[str, Any]]
+] = {  # what differs in the network, and in the recipe
     "reference": ({}, {}),
-    "blind, for the Jacobian": (BLIND, {k: v for k, v in asdict(BASE).items() if k not in ("steps", "seed", "warmup")}),
+    "blind, for the Jacobian": (
+        BLIND,
+        {k: v for k, v in asdict(BASE).items() if k not in ("steps", "seed", "warmup")},
+    ),
     "level as a channel": ({"level": "channel"}, {}),
-    "log-uniform law, level weights": ({}, {"noise": ("log-uniform", 0.01, looks.SIGMA_MAX), "loss": "level"}),
+    "log-uniform law, level weights": (
+        {},
+        {"noise": ("log-uniform", 0.01, looks.SIGMA_MAX), "loss": "level"},
+    ),
     "batch of 32": ({}, {"batch": 32}),
     "two blocks, 24 channels": ({"blocks": 2, "channels": 24}, {}),
     "rate 0.001": ({}, {"rate": 1e-3}),
     "no decay of the rate": ({}, {"decay": "none"}),
 }
 RAW = "no average of weights"  # the end of the reference's own training, without its average
-SHOWN = ("blind, for the Jacobian", "level as a channel", "rate 0.001", "no decay of the rate", "reference")
+SHOWN = (
+    "blind, for the Jacobian",
+    "level as a channel",
+    "rate 0.001",
+    "no decay of the rate",
+    "reference",
+)
 
 
 def network(row: str, data: ImageSet, seed: int = 0) -> UNet:
@@ -70,7 +92,9 @@ def plan(data: ImageSet, rounds: int = 7, each: int = 3) -> dict:
             for _ in range(each):
                 next(steps)
             cost[row].append((time.process_time() - start) / each)
-    least = min(cost["reference"])  # what others do on this machine lengthens a step, nothing shortens it
+    least = min(
+        cost["reference"]
+    )  # what others do on this machine lengthens a step, nothing shortens it
     rows = {}
     for row, (options, changes) in ROWS.items():
         ratio = statistics.median(a / b for a, b in zip(cost[row], cost["reference"], strict=True))
@@ -82,7 +106,9 @@ def plan(data: ImageSet, rounds: int = 7, each: int = 3) -> dict:
     return {
         "data": str(data),
         "network": NETWORK,
-        "recipe": {k: v for k, v in asdict(recipe("reference", 1)).items() if k not in ("steps", "seed")},
+        "recipe": {
+            k: v for k, v in asdict(recipe("reference", 1)).items() if k not in ("steps", "seed")
+        },
         "products": str(GENERATE.products(torch.device("cpu"))).removeprefix("torch."),
         "seconds": SECONDS,
         "step_seconds": round(least, 4),
@@ -115,7 +141,12 @@ def judged(made: Tensor, data: ImageSet, test: ImageSet) -> dict[str, float]:
     found, kept = looks.judged(made, data, test), metrics.finite(made)
     if len(kept):
         high = [
-            torch.stack([realism.radial_spectrum(gray[None])[gray.shape[-1] // 3 :].mean() for gray in images.mean(1)])
+            torch.stack(
+                [
+                    realism.radial_spectrum(gray[None])[gray.shape[-1] // 3 :].mean()
+                    for gray in images.mean(1)
+                ]
+            )
             for images in (kept, test.images)
         ]
         found["broken"] = round(float((high[0] > 2 * high[1].quantile(0.95)).double().mean()), 4)
@@ -126,7 +157,10 @@ def colour_grain(made: Tensor, test: ImageSet) -> float:
     """What judges of gray cannot see: power above a third of the frequencies of the channels less their mean, of the
     images that are shown as they are shown, over that of the test images."""
     high = [
-        sum(float(realism.radial_spectrum(c)[c.shape[-1] // 3 :].mean()) for c in (x - x.mean(1, True)).unbind(1))
+        sum(
+            float(realism.radial_spectrum(c)[c.shape[-1] // 3 :].mean())
+            for c in (x - x.mean(1, True)).unbind(1)
+        )
         for x in (made[: looks.SHOWN].clamp(0, 1), test.images)
     ]
     return round(high[0] / high[1], 3)
@@ -179,7 +213,9 @@ def webp(row: str) -> str:
 
 def main() -> None:
     torch.set_num_threads(1)
-    data, test = (load("celeba", split, n, 64, "rgb") for split, n in (("train", 1000), ("test", None)))
+    data, test = (
+        load("celeba", split, n, 64, "rgb") for split, n in (("train", 1000), ("test", None))
+    )
 
     def keep(section: str, found: dict) -> None:
         of = {"networks": record.networks()} if record.networks() else {}  # the judge
@@ -195,7 +231,10 @@ def main() -> None:
             done = record.read(NAME).get("trials", {"rows": {}})["rows"]
             if all(one["seed"] != seed for one in done.get(row, [])):
                 found = trial(row, planned["steps"], seed, data, test)
-                keep("trials", {"rows": done | {k: [*done.get(k, []), one] for k, one in found.items()}})
+                keep(
+                    "trials",
+                    {"rows": done | {k: [*done.get(k, []), one] for k, one in found.items()}},
+                )
         if "pictures" not in record.read(NAME):
             keep("pictures", {"webp": {row: webp(row) for row in SHOWN}})
 

@@ -20,7 +20,16 @@ def run(chapter: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     unset = ("CELEBA_ROOT", "PEERS_ROOT", "FASHION_MNIST_ROOT", "PYTHONPATH")
     environment = {k: v for k, v in os.environ.items() if k not in unset} | {"OMP_NUM_THREADS": "1"}
-    command = [PYTHON, "-m", "papermill", "--no-progress-bar", "--kernel", "python3", chapter, "out.ipynb"]
+    command = [
+        PYTHON,
+        "-m",
+        "papermill",
+        "--no-progress-bar",
+        "--kernel",
+        "python3",
+        chapter,
+        "out.ipynb",
+    ]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     print(f"{chapter.stem}: {'failed' if done.returncode else 'ok'}", flush=True)
     print("\n".join(done.stderr.splitlines()[-25:]) if done.returncode else "", end="")
@@ -31,11 +40,23 @@ if __name__ == "__main__":
     chapters = sorted((ROOT / "book").rglob("*.ipynb"))
     wanted = [c for c in chapters if not sys.argv[1:] or c.stem.split("_")[0] in sys.argv[1:]]
     if not wanted:
-        sys.exit(f"no chapter {' '.join(sys.argv[1:])}: give numbers as in {', '.join(c.stem for c in chapters[:2])}")
+        sys.exit(
+            f"no chapter {' '.join(sys.argv[1:])}: give numbers as in {', '.join(c.stem for c in chapters[:2])}"
+        )
     if not PYTHON.exists():
         subprocess.run([sys.executable, "-m", "venv", PYTHON.parents[1]], check=True)
     shutil.rmtree(ROOT / "build/lib", ignore_errors=True)  # what an older build of the package left
-    install = [PYTHON, "-m", "pip", "install", "--quiet", "--no-compile", "--requirement", "tests/colab.txt", "."]
+    install = [
+        PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-compile",
+        "--requirement",
+        "tests/colab.txt",
+        ".",
+    ]
     subprocess.run(install, cwd=ROOT, check=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         sys.exit(max(pool.map(run, wanted)) and 1)

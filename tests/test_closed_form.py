@@ -46,7 +46,8 @@ def window(i, side, n=8):
 
 
 @pytest.mark.parametrize(
-    ("side", "features", "degree"), [(None, 20, 3), (None, 50, 3), (None, 20, 2), (5, 9, 3), (2, 4, 3)]
+    ("side", "features", "degree"),
+    [(None, 20, 3), (None, 50, 3), (None, 20, 2), (5, 9, 3), (2, 4, 3)],
 )
 def test_released_polynomial_is_its_definition(side, features, degree):
     """One pixel at a time, by the augmented normal equations of the ridge regression with an intercept."""
@@ -60,7 +61,9 @@ def test_released_polynomial_is_its_definition(side, features, degree):
 
             def phi(y, rows=rows, columns=columns, R=R):
                 v = torch.stack([R @ (2 * image[rows, columns] - 1).flatten() for image in y])
-                return torch.stack([(row / max(row.abs())) ** degree for row in v]) / (2 * X).std(correction=0)
+                return torch.stack([(row / max(row.abs())) ** degree for row in v]) / (2 * X).std(
+                    correction=0
+                )
 
             design = torch.cat([torch.ones(len(X), 1).double(), phi(noisy)], 1)
             penalty = len(X) * 1e-5 * torch.diag(torch.tensor([0.0] + [1.0] * features).double())
@@ -82,7 +85,9 @@ def test_released_polynomial_interpolates_its_one_noisy_copy():
         denoiser = ReleasedPolynomial(X, 40, ridge=1e-9, draws=draws_)
         x = X.repeat(draws_, 1, 1)
         fresh = x + 2 * draws(*x.shape, seed=9)
-        error[draws_] = [float((denoiser(y, 2.0) - x).square().mean()) for y in (denoiser._images(2.0), fresh)]
+        error[draws_] = [
+            float((denoiser(y, 2.0) - x).square().mean()) for y in (denoiser._images(2.0), fresh)
+        ]
     assert error[1][0] < 1e-4 < float(X.var(0).mean()) / 2 < error[1][1]
     assert error[40][0] > 1e-2 and error[40][1] < 1.2 * error[40][0]
 
@@ -123,10 +128,16 @@ def test_hermite_polynomial_is_the_best_regression(degree):
 
         target = X[:, i, j].repeat_interleave(len(w))
         root = weights.sqrt()[:, None]
-        to = torch.linalg.lstsq(root * affine(y), root * torch.cat([phi(y), target[:, None]], 1)).solution
+        to = torch.linalg.lstsq(
+            root * affine(y), root * torch.cat([phi(y), target[:, None]], 1)
+        ).solution
         rest = phi(y) - affine(y) @ to[:, :-1]
         gram = rest.T @ (weights[:, None] * rest) + ridge * torch.eye(rest.shape[1]).double()
-        A = torch.linalg.solve(gram, rest.T @ (weights * target)) if degree > 1 else rest.new_zeros(0)
+        A = (
+            torch.linalg.solve(gram, rest.T @ (weights * target))
+            if degree > 1
+            else rest.new_zeros(0)
+        )
         query = Y[:, rows, columns].flatten(1)
         expected = affine(query) @ to[:, -1] + (phi(query) - affine(query) @ to[:, :-1]) @ A
         assert torch.allclose(denoiser(Y, sigma)[:, i, j], expected, rtol=1e-7, atol=1e-8)
@@ -136,7 +147,9 @@ def test_degree_one_and_a_large_ridge_are_wieners_filter():
     wiener = LinearDenoiser.from_points(X)
     for sigma in LEVELS:
         assert torch.allclose(HermitePolynomial(X, 7, 1)(Y, sigma), wiener(Y, sigma), atol=1e-9)
-        assert torch.allclose(HermitePolynomial(X, 7, ridge=1e12)(Y, sigma), wiener(Y, sigma), atol=1e-7)
+        assert torch.allclose(
+            HermitePolynomial(X, 7, ridge=1e12)(Y, sigma), wiener(Y, sigma), atol=1e-7
+        )
         assert not torch.allclose(HermitePolynomial(X, 7)(Y, sigma), wiener(Y, sigma), atol=1e-4)
 
 
@@ -144,7 +157,9 @@ def test_a_window_without_variance_stays_what_it_is():
     flat = X.clone()
     flat[:, :3] = 0.0
     found = HermitePolynomial(flat, 6, patch=3)(Y, 0.3)
-    assert found.isfinite().all() and torch.allclose(found[:, :2], torch.zeros(5, 2, 8).double(), atol=1e-12)
+    assert found.isfinite().all() and torch.allclose(
+        found[:, :2], torch.zeros(5, 2, 8).double(), atol=1e-12
+    )
 
 
 # Tables and draws -----------------------------------------------------------------------------------------------------
@@ -163,7 +178,18 @@ def test_patch_table_is_the_released_one_at_64_pixels():
     assert list(table.values()) == [
         (64, 1024), (55, 1024), (45, 512), (35, 256), (27, 128), (21, 128), (15, 64), (11, 32), (7, 16), (3, 8),
     ]  # fmt: skip
-    assert [s for s, _ in patch_table(sampling.cosine_vp(10)[:-1], 32).values()] == [32, 28, 22, 18, 14, 10, 8, 6, 4, 2]
+    assert [s for s, _ in patch_table(sampling.cosine_vp(10)[:-1], 32).values()] == [
+        32,
+        28,
+        22,
+        18,
+        14,
+        10,
+        8,
+        6,
+        4,
+        2,
+    ]
     assert min(F for _, F in patch_table(sampling.cosine_vp(10)[:-1], 8, 0.01).values()) == 1
 
 
@@ -191,13 +217,17 @@ def test_samples_of_rank_r_have_no_variance_off_the_subspace(rank):
     assert (rest - coordinates @ denoiser.axes.T).square().mean() < 1e-24
     assert torch.linalg.matrix_rank(rest, rtol=1e-9) == rank
     expected = flow_variance(denoiser.variances, schedule)
-    assert torch.allclose(coordinates.var(0) / expected, torch.ones(rank).double(), atol=5 * math.sqrt(2 / 400))
+    assert torch.allclose(
+        coordinates.var(0) / expected, torch.ones(rank).double(), atol=5 * math.sqrt(2 / 400)
+    )
 
 
 def test_the_projected_denoiser_copies_projections():
     denoiser = ProjectedDenoiser(X, 4)
     end = sampling.last(sampling.euler(denoiser, 80 * draws(20, 8, 8, seed=4), sampling.edm(60)))
-    shadows = (X - denoiser.mean).flatten(1) @ denoiser.basis @ denoiser.basis.T + denoiser.mean.flatten()
+    shadows = (X - denoiser.mean).flatten(
+        1
+    ) @ denoiser.basis @ denoiser.basis.T + denoiser.mean.flatten()
     assert torch.linalg.matrix_rank((end - denoiser.mean).flatten(1), rtol=1e-9) == 4
     assert torch.cdist(end.flatten(1), shadows).amin(1).max() < 1e-6
 
@@ -208,7 +238,11 @@ def test_the_projected_denoiser_copies_projections():
 def brute_force(stride, cells, sigma, i, j, query):
     """Pixel (i, j) regressed on the cells around its own, over all images and all shifts by whole cells."""
     moved = torch.cat(
-        [X.roll((-a * stride, -b * stride), (1, 2)) for a in range(8 // stride) for b in range(8 // stride)]
+        [
+            X.roll((-a * stride, -b * stride), (1, 2))
+            for a in range(8 // stride)
+            for b in range(8 // stride)
+        ]
     )
     mean = moved.mean(0)
     begin = [k // stride * stride - cells // 2 * stride for k in (i, j)]
@@ -225,16 +259,22 @@ def test_pooled_convolution_is_the_best_filter_of_its_kind(stride, cells):
     for sigma in LEVELS:
         found = denoiser(Y, sigma)
         for i, j in ((0, 0), (3, 6), (7, 5)):
-            assert torch.allclose(found[:, i, j], brute_force(stride, cells, sigma, i, j, Y), atol=1e-9)
+            assert torch.allclose(
+                found[:, i, j], brute_force(stride, cells, sigma, i, j, Y), atol=1e-9
+            )
 
 
 def test_pooled_convolution_lies_between_convolution_and_the_linear_denoiser():
     for sigma in LEVELS:
         assert torch.allclose(
-            PooledConvolution.from_points(X, 1, 5)(Y, sigma), LinearConvolution.from_points(X, 5)(Y, sigma), atol=1e-9
+            PooledConvolution.from_points(X, 1, 5)(Y, sigma),
+            LinearConvolution.from_points(X, 5)(Y, sigma),
+            atol=1e-9,
         )
         assert torch.allclose(
-            PooledConvolution.from_points(X, 8, None)(Y, sigma), LinearDenoiser.from_points(X)(Y, sigma), atol=1e-9
+            PooledConvolution.from_points(X, 8, None)(Y, sigma),
+            LinearDenoiser.from_points(X)(Y, sigma),
+            atol=1e-9,
         )
 
 
@@ -255,7 +295,9 @@ def test_a_stationary_target_and_all_cells_leave_nothing_of_the_grid():
     assert torch.allclose(pooled(Y, 0.7), full(Y, 0.7), atol=1e-10)
     covariance = pooled.generated_covariance()
     assert torch.allclose(covariance, covariance[:1, :1].expand_as(covariance), atol=1e-9)
-    assert torch.allclose(torch.fft.fft2(covariance[0, 0]).real, full.generated_spectrum(), rtol=1e-4, atol=1e-7)
+    assert torch.allclose(
+        torch.fft.fft2(covariance[0, 0]).real, full.generated_spectrum(), rtol=1e-4, atol=1e-7
+    )
 
 
 def test_generated_covariance_is_what_the_sampler_generates():
@@ -263,13 +305,24 @@ def test_generated_covariance_is_what_the_sampler_generates():
     denoiser = PooledConvolution.from_points(X, 2, 1)
     mean = denoiser.mean.repeat(4, 4)
     basis = 80 * torch.eye(64).double().view(64, 8, 8)
-    flow = sampling.last(sampling.heun(denoiser, mean + basis, sampling.log_linear(150, 0.01, 80.0)[:-1])) - mean
+    flow = (
+        sampling.last(
+            sampling.heun(denoiser, mean + basis, sampling.log_linear(150, 0.01, 80.0)[:-1])
+        )
+        - mean
+    )
     K = (flow.flatten(1).T @ flow.flatten(1)).view(8, 8, 8, 8)
     found = denoiser.generated_covariance(0.01, 80.0)
-    for (a, b), (i, j) in itertools.product(itertools.product(range(2), repeat=2), ((0, 0), (0, 1), (3, 6), (7, 7))):
-        assert abs(found[a, b, i, j] - K[4 + a, 2 + b, (4 + a + i) % 8, (2 + b + j) % 8]) < 1e-3 * float(K.max())
+    for (a, b), (i, j) in itertools.product(
+        itertools.product(range(2), repeat=2), ((0, 0), (0, 1), (3, 6), (7, 7))
+    ):
+        assert abs(
+            found[a, b, i, j] - K[4 + a, 2 + b, (4 + a + i) % 8, (2 + b + j) % 8]
+        ) < 1e-3 * float(K.max())
     lag0 = found[:, :, 0, 0]
-    assert (lag0.max() - lag0.min()) > 0.01 * lag0.max()  # the phases differ: the law is only cyclostationary
+    assert (
+        lag0.max() - lag0.min()
+    ) > 0.01 * lag0.max()  # the phases differ: the law is only cyclostationary
 
 
 # Bad input ------------------------------------------------------------------------------------------------------------

@@ -68,7 +68,9 @@ DENOISERS = {  # from a seed, for data and weights
     "local, a table": lambda s: d.LocalMean(images(s), {0.1: 3, 9.0: 5}, "equivariant"),
     "crops": lambda s: d.LocalMean(images(s), 4, "composite"),
     "masks": lambda s: d.MaskedMean(images(s), masks(images(s), 0.5)),
-    "masks, a function": lambda s: d.MaskedMean(images(s), functools.partial(masks, images(0)), True),
+    "masks, a function": lambda s: d.MaskedMean(
+        images(s), functools.partial(masks, images(0)), True
+    ),
     "mlp": lambda s: d.MLP(8, seed=s),
     "mlp per level": lambda s: d.PerLevelMLP(torch.tensor([3.0, 1.0, 0.1]), width=8, seed=s),
     "polynomial": lambda s: d.Polynomial(plane(s), 3),
@@ -159,7 +161,9 @@ def test_no_denoiser_is_left_out():
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     whole = {cls for cls in below(d.Denoiser) if cls.__module__.startswith("helpers.")}
-    assert not [cls for cls in whole - {d.Denoiser} if "forward" in vars(cls)]  # which checks the input
+    assert not [
+        cls for cls in whole - {d.Denoiser} if "forward" in vars(cls)
+    ]  # which checks the input
     abstract = {"Denoiser", "Network", "FeatureRegression", "WindowRegression", "_Filter"}
     assert {cls.__name__ for cls in whole - {type(built(name)) for name in DENOISERS}} == abstract
 
@@ -192,7 +196,9 @@ def test_no_mode_of_torch_changes_the_result(name):
         made, start = DENOISERS[name](0), y.clone()
         same(made(y, 0.7), x_hat)
     same(made(start, 0.7), x_hat)
-    made(y_slope, 0.7).sum().backward() if y_slope.requires_grad else None  # what inference mode kept is saved
+    made(
+        y_slope, 0.7
+    ).sum().backward() if y_slope.requires_grad else None  # what inference mode kept is saved
     with torch.no_grad():
         same(denoiser(y_slope, 0.7), x_hat)
     network = next(denoiser.parameters(), None) is not None
@@ -306,7 +312,9 @@ def test_derivatives(name):
         quotient = (estimate(y + step * v) - estimate(y - step * v)) / (2 * step)
         for way in ways:
             same(way().detach(), quotient.detach(), 1e-5)
-        mixed = jvp(grad(lambda q: (estimate(q) * w).sum()), (y,), (v,))[1]  # forwards over backwards
+        mixed = jvp(grad(lambda q: (estimate(q) * w).sum()), (y,), (v,))[
+            1
+        ]  # forwards over backwards
         same(second(), mixed.detach(), 1e-8)
     if name in NUMPY | FITTED:
         for way in (over_sigma, lambda: denoiser(y, sigma.clone().requires_grad_())):
@@ -321,7 +329,17 @@ def test_derivatives(name):
 @pytest.mark.parametrize(
     "name",
     [
-        *("autoencoder", "chain", "image mlp", "mlp", "mlp per level", "unet", "unet, told", "corrected", "dilated"),
+        *(
+            "autoencoder",
+            "chain",
+            "image mlp",
+            "mlp",
+            "mlp per level",
+            "unet",
+            "unet, told",
+            "corrected",
+            "dilated",
+        ),
         *("posterior mean", "local", "polynomial", "total variation"),
     ],
 )

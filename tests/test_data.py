@@ -29,7 +29,9 @@ def test_samples_repeat_with_their_seed(name):
 def test_density_has_mass_one_and_counts_agree_with_it(name):
     """Chi-square of 20,000 samples in 64 cells of [-3, 3]^2, the expected counts by quadrature."""
     target, n = TARGETS[name](), 20_000
-    fine = density.grid(3.0, 120)  # cells of .05 resolve a width of .06; the checkerboard's edges lie between them
+    fine = density.grid(
+        3.0, 120
+    )  # cells of .05 resolve a width of .06; the checkerboard's edges lie between them
     log_p = target.log_prob(fine.points)
     assert density.mass(log_p, fine.cell) == pytest.approx(1, abs=1e-4)
     p = (fine.cell * log_p.exp()).view(8, 15, 8, 15).sum((1, 3)).flatten()
@@ -38,7 +40,9 @@ def test_density_has_mass_one_and_counts_agree_with_it(name):
     observed = torch.bincount((8 * cell[:, 0] + cell[:, 1]).clamp(0, 63), minlength=64)
     often = n * p > 5
     rest = torch.tensor([n - observed[often].sum(), n * (1 - p[often].sum())])
-    chi2 = ((observed - n * p) ** 2 / (n * p))[often].sum() + (rest[0] - rest[1]) ** 2 / rest[1].clamp(min=1)
+    chi2 = ((observed - n * p) ** 2 / (n * p))[often].sum() + (rest[0] - rest[1]) ** 2 / rest[
+        1
+    ].clamp(min=1)
     assert stats.chi2.sf(float(chi2), int(often.sum())) > 1e-3
 
 
@@ -60,11 +64,17 @@ def test_noisy_density_is_the_density_blurred(name):
             target.log_prob(torch.zeros(1, 2), sigma)
         return
     y = torch.cartesian_prod(*[torch.linspace(-2, 2, 5).double()] * 2)
-    kernel = torch.exp(-torch.cdist(y, target.sample(n, seed=2)).square() / (2 * sigma**2)) / (2 * math.pi * sigma**2)
-    assert ((kernel.mean(1) - target.log_prob(y, sigma).exp()).abs() < 5 * kernel.std(1) / math.sqrt(n)).all()
+    kernel = torch.exp(-torch.cdist(y, target.sample(n, seed=2)).square() / (2 * sigma**2)) / (
+        2 * math.pi * sigma**2
+    )
+    assert (
+        (kernel.mean(1) - target.log_prob(y, sigma).exp()).abs() < 5 * kernel.std(1) / math.sqrt(n)
+    ).all()
 
 
-@pytest.mark.parametrize("name", sorted(n for n in CONTINUOUS if n not in ("pinwheel", "checkerboard")))
+@pytest.mark.parametrize(
+    "name", sorted(n for n in CONTINUOUS if n not in ("pinwheel", "checkerboard"))
+)
 def test_moments_of_mixtures(name):
     target = TARGETS[name]()
     fine = density.grid(3.5, 140)
@@ -72,7 +82,9 @@ def test_moments_of_mixtures(name):
     mean = p @ fine.points
     assert torch.allclose(target.mean, mean, atol=1e-4)
     assert torch.allclose(
-        target.covariance, torch.einsum("n,ni,nj->ij", p, fine.points - mean, fine.points - mean), atol=1e-3
+        target.covariance,
+        torch.einsum("n,ni,nj->ij", p, fine.points - mean, fine.points - mean),
+        atol=1e-3,
     )
 
 
@@ -113,8 +125,12 @@ def test_embedded_images(split, n):
 
 
 def test_altered_images_are_refused(monkeypatch, tmp_path):
-    module = sys.modules["helpers.data.fashion_mnist"]  # the package's attribute of that name is the function
-    raw = lzma.decompress(module.files("helpers.data").joinpath("embedded/fashion_mnist_test.xz").read_bytes())
+    module = sys.modules[
+        "helpers.data.fashion_mnist"
+    ]  # the package's attribute of that name is the function
+    raw = lzma.decompress(
+        module.files("helpers.data").joinpath("embedded/fashion_mnist_test.xz").read_bytes()
+    )
     assert hashlib.sha256(raw).hexdigest() == module.SHA256["test"]
     (tmp_path / "embedded").mkdir()
     altered = bytes([raw[0] ^ 1]) + raw[1:]

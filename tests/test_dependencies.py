@@ -9,7 +9,10 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 
 LISTED = dict(
-    re.findall(r"(?m)^\| ([\w.-]+) \| [^|]{6,} \| ([^|]+) \|$", (ROOT / "DEPENDENCIES.md").read_text("utf-8"))
+    re.findall(
+        r"(?m)^\| ([\w.-]+) \| [^|]{6,} \| ([^|]+) \|$",
+        (ROOT / "DEPENDENCIES.md").read_text("utf-8"),
+    )
 )
 PINNED = [
     Requirement(line)
@@ -23,9 +26,15 @@ SCRIPTS = json.loads((ROOT / "package.json").read_text("utf-8"))
 def stated(name: str) -> str:
     """The licence that an installed package states of itself, in the first of three places that says something."""
     about = metadata(name)
-    classifiers = [c.split(" :: ")[-1] for c in about.get_all("Classifier") or [] if c.startswith("License :: ")]
+    classifiers = [
+        c.split(" :: ")[-1]
+        for c in about.get_all("Classifier") or []
+        if c.startswith("License :: ")
+    ]
     return (
-        about.get("License-Expression") or "; ".join(c for c in classifiers if c != "OSI Approved") or about["License"]
+        about.get("License-Expression")
+        or "; ".join(c for c in classifiers if c != "OSI Approved")
+        or about["License"]
     )
 
 
@@ -55,7 +64,11 @@ def test_the_lock_holds_every_pin_with_checksums_and_names_no_registry():
     """But torch and what must match it, whose builds and so checksums depend on the machine."""
     locked = dict(re.findall(r"(?m)^([\w.-]+)==([^\s;]+)", LOCK))
     by_build = {"torch", "torchvision", "triton"}
-    pins = {normal(r.name): str(r.specifier).removeprefix("==") for r in PINNED if r.name not in by_build}
+    pins = {
+        normal(r.name): str(r.specifier).removeprefix("==")
+        for r in PINNED
+        if r.name not in by_build
+    }
     assert {name: locked.get(name) for name in pins} == pins
     assert not by_build & set(locked)
     entries = re.split(r"(?m)^(?=\S)", LOCK)[1:]

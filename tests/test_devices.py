@@ -8,7 +8,18 @@ from nets import noise
 from pretend import DEVICE, Dice, Machine
 from test_contract import DENOISERS, noisy
 
-from helpers import checks, data, density, devices, jacobian, lab, metrics, realism, sampling, training
+from helpers import (
+    checks,
+    data,
+    density,
+    devices,
+    jacobian,
+    lab,
+    metrics,
+    realism,
+    sampling,
+    training,
+)
 from helpers import denoisers as d
 from helpers.denoisers import (
     CNN,
@@ -47,13 +58,18 @@ def machine():
 def same(there, here):
     """There it lies on the device, and it is what the CPU gives but for the order of sums."""
     assert there.device == DEVICE
-    torch.testing.assert_close(there.cpu(), here, rtol=1e-6, atol=1e-9 if here.dtype == torch.float64 else 1e-5)
+    torch.testing.assert_close(
+        there.cpu(), here, rtol=1e-6, atol=1e-9 if here.dtype == torch.float64 else 1e-5
+    )
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samplers(machine, name):
     run = SAMPLERS[name]
-    there, here = (run(PosteriorMean(x), y) for x, y in ((POINTS.to(DEVICE), START.to(DEVICE)), (POINTS, START)))
+    there, here = (
+        run(PosteriorMean(x), y)
+        for x, y in ((POINTS.to(DEVICE), START.to(DEVICE)), (POINTS, START))
+    )
     same(sampling.trajectory(START.to(DEVICE), there), sampling.trajectory(START, here))
 
 
@@ -167,23 +183,31 @@ def test_jacobians(machine):
         here = jacobian.Jacobian(CNN(depth=3, channels=4).eval(), y, 0.3, method)
         values, vectors = here.matrix, here.adjoint(y)
         largest = jacobian.eigen(here, 3, 10).values
-        there = jacobian.Jacobian(CNN(depth=3, channels=4).eval().to(DEVICE), y.to(DEVICE), 0.3, method)
+        there = jacobian.Jacobian(
+            CNN(depth=3, channels=4).eval().to(DEVICE), y.to(DEVICE), 0.3, method
+        )
         same(there.matrix, values)
         same(there.adjoint(y.to(DEVICE)), vectors)
         same(jacobian.eigen(there, 3, 10).values, largest)
-        assert jacobian.asymmetry(there) == pytest.approx(float((values - values.T).norm() / values.norm()), rel=1e-4)
+        assert jacobian.asymmetry(there) == pytest.approx(
+            float((values - values.T).norm() / values.norm()), rel=1e-4
+        )
         assert jacobian.svd(there)[1].device == DEVICE
 
 
 def test_training(machine, monkeypatch):
     plain = torch.Generator
-    monkeypatch.setattr(torch, "Generator", lambda device="cpu": Dice() if "pretend" in str(device) else plain())
+    monkeypatch.setattr(
+        torch, "Generator", lambda device="cpu": Dice() if "pretend" in str(device) else plain()
+    )
     recipe = training.Recipe(steps=3, batch=8, ema=0.9, clip=1.0, flip=False)
     network = MLP(8).to(DEVICE)
     losses = training.run(training.train(network, POINTS, recipe))
     assert len(losses) == 3 and {p.device for p in network.parameters()} == {DEVICE}
     levels = PerLevelMLP(torch.tensor([2.0, 0.5]), width=8).to(DEVICE)
-    training.run(training.train_levels(levels, POINTS.to(DEVICE), training.Recipe(steps=3, batch=8)))
+    training.run(
+        training.train_levels(levels, POINTS.to(DEVICE), training.Recipe(steps=3, batch=8))
+    )
     module, x = torch.nn.Linear(2, 1).to(DEVICE), POINTS.float().to(DEVICE)
 
     def loss(step, g):
@@ -229,15 +253,21 @@ def test_the_best_device_that_is_there_is_chosen(monkeypatch):
     there = {"cuda": False, "mps": True, "cpu": True}
     monkeypatch.setattr(devices, "KINDS", {kind: lambda kind=kind: there[kind] for kind in there})
     assert devices.chosen("quick") == torch.device("mps")
-    assert devices.chosen("full", double=True) == torch.device("cpu")  # Apple's GPUs have no float64
-    assert devices.chosen("quick", torch.device("cpu")) == torch.device("cpu")  # a cell that runs twice
+    assert devices.chosen("full", double=True) == torch.device(
+        "cpu"
+    )  # Apple's GPUs have no float64
+    assert devices.chosen("quick", torch.device("cpu")) == torch.device(
+        "cpu"
+    )  # a cell that runs twice
     for device, double in (("cuda", False), ("mps", True), ("gpu", False)):
         with pytest.raises(ValueError, match=f"device is '{device}'.*auto"):
             devices.chosen("quick", device, double)
     there["cuda"] = True
     assert devices.chosen("quick", double=True) == torch.device("cuda")
     monkeypatch.setenv(devices.BEST, "cpu")  # as the pipeline does for outputs that are compared
-    assert devices.chosen("quick") == torch.device("cpu") and devices.chosen("quick", "cuda") == torch.device("cuda")
+    assert devices.chosen("quick") == torch.device("cpu") and devices.chosen(
+        "quick", "cuda"
+    ) == torch.device("cuda")
     with pytest.raises(ValueError, match="profile is 'Full': choose quick or full"):
         devices.chosen("Full", "cpu")
 

@@ -18,7 +18,9 @@ from helpers import checks, devices
 from helpers.files import RESULTS
 from helpers.pipeline.chapters import LEDGER, Book, tags
 
-CHAPTERS = {path.stem[:2]: path for path in (ROOT / c for c in Book(ROOT).chapters) if path.stem != LEDGER}
+CHAPTERS = {
+    path.stem[:2]: path for path in (ROOT / c for c in Book(ROOT).chapters) if path.stem != LEDGER
+}
 SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
     "01": (
         {"n_points": 100, "cells": 15},
@@ -60,7 +62,11 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             "sample-symmetric": {"cosine_vp(60)": "cosine_vp(6)"},
             "watershed": {"log_linear(400": "log_linear(40"},
             "count-escapes": {"(10, 40, 200) if": "(2, 10) if"},
-            "three-samplers": {"down(100)": "down(10)", "down(300)": "down(30)", "down(40)": "down(4)"},
+            "three-samplers": {
+                "down(100)": "down(10)",
+                "down(300)": "down(30)",
+                "down(40)": "down(4)",
+            },
             "relax": {"0, 10, 30, 100, 300, 600 if": "0, 1, 2, 6 if"},
             "exact-laws": {"401": "41", "sigma_max, 50": "sigma_max, 5"},
             "laws": {"sigma_max, 100": "sigma_max, 5"},
@@ -119,7 +125,10 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             "bases": {"range(3)": "range(1)"},
         },
     ),
-    "10": ({"steps": 12, "N": 100}, {"live-data": {"200": "20"}, "fig-samples": {"edm(60": "edm(6"}}),
+    "10": (
+        {"steps": 12, "N": 100},
+        {"live-data": {"200": "20"}, "fig-samples": {"edm(60": "edm(6"}},
+    ),
     "11": (
         {"N": 220, "shown": 2},
         {
@@ -183,7 +192,11 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
     ),
     "19": (
         {"p": 48},
-        {"descent": {"20_001": "101"}, "teleport-saved": {"200)": "20)"}, "ascent-run": {"1025": "65", "1024": "64"}},
+        {
+            "descent": {"20_001": "101"},
+            "teleport-saved": {"200)": "20)"},
+            "ascent-run": {"1025": "65", "1024": "64"},
+        },
     ),
     "20": (
         {"samples": 6, "steps": 5},
@@ -193,7 +206,10 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             **{f"circle-{part}": {"4000": "400"} for part in ("run", "table", "estimates")},
         },
     ),
-    "21": ({"n": 8}, {"tiles-run": {"(0, 2, 4, 5, 6, 8)": "(0, 4, 5, 6, 8)"}, "detail-run": {"6 * n": "3 * n"}}),
+    "21": (
+        {"n": 8},
+        {"tiles-run": {"(0, 2, 4, 5, 6, 8)": "(0, 4, 5, 6, 8)"}, "detail-run": {"6 * n": "3 * n"}},
+    ),
 }
 LEFT_OUT = {"15": "claims"}  # no pair of four noises parts
 
@@ -201,16 +217,24 @@ LEFT_OUT = {"15": "claims"}  # no pair of four noises parts
 @pytest.mark.parametrize("number", SMALLER)
 def test_it_runs_where_its_device_is(number, monkeypatch, tmp_path):
     plain = torch.Generator
-    monkeypatch.setattr(torch, "Generator", lambda device="cpu": Dice() if "pretend" in str(device) else plain())
+    monkeypatch.setattr(
+        torch, "Generator", lambda device="cpu": Dice() if "pretend" in str(device) else plain()
+    )
     monkeypatch.setitem(devices.KINDS, "pretend", lambda: True)
     monkeypatch.setattr(helpers.lab, "Lab", lambda *arguments, **options: None)
     monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
     monkeypatch.setenv(RESULTS, str(tmp_path))
     monkeypatch.chdir(ROOT / "book")
     parameters, smaller = SMALLER[number]
-    names, threads, gradients = {"__name__": "__main__"}, torch.get_num_threads(), torch.is_grad_enabled()
+    names, threads, gradients = (
+        {"__name__": "__main__"},
+        torch.get_num_threads(),
+        torch.is_grad_enabled(),
+    )
     cells = nbformat.read(CHAPTERS[number], as_version=4).cells
-    double = any("double=True" in cell.source for cell in cells)  # else it runs on Apple's GPUs, too
+    double = any(
+        "double=True" in cell.source for cell in cells
+    )  # else it runs on Apple's GPUs, too
     monkeypatch.setattr(checks, "WITHOUT_DOUBLE", set() if double else {"pretend"})
     try:
         with Machine(double):

@@ -36,7 +36,11 @@ class Handler(BaseHTTPRequestHandler):
             return self.end_headers()
         wanted = self.headers.get("Range")
         self.server.asked.append(wanted)
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.continues else 0
+        start = (
+            int(wanted.removeprefix("bytes=").rstrip("-"))
+            if wanted and self.server.continues
+            else 0
+        )
         status = 416 if start >= len(CONTENT) else 206 if start else 200
         self.send_response(status)
         self.send_header("Content-Length", str(len(CONTENT) - start))
@@ -55,7 +59,9 @@ def serve(monkeypatch):
     def start(continues=True, breaks_after=1_000_000):
         servers.append(Server(continues, breaks_after))
         address = f"http://127.0.0.1:{servers[-1].server_port}"
-        monkeypatch.setattr(download, "SECURE", address)  # in place of https://, for which a test has no certificate
+        monkeypatch.setattr(
+            download, "SECURE", address
+        )  # in place of https://, for which a test has no certificate
         monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
         monkeypatch.setattr(download, "PART", 1000)
         return servers[-1], address
@@ -67,7 +73,9 @@ def serve(monkeypatch):
 
 
 def retrieve(address, folder, checksum=SHA256):
-    return pooch.retrieve(f"{address}/file", f"sha256:{checksum}", "file", folder, downloader=download.resumed)
+    return pooch.retrieve(
+        f"{address}/file", f"sha256:{checksum}", "file", folder, downloader=download.resumed
+    )
 
 
 def test_a_broken_download_goes_on_where_it_ended(serve, tmp_path):
@@ -75,10 +83,14 @@ def test_a_broken_download_goes_on_where_it_ended(serve, tmp_path):
     for there in (100_000, 200_000):
         with pytest.raises(OSError):
             retrieve(address, tmp_path)
-        assert [path.name for path in tmp_path.iterdir()] == [".file.part"], "nothing that looks whole"
+        assert [path.name for path in tmp_path.iterdir()] == [".file.part"], (
+            "nothing that looks whole"
+        )
         assert (tmp_path / ".file.part").read_bytes() == CONTENT[:there]
     retrieve(address, tmp_path)
-    assert (tmp_path / "file").read_bytes() == CONTENT and [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == CONTENT and [
+        path.name for path in tmp_path.iterdir()
+    ] == ["file"]
     assert server.asked == [None, "bytes=100000-", "bytes=200000-"]
     retrieve(address, tmp_path)
     assert len(server.asked) == 3, "it is there"
@@ -113,7 +125,9 @@ def test_only_secure_addresses_are_asked(serve, tmp_path):
     for url in ("http://example.org/file", "ftp://example.org/file", "file:///etc/passwd"):
         with pytest.raises(ValueError, match="is not secure: take an address that begins with"):
             download.resumed(url, tmp_path / "file")
-    with pytest.raises(ValueError, match="elsewhere leads to http://localhost:.*, which is not secure"):
+    with pytest.raises(
+        ValueError, match="elsewhere leads to http://localhost:.*, which is not secure"
+    ):
         download.resumed(f"{address}/elsewhere", tmp_path / "file")
     assert list(tmp_path.iterdir()) == []
 
@@ -133,7 +147,9 @@ def drive(tmp_path, monkeypatch):
     handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "server")
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(celeba_download, "DRIVE", f"http://127.0.0.1:{server.server_port}/celeba?id=1")
+    monkeypatch.setattr(
+        celeba_download, "DRIVE", f"http://127.0.0.1:{server.server_port}/celeba?id=1"
+    )
     monkeypatch.setattr(celeba_download, "MD5", hashlib.md5(content.getvalue()).hexdigest())
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -146,7 +162,9 @@ def drive(tmp_path, monkeypatch):
 def test_faces_come_after_the_terms_are_accepted(drive, tmp_path):
     pytest.importorskip("gdown", reason="pip install 'creative-denoiser[celeba]'")
     for accepted in ({}, {"accept_terms": False}):
-        with pytest.raises(ValueError, match="non-commercial research only .* pass accept_terms=True"):
+        with pytest.raises(
+            ValueError, match="non-commercial research only .* pass accept_terms=True"
+        ):
             download_celeba(tmp_path / "faces", **accepted)
     assert not (tmp_path / "faces").exists()
     download_celeba(tmp_path / "faces", accept_terms=True)
@@ -155,11 +173,15 @@ def test_faces_come_after_the_terms_are_accepted(drive, tmp_path):
     download_celeba(tmp_path / "faces", accept_terms=True)  # they are there
 
 
-@pytest.mark.parametrize("fault", ["absent", "another file", "no library", "library that does not fit"])
+@pytest.mark.parametrize(
+    "fault", ["absent", "another file", "no library", "library that does not fit"]
+)
 def test_what_goes_wrong_with_faces_names_the_ways_left(fault, drive, tmp_path, monkeypatch):
     said = f"put img_align_celeba.zip from https://mmlab.* into {tmp_path / 'faces'} by hand, .*CELEBA_ROOT .*dataset="
     if "library" in fault:
-        (tmp_path / "gdown.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+        (tmp_path / "gdown.py").write_text(
+            "raise RuntimeError('operator torchvision::nms does not exist')"
+        )
         monkeypatch.delitem(sys.modules, "gdown", raising=False)
         monkeypatch.syspath_prepend(tmp_path)
         if fault == "no library":
@@ -167,7 +189,9 @@ def test_what_goes_wrong_with_faces_names_the_ways_left(fault, drive, tmp_path, 
         said = f"gdown cannot be imported .*: pip install 'creative-denoiser.celeba.'; .*{said}"
     else:
         pytest.importorskip("gdown", reason="pip install 'creative-denoiser[celeba]'")
-        drive.unlink() if fault == "absent" else drive.write_text("<html>too many have asked for this file</html>")
+        drive.unlink() if fault == "absent" else drive.write_text(
+            "<html>too many have asked for this file</html>"
+        )
     with pytest.raises(ValueError, match=said):
         download_celeba(tmp_path / "faces", accept_terms=True)
     assert not list((tmp_path / "faces").glob("img*"))

@@ -12,7 +12,12 @@ from helpers.denoisers import LinearDenoiser
 from helpers.sampling import edm, euler, heun, initial_noise, last, stochastic_ascent
 from helpers.systems.bonnaire import dynamics
 from helpers.systems.bonnaire.dynamics import FeatureDenoiser, Flow, SineFeatures, moments, onset
-from helpers.systems.bonnaire.gaussian import BlindGaussian, ascent_limit, ascent_variances, gaussian_flow
+from helpers.systems.bonnaire.gaussian import (
+    BlindGaussian,
+    ascent_limit,
+    ascent_variances,
+    gaussian_flow,
+)
 
 
 def noise(*shape, seed=0):
@@ -37,7 +42,10 @@ def test_moments_of_a_training_set_equal_quadrature_over_the_noise(skip, phases)
     nodes, weights = hermite_nodes(2)
     y = x[:, None] + sigma * nodes
     t = ((x[:, None] - skip * y) / (sigma * math.sqrt(skip))).flatten(0, 1)
-    phi, w = torch.sin(y.flatten(0, 1) @ features.weights.T + features.phases), weights.repeat(3)[:, None] / 3
+    phi, w = (
+        torch.sin(y.flatten(0, 1) @ features.weights.T + features.phases),
+        weights.repeat(3)[:, None] / 3,
+    )
     found = moments(features, x, sigma, skip=skip)
     torch.testing.assert_close(found.gram, phi.T @ (w * phi), rtol=0, atol=1e-10)
     torch.testing.assert_close(found.cross, phi.T @ (w * t), rtol=0, atol=1e-10)
@@ -55,8 +63,12 @@ def test_moments_of_a_gaussian_law_equal_quadrature_and_sampling():
     torch.testing.assert_close(found.gram, phi.T @ (weights[:, None] * phi), rtol=0, atol=1e-6)
     torch.testing.assert_close(found.cross, phi.T @ (weights[:, None] * t), rtol=0, atol=1e-6)
     assert found.power == pytest.approx(float((weights[:, None] * t.square()).sum() / 2), abs=1e-9)
-    sampled = moments(features, mean + noise(20_000, 2, seed=5) @ root.T, sigma)  # a training set of the law
-    assert float((sampled.gram - moments(features, mean, sigma, covariance).gram).abs().max()) < 0.02
+    sampled = moments(
+        features, mean + noise(20_000, 2, seed=5) @ root.T, sigma
+    )  # a training set of the law
+    assert (
+        float((sampled.gram - moments(features, mean, sigma, covariance).gram).abs().max()) < 0.02
+    )
 
 
 # The flow -------------------------------------------------------------------------------------------------------------
@@ -89,12 +101,18 @@ def test_flow_is_the_limit_of_gradient_descent_by_autograd(small):
         a = torch.zeros(3, p, dtype=torch.float64, requires_grad=True)
         for _ in range(steps):
             b = a / math.sqrt(p)
-            loss = (training.power * 3 + (b @ training.gram * b).sum() - 2 * (b * training.cross.T).sum()) / 3
+            loss = (
+                training.power * 3
+                + (b @ training.gram * b).sum()
+                - 2 * (b * training.cross.T).sum()
+            ) / 3
             (g,) = torch.autograd.grad(loss, a)
             a = (a - 4.0 / steps * 9 * g).detach().requires_grad_()
         errors.append(float((a.detach() / math.sqrt(p) - flow.weights(4.0)).norm()))
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.1)  # first order in the step
-    assert float(loss.detach()) == pytest.approx(float(flow.losses(torch.tensor([4.0]))[0]), abs=0.01)
+    assert float(loss.detach()) == pytest.approx(
+        float(flow.losses(torch.tensor([4.0]))[0]), abs=0.01
+    )
 
 
 def test_losses_are_those_of_the_weights_under_any_law(small):
@@ -104,7 +122,9 @@ def test_losses_are_those_of_the_weights_under_any_law(small):
     y = (noise(2, 3, seed=8)[:, None] + 0.4 * nodes).flatten(0, 1)
     for time, value in zip((0.5, 20.0), flow.losses(torch.tensor([0.5, 20.0]), law), strict=True):
         off = features(y) @ flow.weights(time).T + nodes.repeat(2, 1)
-        assert float(value) == pytest.approx(float((weights.repeat(2)[:, None] / 2 * off.square()).sum() / 3), abs=1e-8)
+        assert float(value) == pytest.approx(
+            float((weights.repeat(2)[:, None] / 2 * off.square()).sum() / 3), abs=1e-8
+        )
 
 
 def test_training_loss_falls_and_more_points_overfit_later():
@@ -123,7 +143,10 @@ def test_training_loss_falls_and_more_points_overfit_later():
 
 def test_onset_interpolates_and_says_never():
     times = torch.tensor([1.0, 10.0, 100.0, 1000.0]).double()
-    train, test = torch.tensor([1.0, 0.5, 0.4, 0.2]).double(), torch.tensor([1.0, 0.5, 0.6, 0.8]).double()
+    train, test = (
+        torch.tensor([1.0, 0.5, 0.4, 0.2]).double(),
+        torch.tensor([1.0, 0.5, 0.6, 0.8]).double(),
+    )
     found = onset(times, train, test, 0.1)
     assert (found.best, found.overfitted) == (10.0, pytest.approx(10**1.5))
     assert found.learned == pytest.approx(10**0.9)
@@ -158,7 +181,10 @@ def test_bulk_is_where_a_gaussian_equivalent_has_it():
 def test_bulk_of_a_large_instance_has_the_predicted_sum_and_place():
     d, n, p = 48, 192, 768
     values = Flow(moments(SineFeatures.random(p, d, seed=1), noise(n, d), 0.3)).values
-    edges, bulk = dynamics.bulks(n, p, 0.3), values[-n:-d]  # d of the n are nearly those of the atom at small noise
+    edges, bulk = (
+        dynamics.bulks(n, p, 0.3),
+        values[-n:-d],
+    )  # d of the n are nearly those of the atom at small noise
     assert float(bulk.sum()) == pytest.approx((n - d) * (edges.atom + edges.v2 * p / n), rel=0.15)
     assert float(((bulk > 0.9 * edges.low) & (bulk < 1.1 * edges.high)).double().mean()) > 0.85
     assert float(values[:-n].median()) == pytest.approx(edges.atom, rel=0.15)
@@ -175,7 +201,9 @@ def test_feature_denoiser_is_its_formula_and_rows_do_not_mix():
     v = float((points - centre).square().mean())
     z, skip = (y - centre).flatten(1), v / (v + 0.25)
     phi = torch.sin(z / math.sqrt(v + 0.25) @ denoiser.unit.weights.T + denoiser.unit.phases)
-    want = centre + (skip * z + 0.5 * math.sqrt(skip) * phi @ denoiser.flow(0.5).weights(3.0).T).view_as(y)
+    want = centre + (
+        skip * z + 0.5 * math.sqrt(skip) * phi @ denoiser.flow(0.5).weights(3.0).T
+    ).view_as(y)
     torch.testing.assert_close(denoiser(y, 0.5), want)
     levels = torch.tensor([0.5, 0.2, 0.5, 2.0, 0.2])
     alone = torch.cat([denoiser(y[i : i + 1], float(s)) for i, s in enumerate(levels.double())])
@@ -186,7 +214,9 @@ def test_feature_denoiser_begins_as_a_round_gaussian_and_ends_on_its_points():
     points = 1.5 * noise(4, 2)
     start = initial_noise(200, 2, sigma=6.0)
     denoiser = FeatureDenoiser(points, 256, gain=4.0, time=0.0)
-    torch.testing.assert_close(denoiser(start, 1.0), denoiser.centre + denoiser.skip(1.0) * (start - denoiser.centre))
+    torch.testing.assert_close(
+        denoiser(start, 1.0), denoiser.centre + denoiser.skip(1.0) * (start - denoiser.centre)
+    )
     gaps = []
     for denoiser.time in (0.0, 1e5):
         made = last(euler(denoiser, start + denoiser.centre, edm(12, 0.05, 6.0)))
@@ -212,10 +242,12 @@ def test_blind_gaussian_finds_the_most_likely_level():
         assert float(level) == pytest.approx(
             float(grid[(row.square() / total + total.log()).sum(1).argmin()]), rel=2e-3
         )
-    assert float(BlindGaussian(*known).level(noise(200, 256) * (lam + 0.09).sqrt()).mean()) == pytest.approx(
-        0.3, rel=0.03
+    assert float(
+        BlindGaussian(*known).level(noise(200, 256) * (lam + 0.09).sqrt()).mean()
+    ) == pytest.approx(0.3, rel=0.03)
+    assert float(BlindGaussian(*known).level(torch.zeros(1, 256).double())) == pytest.approx(
+        BlindGaussian.floor
     )
-    assert float(BlindGaussian(*known).level(torch.zeros(1, 256).double())) == pytest.approx(BlindGaussian.floor)
 
 
 def test_blind_gaussian_is_wieners_filter_at_its_level_and_reads_less():
@@ -225,15 +257,23 @@ def test_blind_gaussian_is_wieners_filter_at_its_level_and_reads_less():
     torch.testing.assert_close(blind(y, 123.0), LinearDenoiser(*known)(y, s))
     torch.testing.assert_close(blind(y[2:3], 1.0), blind(y, 1.0)[2:3])
     freedom = (lam / (lam + s[:, None] ** 2)).sum(1)
-    torch.testing.assert_close((blind(y, 1.0) - y).square().mean(1), s**2 * (1 - freedom / 256), rtol=1e-7, atol=0)
+    torch.testing.assert_close(
+        (blind(y, 1.0) - y).square().mean(1), s**2 * (1 - freedom / 256), rtol=1e-7, atol=0
+    )
 
 
 def test_ascent_recursion_against_simulation():
     lam, known = spectrum(512)
     want = ascent_variances(lam, 1.0, 0.1, h=0.2, beta=0.3)
-    *_, end = stochastic_ascent(BlindGaussian(*known), initial_noise(128, 512, sigma=1.0), 1.0, 0.1, 0.2, 0.3, seed=1)
+    *_, end = stochastic_ascent(
+        BlindGaussian(*known), initial_noise(128, 512, sigma=1.0), 1.0, 0.1, 0.2, 0.3, seed=1
+    )
     ratio = end.y.square().mean(0) / want.variances
-    for part in (ratio[:8], ratio[8:64], ratio[64:]):  # 128 rows: one axis is off by the root of 2/128
+    for part in (
+        ratio[:8],
+        ratio[8:64],
+        ratio[64:],
+    ):  # 128 rows: one axis is off by the root of 2/128
         assert float(part.mean()) == pytest.approx(1, abs=0.05 + 3 * (2 / 128 / len(part)) ** 0.5)
     assert want.sigma <= 0.1 < want.level
     freedom = float((lam / (lam + want.level**2)).mean())
@@ -254,7 +294,9 @@ def test_gaussian_flow_is_the_end_of_many_steps():
     _, known = spectrum(16)
     wiener, y = LinearDenoiser(*known), 5 * noise(3, 16)
     fine = torch.logspace(math.log10(5), math.log10(0.5), 2000, dtype=torch.float64)
-    torch.testing.assert_close(gaussian_flow(wiener, y, 5.0, 0.5), last(heun(wiener, y, fine)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        gaussian_flow(wiener, y, 5.0, 0.5), last(heun(wiener, y, fine)), rtol=0, atol=1e-5
+    )
     part = wiener.truncated(4)
     there = gaussian_flow(part, gaussian_flow(part, y, 5.0, 2.0), 2.0, 0.5)
     torch.testing.assert_close(there, gaussian_flow(part, y, 5.0, 0.5))
@@ -309,13 +351,18 @@ def test_the_record_holds_what_the_chapter_draws():
         assert 0 < row["learned"] < row["overfitted"] < 1e6
     for n in (10, 5000):
         for row in trials[f"linear-{n}"]["rows"]:
-            assert row["best of answer"] <= 1 and len(row["gains"]) == len(trials[f"linear-{n}"]["variances"])
+            assert row["best of answer"] <= 1 and len(row["gains"]) == len(
+                trials[f"linear-{n}"]["variances"]
+            )
 
 
 def test_one_recorded_time_is_found_again():
     kept = recorded.load("dynamics")["times"]
     row = next(r for r in kept["rows"] if (r["n"], r["p"], r["seed"]) == (64, 128, 0))
-    features, times = SineFeatures.random(128, kept["d"], kept["gain"], seed=1000), torch.logspace(-2, 6, 161).double()
+    features, times = (
+        SineFeatures.random(128, kept["d"], kept["gain"], seed=1000),
+        torch.logspace(-2, 6, 161).double(),
+    )
     flow = Flow(moments(features, noise(64, kept["d"]), kept["sigma"]))
     law = moments(features, torch.zeros(1, kept["d"]), kept["sigma"], torch.eye(kept["d"]))
     found = onset(times, flow.losses(times), flow.losses(times, law))

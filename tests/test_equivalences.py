@@ -44,7 +44,9 @@ CORRELATED = GaussianMixture(
 
 
 def points(n, d=2, seed=0, scale=1.5):
-    return scale * torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return scale * torch.randn(
+        n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 # Closed form = Monte Carlo = autograd ---------------------------------------------------------------------------------
@@ -57,7 +59,9 @@ def test_bayes_denoiser_is_the_posterior_mean_of_many_draws(name, sigma):
     x = target.sample(50_000, seed=2)
     w = torch.softmax(-torch.cdist(y, x).square() / (2 * sigma**2), dim=1)
     estimate = w @ x
-    error = torch.sqrt(torch.einsum("bn,bnd->bd", w**2, (x - estimate[:, None]) ** 2))  # of a ratio of two means
+    error = torch.sqrt(
+        torch.einsum("bn,bnd->bd", w**2, (x - estimate[:, None]) ** 2)
+    )  # of a ratio of two means
     assert ((target(y, sigma) - estimate).abs() < 5 * error + 1e-12).all()
     assert error.median() < 0.02
 
@@ -73,7 +77,9 @@ def test_tweedie(name, sigma):
 
 
 @pytest.mark.parametrize("sigma", [0.2, 1.0])
-@pytest.mark.parametrize("target", [*(TARGETS[n]() for n in EXACT), CORRELATED, PosteriorMean(points(9))])
+@pytest.mark.parametrize(
+    "target", [*(TARGETS[n]() for n in EXACT), CORRELATED, PosteriorMean(points(9))]
+)
 def test_jacobian_of_a_bayes_denoiser_is_a_covariance(target, sigma):
     jacobian, x_hat = density.jacobian_and_estimate(target, points(30), sigma)
     assert torch.allclose(jacobian, jacobian.mT, atol=1e-9)
@@ -96,10 +102,16 @@ def test_fitted_denoisers_are_regressions_on_noisy_samples(denoiser):
     x = target.sample(n)
     y = x + sigma * points(n, seed=1, scale=1.0)
     k = 1 if denoiser is LinearDenoiser else denoiser
-    phi = torch.stack([y[:, 0] ** a * y[:, 1] ** b for a in range(k + 1) for b in range(k + 1 - a)], 1)
+    phi = torch.stack(
+        [y[:, 0] ** a * y[:, 1] ** b for a in range(k + 1) for b in range(k + 1 - a)], 1
+    )
     solution = torch.linalg.lstsq(phi, x)
     by_regression = phi @ solution.solution
-    exact = Polynomial(target, k) if k == denoiser else LinearDenoiser.from_moments(target.mean, target.covariance)
+    exact = (
+        Polynomial(target, k)
+        if k == denoiser
+        else LinearDenoiser.from_moments(target.mean, target.covariance)
+    )
     gap = (exact(y, sigma) - by_regression).square().mean()
     # the mean square of a least squares error: noise variance times features over samples; four times that at most
     assert gap < 4 * (by_regression - x).square().mean() * phi.shape[1] / n
@@ -113,13 +125,21 @@ def test_gradient_fit_is_the_best_gradient():
     powers = [(a, b) for a in range(4) for b in range(4 - a) if a + b]
     g = torch.stack(
         [
-            torch.stack([a * y[:, 0] ** max(a - 1, 0) * y[:, 1] ** b, b * y[:, 0] ** a * y[:, 1] ** max(b - 1, 0)], 1)
+            torch.stack(
+                [
+                    a * y[:, 0] ** max(a - 1, 0) * y[:, 1] ** b,
+                    b * y[:, 0] ** a * y[:, 1] ** max(b - 1, 0),
+                ],
+                1,
+            )
             for a, b in powers
         ],
         -1,
     )
     rows = g.flatten(0, 1)
-    by_regression = y + (rows @ torch.linalg.lstsq(rows, (x - y).flatten()[:, None]).solution).view_as(y)
+    by_regression = y + (
+        rows @ torch.linalg.lstsq(rows, (x - y).flatten()[:, None]).solution
+    ).view_as(y)
     exact = Polynomial(target, 2, gradient=True)
     gap = (exact(y, sigma) - by_regression).square().mean()
     assert gap < 4 * (by_regression - x).square().mean() * len(powers) / (2 * n)
@@ -141,7 +161,9 @@ def test_training_approaches_the_bayes_denoiser(name):
         losses = training.run(training.train(denoiser, x, Recipe(steps=800, rate=1e-2)))
     else:
         denoiser = PerLevelMLP(torch.tensor([3.0, sigma]), code=2)
-        losses = training.run(training.train_levels(denoiser, x, Recipe(steps=400, batch=256, rate=1e-2)))
+        losses = training.run(
+            training.train_levels(denoiser, x, Recipe(steps=400, batch=256, rate=1e-2))
+        )
     assert sum(losses[-50:]) < sum(losses[:50])
     y = x + sigma * points(2000, seed=1, scale=1.0)
     best = LinearDenoiser.from_points(x)(y, sigma)
@@ -174,10 +196,15 @@ SAME = {
     "projection of full rank and Bayes": (ProjectedDenoiser(CORRELATED, 2), CORRELATED),
     "projection of points of full rank and Bayes": (ProjectedDenoiser(SIX, 2), PosteriorMean(SIX)),
     "projection of a Gaussian and truncated Wiener": (
-        ProjectedDenoiser(GaussianMixture(CORRELATED.mean[None], covariances=CORRELATED.covariance[None]), 1),
+        ProjectedDenoiser(
+            GaussianMixture(CORRELATED.mean[None], covariances=CORRELATED.covariance[None]), 1
+        ),
         LinearDenoiser.from_moments(CORRELATED.mean, CORRELATED.covariance).truncated(1),
     ),
-    "one barycentre of shifts that are 0": (PosteriorMean(SIX, smoothing=0.3, shifts=1), PosteriorMean(SIX)),
+    "one barycentre of shifts that are 0": (
+        PosteriorMean(SIX, smoothing=0.3, shifts=1),
+        PosteriorMean(SIX),
+    ),
     "no smoothing": (PosteriorMean(SIX, smoothing=1e-12), PosteriorMean(SIX)),
 }
 
@@ -205,7 +232,9 @@ def test_smoothing_averages_over_shifts_of_the_scaled_input():
     z = y / (1 + sigma)
     shifted = [plain((z + 0.3 * u) * (1 + sigma), sigma) for u in denoiser.shifts.double()]
     assert torch.allclose(denoiser(y, sigma), torch.stack(shifted).mean(0), atol=1e-10)
-    end = sampling.last(sampling.heun(denoiser, sampling.initial_noise(30, 2, sigma=80), sampling.edm(60)))
+    end = sampling.last(
+        sampling.heun(denoiser, sampling.initial_noise(30, 2, sigma=80), sampling.edm(60))
+    )
     tuples = torch.cartesian_prod(*[torch.arange(6)] * 5)  # it ends at barycentres of 5-tuples
     assert metrics.nearest(end, SIX[tuples].mean(1), k=1)[0].max() < 1e-6
 
@@ -249,7 +278,9 @@ def test_schedules_of_diffusers():
         levels = sampling.vp_to_ve(theirs.alphas_cumprod.double()[theirs.timesteps])
         # they compute in float32, which leaves 1 - a only three digits at the first training steps
         assert torch.allclose(sampling.ddim_linear(steps)[:-1], levels, rtol=2e-3)
-        assert torch.allclose(sampling.ddim_linear(steps)[:-1], exact_levels(theirs.timesteps), rtol=1e-12)
+        assert torch.allclose(
+            sampling.ddim_linear(steps)[:-1], exact_levels(theirs.timesteps), rtol=1e-12
+        )
 
         edm = diffusers.EDMEulerScheduler(sigma_min=0.002, sigma_max=80.0, rho=7.0)
         edm.set_timesteps(steps)
@@ -285,7 +316,9 @@ def test_schedules_of_smalldiffusion():
     theirs = smalldiffusion.ScheduleLogLinear(40, sigma_min=0.002, sigma_max=80.0)
     assert torch.allclose(sampling.log_linear(40)[:-1], theirs.sigmas.double().flip(0), rtol=1e-5)
     theirs = smalldiffusion.ScheduleDDPM(1000)
-    assert torch.allclose(sampling.ddim_linear(1000)[:-1], theirs.sigmas.double().flip(0), rtol=2e-3)
+    assert torch.allclose(
+        sampling.ddim_linear(1000)[:-1], theirs.sigmas.double().flip(0), rtol=2e-3
+    )
 
 
 class Wave(Denoiser):
@@ -296,12 +329,20 @@ class Wave(Denoiser):
 
 
 @pytest.mark.parametrize("denoiser", [Wave(), ring()])
-@pytest.mark.parametrize(("ours", "scheduler"), [("euler", "DDIMScheduler"), ("reverse_sde", "DDPMScheduler")])
+@pytest.mark.parametrize(
+    ("ours", "scheduler"), [("euler", "DDIMScheduler"), ("reverse_sde", "DDPMScheduler")]
+)
 def test_steps_of_diffusers_in_vp(denoiser, ours, scheduler):
     theirs = getattr(diffusers, scheduler)(
-        beta_schedule="linear", beta_start=1e-4, beta_end=0.02, clip_sample=False, prediction_type="sample"
+        beta_schedule="linear",
+        beta_start=1e-4,
+        beta_end=0.02,
+        clip_sample=False,
+        prediction_type="sample",
     )
-    theirs.alphas_cumprod = torch.cumprod(1 - BETAS, 0)  # in float64, so that a step can be compared to ten digits
+    theirs.alphas_cumprod = torch.cumprod(
+        1 - BETAS, 0
+    )  # in float64, so that a step can be compared to ten digits
     theirs.set_timesteps(20)
     schedule = sampling.ddim_linear(20)
     to_vp = 1 / torch.sqrt(1 + schedule**2)  # x_t = sqrt(a) y
@@ -324,7 +365,9 @@ def test_euler_steps_of_diffusers_in_ve(denoiser):
     x = sampling.initial_noise(7, 2, sigma=80, dtype=torch.float32)
     states = sampling.euler(denoiser, x, theirs.sigmas)
     for state, t, sigma in zip(states, theirs.timesteps, theirs.sigmas[:-1], strict=True):
-        theirs.scale_model_input(x, t)  # theirs wants to be asked; the denoiser scales its own input
+        theirs.scale_model_input(
+            x, t
+        )  # theirs wants to be asked; the denoiser scales its own input
         x = theirs.step(x, t, x, pred_original_sample=denoiser(x, sigma)).prev_sample
         assert torch.allclose(state.y, x, rtol=1e-4, atol=1e-4)
 
@@ -360,7 +403,9 @@ def test_steps_of_smalldiffusion(denoiser, name, gam, mu):
     y = sampling.initial_noise(7, 2, sigma=20)
     seed = {"seed": 5} if name == "reverse_sde" else {}
     ours = list(getattr(sampling, name)(denoiser, y, schedule, **seed))
-    theirs = list(smalldiffusion.samples(model, schedule, gam=gam, mu=mu, xt=y, accelerator=object()))
+    theirs = list(
+        smalldiffusion.samples(model, schedule, gam=gam, mu=mu, xt=y, accelerator=object())
+    )
     assert len(ours) == len(theirs) == 12
     for state, x in zip(ours, theirs, strict=True):
         assert torch.allclose(state.y, x, atol=1e-9)
@@ -370,33 +415,53 @@ def test_steps_of_smalldiffusion(denoiser, name, gam, mu):
 
 
 def test_samplers_that_coincide():
-    y, schedule, target = sampling.initial_noise(20, 2, sigma=20), sampling.log_linear(15, 0.02, 20), ring()
+    y, schedule, target = (
+        sampling.initial_noise(20, 2, sigma=20),
+        sampling.log_linear(15, 0.02, 20),
+        ring(),
+    )
 
     def end(sampler, **options):
         return sampling.last(sampler(target, y, schedule, **options))
 
-    assert torch.allclose(end(sampling.gradient_estimation, gamma=1.0), end(sampling.euler), atol=1e-12)
-    assert torch.equal(end(sampling.langevin, corrections=0, seed=3), end(sampling.reverse_sde, seed=3))
+    assert torch.allclose(
+        end(sampling.gradient_estimation, gamma=1.0), end(sampling.euler), atol=1e-12
+    )
+    assert torch.equal(
+        end(sampling.langevin, corrections=0, seed=3), end(sampling.reverse_sde, seed=3)
+    )
     assert not torch.allclose(end(sampling.reverse_sde, seed=3), end(sampling.reverse_sde, seed=4))
     path = sampling.trajectory(y, sampling.euler(target, y, schedule))
-    assert path.shape == (16, 20, 2) and torch.equal(path[0], y) and torch.equal(path[-1], end(sampling.euler))
+    assert (
+        path.shape == (16, 20, 2)
+        and torch.equal(path[0], y)
+        and torch.equal(path[-1], end(sampling.euler))
+    )
 
 
 def test_the_noise_on_the_way_is_not_the_noise_of_the_start_again():
     def nothing(y, sigma):
         return torch.zeros_like(y)
 
-    y, levels = sampling.initial_noise(20_000, 2, sigma=20.0, seed=3), torch.tensor([20.0, 16.0, 0.0])
+    y, levels = (
+        sampling.initial_noise(20_000, 2, sigma=20.0, seed=3),
+        torch.tensor([20.0, 16.0, 0.0]),
+    )
     for name, options in (("reverse_sde", {}), ("langevin", {"corrections": 0})):
         first = next(getattr(sampling, name)(nothing, y, levels, seed=3, **options))
-        assert abs(float(first.y.std()) - 16) < 0.2, name  # the same noise twice would make 22.4 of it
+        assert abs(float(first.y.std()) - 16) < 0.2, (
+            name
+        )  # the same noise twice would make 22.4 of it
     first = next(sampling.stochastic_ascent(nothing, y, 20.0, h=0.2, beta=0.1, seed=3))
     assert abs(float(first.y.std()) - 0.98 * 20) < 0.2
 
 
 def test_orders_of_convergence():
     """Halving the steps divides the error by 2 (Euler) and 4 (Heun)."""
-    target, y = LinearDenoiser(torch.zeros(1).double(), torch.eye(1).double(), torch.ones(1).double()), torch.ones(1, 1)
+    target, y = (
+        LinearDenoiser(torch.zeros(1).double(), torch.eye(1).double(), torch.ones(1).double()),
+        torch.ones(1, 1),
+    )
     for sampler, order in ((sampling.euler, 1), (sampling.heun, 2)):
         errors = []
         for steps in (200, 400):
@@ -427,15 +492,21 @@ def test_stochastic_ascent_takes_the_steps_of_the_theory(options, steps):
     *_, end = sampling.stochastic_ascent(target, y / y.square().mean().sqrt(), sigma=1.0, **options)
     assert abs(end.step - 1 - steps) <= (0 if options["beta"] == 1 else max(1, 0.05 * steps))
     assert end.sigma <= 0.05
-    if options["beta"] == 1:  # h_t = h t / (1 + h (t - 1)) leaves (1 - h) / (1 + h (t - 1)) of the level
+    if (
+        options["beta"] == 1
+    ):  # h_t = h t / (1 + h (t - 1)) leaves (1 - h) / (1 + h (t - 1)) of the level
         left = [0.99 / (1 + 0.01 * t * ("growing" in options)) for t in range(steps)]
         assert end.sigma == pytest.approx(math.prod(left), rel=1e-4)
-    assert bool(end.y.any()) != ("growing" in options)  # the released code ends with a last denoising
+    assert bool(end.y.any()) != (
+        "growing" in options
+    )  # the released code ends with a last denoising
 
 
 def test_stochastic_ascent_finds_a_training_point_and_waits_for_the_rest():
     training, y = ring().sample(5), sampling.initial_noise(20, 2, sigma=5)
-    states = list(sampling.stochastic_ascent(PosteriorMean(training), y, sigma=5, sigma_stop=0.01, h=0.05))
+    states = list(
+        sampling.stochastic_ascent(PosteriorMean(training), y, sigma=5, sigma_stop=0.01, h=0.05)
+    )
     assert metrics.nearest(states[-1].x_hat, training, k=1)[0].max() < 1e-6
     assert metrics.nearest(states[-1].y, training, k=1)[0].max() < 0.05
     waiting = [(a.y == b.y).all(1).sum() for a, b in zip(states, states[1:], strict=False)]
@@ -443,7 +514,10 @@ def test_stochastic_ascent_finds_a_training_point_and_waits_for_the_rest():
 
 
 def test_diverged_particles_are_marked_counted_and_left_alone():
-    explosive, schedule = Polynomial(GaussianMixture([[-0.5], [2.0]], weights=[0.8, 0.2]), 2), sampling.log_linear(60)
+    explosive, schedule = (
+        Polynomial(GaussianMixture([[-0.5], [2.0]], weights=[0.8, 0.2]), 2),
+        sampling.log_linear(60),
+    )
     y = sampling.initial_noise(300, 1, sigma=80)
     for name in ("euler", "heun", "reverse_sde", "langevin", "gradient_estimation"):
         states = list(getattr(sampling, name)(explosive, y, schedule))
@@ -464,16 +538,22 @@ def test_distances_of_known_pairs():
     assert metrics.exact_w2(x, x + shift) == pytest.approx(5)
     assert metrics.exact_w2(x, 2 * x) == pytest.approx(float(x.square().sum(1).mean().sqrt()))
     # the mean square of a projection on a random direction in the plane is half; 2,000 directions leave 3%
-    assert metrics.sliced_w2(x, x + shift, projections=2000) == pytest.approx(5 / math.sqrt(2), rel=0.03)
+    assert metrics.sliced_w2(x, x + shift, projections=2000) == pytest.approx(
+        5 / math.sqrt(2), rel=0.03
+    )
 
 
 def test_distances_of_known_densities():
     g = density.grid(12, 4001, dimension=1)
     log_p = GaussianMixture([[0.0]], 1.0).log_prob(g.points)
     log_q = GaussianMixture([[1.0]], 2.0).log_prob(g.points)
-    assert density.kullback_leibler(log_p, log_q, g.cell) == pytest.approx(math.log(2) + 2 / 8 - 0.5, rel=1e-6)
+    assert density.kullback_leibler(log_p, log_q, g.cell) == pytest.approx(
+        math.log(2) + 2 / 8 - 0.5, rel=1e-6
+    )
     log_q = GaussianMixture([[1.0]], 1.0).log_prob(g.points)
-    assert density.total_variation(log_p, log_q, g.cell) == pytest.approx(math.erf(0.5 / math.sqrt(2)), rel=1e-5)
+    assert density.total_variation(log_p, log_q, g.cell) == pytest.approx(
+        math.erf(0.5 / math.sqrt(2)), rel=1e-5
+    )
     assert density.mass(log_p, g.cell) == pytest.approx(1, abs=1e-12)
 
 
@@ -484,9 +564,13 @@ def test_copies_peak_signal_and_kurtosis():
     assert metrics.share_of_copies(samples, training) == 0.5
     assert math.isnan(metrics.share_of_copies(samples[2:], training))
     distance, index = metrics.nearest(samples[:2], training)
-    assert index.tolist() == [[0, 1], [0, 1]] and torch.allclose(distance[0], torch.tensor([0.7, 2.3]))
+    assert index.tolist() == [[0, 1], [0, 1]] and torch.allclose(
+        distance[0], torch.tensor([0.7, 2.3])
+    )
     x = torch.zeros(2, 4, 4)
-    assert metrics.psnr(x + torch.tensor([0.1, 0.01]).view(2, 1, 1), x) == pytest.approx(30, abs=1e-4)
+    assert metrics.psnr(x + torch.tensor([0.1, 0.01]).view(2, 1, 1), x) == pytest.approx(
+        30, abs=1e-4
+    )
     assert metrics.kurtosis(torch.tensor([[-1.0], [1.0]])) == 1
     n = 100_000
     assert metrics.kurtosis(points(n, 1)) == pytest.approx(3, abs=4 * math.sqrt(24 / n))
@@ -513,7 +597,10 @@ def test_patches_of_equal_training_images_come_from_one_of_them():
 def test_flow_density_is_that_of_the_samples():
     """Exact density and sampler are two routes to one law: counts of samples in the cells of a coarse grid."""
     denoiser = Polynomial(moons(), 3)
-    start, schedule = sampling.initial_noise(20_000, 2, sigma=80), sampling.log_linear(60, 0.1, 80)[:-1]
+    start, schedule = (
+        sampling.initial_noise(20_000, 2, sigma=80),
+        sampling.log_linear(60, 0.1, 80)[:-1],
+    )
     end = sampling.last(sampling.heun(denoiser, start, schedule))
     fine = density.grid(3.0, 48)
     q = fine.cell * density.generated_log_density(denoiser, fine.points, 0.1, 80.0, 40).exp()

@@ -29,10 +29,19 @@ def contents(*folders: Path) -> dict[str, bytes]:
     """Every file below the folders; of what is known of a run, or of a training, all but the time it took."""
 
     def timeless(state):
-        return {k: timeless(v) if isinstance(v, dict) else v for k, v in state.items() if k != "seconds"}
+        return {
+            k: timeless(v) if isinstance(v, dict) else v for k, v in state.items() if k != "seconds"
+        }
 
-    found = {str(file): file.read_bytes() for folder in folders for file in folder.rglob("*") if file.is_file()}
-    timed = [name for name, data in found.items() if name.endswith(".json") and b'"seconds"' in data]
+    found = {
+        str(file): file.read_bytes()
+        for folder in folders
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+    timed = [
+        name for name, data in found.items() if name.endswith(".json") and b'"seconds"' in data
+    ]
     return found | {name: json.dumps(timeless(json.loads(found[name]))).encode() for name in timed}
 
 
@@ -54,7 +63,9 @@ def killed_at_random_moments(command, again, found, begin=lambda: None, **option
         killed = 0
         while killed < KILLS:
             begin()
-            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options) as process:
+            with subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options
+            ) as process:
                 try:
                     process.wait(moments.uniform(0.1, 0.9) * usual)
                 except subprocess.TimeoutExpired:
@@ -75,7 +86,10 @@ def book(scratch):
     """A chapter that measures, one that prints for a while, and a ledger; and all that a site needs."""
     claims = '{"chapter": "01_measures", "claims": [{"verdict": "reproduced"}]}'
     scratch.chapter("01_measures", MEASURES % f"write_text({claims!r})")
-    scratch.chapter("02_prints", "import time\nfor i in range(50):\n    print(i, flush=True)\n    time.sleep(0.01)")
+    scratch.chapter(
+        "02_prints",
+        "import time\nfor i in range(50):\n    print(i, flush=True)\n    time.sleep(0.01)",
+    )
     scratch.chapter("ledger", MEASURES % "read_text()")
     for name in ("package.json", "package-lock.json"):
         shutil.copy(ROOT / name, scratch.root)
@@ -106,7 +120,9 @@ def test_a_site_is_built_after_kill_9_at_any_moment(book):
         (site / "built").unlink(missing_ok=True)
 
     options = {"cwd": book.root, "env": book.environment()}
-    killed_at_random_moments([*PIPELINE, "build"], [*PIPELINE, "build"], lambda: contents(site), outdate, **options)
+    killed_at_random_moments(
+        [*PIPELINE, "build"], [*PIPELINE, "build"], lambda: contents(site), outdate, **options
+    )
 
 
 TRAIN = """
@@ -144,7 +160,10 @@ def training(tmp_path):
     card = json.loads((ROOT / "models/manifest.json").read_text())[judge]
     (models / "manifest.json").write_text(json.dumps({judge: card}))
     places = {"CREATIVE_DENOISER_MODELS": str(models), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    return [sys.executable, "train.py"], {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1", **places}}
+    return [sys.executable, "train.py"], {
+        "cwd": tmp_path,
+        "env": {**os.environ, "OMP_NUM_THREADS": "1", **places},
+    }
 
 
 def test_a_training_goes_on_after_kill_9_at_any_moment(training):
@@ -159,7 +178,9 @@ def test_a_training_goes_on_after_kill_9_at_any_moment(training):
 
     killed_at_random_moments(command, command, lambda: contents(*folders), begin, **options)
     names = {file.name for file in folders[0].iterdir()}
-    assert names >= {"tiny.safetensors", "heard.safetensors", "heard.webp"} and not list(folders[1].rglob("*.*"))
+    assert names >= {"tiny.safetensors", "heard.safetensors", "heard.webp"} and not list(
+        folders[1].rglob("*.*")
+    )
 
 
 LOAD = """
@@ -183,17 +204,24 @@ def within(mounting: str, folder: Path, command: list, **options) -> subprocess.
 
     What the command leaves there is copied to `<folder>.left`."""
     unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    if not shutil.which("unshare") or subprocess.run([*unshare, "mount -t tmpfs none /tmp"]).returncode:
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*unshare, "mount -t tmpfs none /tmp"]).returncode
+    ):
         pytest.skip("this system lets nobody but its administrator mount anything")
     script = mounting + ' && { "$@"; status=$?; cp -a "$0/." "$0.left"; exit $status; }'
-    return subprocess.run([*unshare, script, folder, *command], capture_output=True, text=True, **options)
+    return subprocess.run(
+        [*unshare, script, folder, *command], capture_output=True, text=True, **options
+    )
 
 
 def assert_said(done, reason: str, *paths: Path):
     """No success is claimed, nobody sees a traceback, and one line names a path, the reason and the remedy."""
     said = done.stdout + done.stderr
     assert done.returncode == 1 and "Traceback" not in said, said
-    lines = [line for line in said.splitlines() if f"could not be written ({reason}): make room" in line]
+    lines = [
+        line for line in said.splitlines() if f"could not be written ({reason}): make room" in line
+    ]
     assert any(str(path) in line for path in paths for line in lines), said
 
 
@@ -204,9 +232,14 @@ def test_a_full_disk_is_said_and_what_was_there_stays(book):
     book.chapter("02_prints", "print('x' * 2_000_000)")
     done = within(SMALL, build, [*PIPELINE, "execute"], **options)
     assert_said(done, "No space left on device", book.executed("02_prints"))
-    left = {name.replace(".left/", "/"): data for name, data in contents(build.with_name("build.left")).items()}
+    left = {
+        name.replace(".left/", "/"): data
+        for name, data in contents(build.with_name("build.left")).items()
+    }
     changed = [f"{build}/run/book/{name}" for name in ("02_prints.ipynb", "02_prints.json")]
-    assert {k: v for k, v in left.items() if k not in changed} == {k: v for k, v in before.items() if k not in changed}
+    assert {k: v for k, v in left.items() if k not in changed} == {
+        k: v for k, v in before.items() if k not in changed
+    }
     assert changed[0] not in left, "outputs of another state of the chapter"
     book.chapter("02_prints", "print('little')")
     assert book("execute").returncode == 0
@@ -217,7 +250,9 @@ def test_a_full_disk_is_said_and_what_was_there_stays(book):
 
 def written(folder: Path) -> dict:
     """All but what this test and Python themselves leave."""
-    return {k: v for k, v in contents(folder).items() if ".left/" not in k and "__pycache__" not in k}
+    return {
+        k: v for k, v in contents(folder).items() if ".left/" not in k and "__pycache__" not in k
+    }
 
 
 def test_where_nothing_may_be_written_it_is_said(book):
@@ -225,7 +260,11 @@ def test_where_nothing_may_be_written_it_is_said(book):
     assert book("execute").returncode == 0
     before = written(book.root)
     for command in (["execute", "--force"], ["build"]):
-        assert_said(within(READ_ONLY, build, [*PIPELINE, *command], **options), "Read-only file system", build)
+        assert_said(
+            within(READ_ONLY, build, [*PIPELINE, *command], **options),
+            "Read-only file system",
+            build,
+        )
     done = within(READ_ONLY, book.root / "book", [*PIPELINE, "store"], **options)
     assert_said(done, "Read-only file system", book.path("01_measures"))
     assert written(book.root) == before
@@ -243,7 +282,9 @@ def test_a_training_says_that_the_disk_is_full(training):
         (options["cwd"] / name / "large").write_bytes(bytes(2**20))
         done = within(SMALL, options["cwd"] / name, command, **options)
         assert_said(done, "No space left on device", Path(network))
-    assert contents(options["cwd"] / "models.left").keys() == {str(options["cwd"] / "models.left/large")}
+    assert contents(options["cwd"] / "models.left").keys() == {
+        str(options["cwd"] / "models.left/large")
+    }
     for name in ("train", "models"):
         (options["cwd"] / name / "large").unlink()
     finished([*command, "tiny"], **options)
@@ -256,7 +297,11 @@ def test_faces_that_do_not_fit_on_the_disk_are_not_half_there(tmp_path):
     (tmp_path / "load.py").write_text(LOAD)
     places = {"CELEBA_ROOT": str(original(tmp_path / "faces")), "XDG_CACHE_HOME": str(cache.parent)}
     command, options = [sys.executable, tmp_path / "load.py"], {"env": os.environ | places}
-    assert_said(within(SMALL, cache, command, **options), "No space left on device", cache / "celeba-gray-80")
+    assert_said(
+        within(SMALL, cache, command, **options),
+        "No space left on device",
+        cache / "celeba-gray-80",
+    )
     left = [path.name for path in cache.with_name("creative-denoiser.left").iterdir()]
     assert not [name for name in left if not name.endswith((".lock", ".json")) and name != "large"]
     (cache / "large").unlink()
@@ -275,7 +320,10 @@ def test_two_runs_of_a_chapter_are_equal_byte_by_byte(tmp_path):
         pytest.fail(f"{CHEAP}: {why}: run `python -m helpers.pipeline execute`", pytrace=False)
     environment = kernel_environment(BOOK) | {"CREATIVE_DENOISER_RESULTS": str(tmp_path)}
     again, claims = tmp_path / chapter.name, f"claims/{CHEAP}.json"
-    finished([sys.executable, "-m", "helpers.pipeline.worker", BOOK.root / chapter, again], env=environment)
+    finished(
+        [sys.executable, "-m", "helpers.pipeline.worker", BOOK.root / chapter, again],
+        env=environment,
+    )
     assert again.read_bytes() == BOOK.executed(chapter).read_bytes()
     assert b"image/png" in again.read_bytes()
     assert (tmp_path / claims).read_bytes() == (BOOK.results / claims).read_bytes()
@@ -291,7 +339,9 @@ REASONED = {  # file: what it may say, and why
         "np.load": "allow_pickle=False",
         "pickle": "words of its messages",
     },
-    "src/helpers/data/celeba.py": {"np.load": "of arrays that it has made; numpy's default is allow_pickle=False"},
+    "src/helpers/data/celeba.py": {
+        "np.load": "of arrays that it has made; numpy's default is allow_pickle=False"
+    },
     "tests/test_images.py": {"np.load": "the same arrays"},
     "tests/test_networks.py": {"pickle": "makes the evil file, and shows that it would act"},
     "tests/test_fuzz.py": {"pickle": "makes evil files"},
@@ -300,18 +350,29 @@ REASONED = {  # file: what it may say, and why
 
 def test_no_file_that_the_book_reads_runs_as_a_program():
     """Weights are safetensors, records are JSON: nothing unpickles, but for the reasons above, and what needs it."""
-    files = [f for folder in ("src", "book", "tests", "benchmarks") for f in (ROOT / folder).rglob("*")]
+    files = [
+        f for folder in ("src", "book", "tests", "benchmarks") for f in (ROOT / folder).rglob("*")
+    ]
     texts = {
         file.relative_to(ROOT).as_posix(): file.read_text("utf-8")
         for file in files
-        if file.suffix in (".py", ".ipynb", ".md") and file != Path(__file__) and ".ipynb_checkpoints" not in file.parts
+        if file.suffix in (".py", ".ipynb", ".md")
+        and file != Path(__file__)
+        and ".ipynb_checkpoints" not in file.parts
     }
     found = {name: set(re.findall(RUNS, text)) for name, text in texts.items()}
-    assert {name: words for name, words in found.items() if words} == {k: set(v) for k, v in REASONED.items()}
+    assert {name: words for name, words in found.items() if words} == {
+        k: set(v) for k, v in REASONED.items()
+    }
     released = texts["src/helpers/released.py"]
-    assert re.findall(r"torch\.load\(.*", released) == ['torch.load(file, map_location="cpu", weights_only=True)']
+    assert re.findall(r"torch\.load\(.*", released) == [
+        'torch.load(file, map_location="cpu", weights_only=True)'
+    ]
     assert re.findall(r"np\.load\(.*", released) == ["np.load(file, allow_pickle=False) as arrays:"]
     folders = [ROOT / folder for folder in ("models", "src", "results", "book")]
     assert not [
-        f for folder in folders for f in folder.rglob("*") if re.search(r"\.(pt|pth|ckpt|pkl|pickle|npy|npz)$", f.name)
+        f
+        for folder in folders
+        for f in folder.rglob("*")
+        if re.search(r"\.(pt|pth|ckpt|pkl|pickle|npy|npz)$", f.name)
     ]

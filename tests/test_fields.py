@@ -38,7 +38,9 @@ def woken(**options) -> Renderer:
 
 
 def field(b=2, channels=4, grid=8, seed=0):
-    return noise(b, channels, grid, grid, seed=seed).double(), noise(b, grid, grid, seed=seed + 1).double()
+    return noise(b, channels, grid, grid, seed=seed).double(), noise(
+        b, grid, grid, seed=seed + 1
+    ).double()
 
 
 def whole(size):
@@ -59,7 +61,9 @@ def test_on_the_feature_grid_offsets_are_zero_and_features_are_themselves():
 @given(size=st.integers(8, 300))
 @settings(max_examples=40, deadline=None)
 def test_cell_and_offset_add_up_to_the_place_of_the_pixel(size):
-    cells = torch.arange(8, dtype=torch.float64).expand(1, 1, 8, 8)  # a feature that is its own column
+    cells = torch.arange(8, dtype=torch.float64).expand(
+        1, 1, 8, 8
+    )  # a feature that is its own column
     told = query(cells, size, whole(size), whole(size))
     place = (torch.arange(size, dtype=torch.float64) + 0.5) * 8 / size
     torch.testing.assert_close(told[0, 0, 0] + 0.5 + told[0, 2, 0], place, rtol=0, atol=1e-12)
@@ -106,7 +110,9 @@ def test_bicubic_base_is_that_of_torch(size):
 def test_an_untrained_renderer_is_bicubic_and_at_the_size_of_the_grid_the_fixed_picture(kernel):
     features, picture = field()
     renderer = Renderer(4, 8, kernel).double()
-    torch.testing.assert_close(renderer((features, picture), 21), bicubic(picture, 21), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        renderer((features, picture), 21), bicubic(picture, 21), rtol=0, atol=1e-12
+    )
     torch.testing.assert_close(renderer((features, picture), 8), picture, rtol=0, atol=1e-12)
 
 
@@ -114,12 +120,17 @@ def test_an_untrained_renderer_is_bicubic_and_at_the_size_of_the_grid_the_fixed_
 @settings(max_examples=25, deadline=None)
 def test_tiles_are_the_whole_picture(size, tile, kernel):
     renderer, known = woken(kernel=kernel), field(1)
-    torch.testing.assert_close(tiled(renderer, known, size, tile), renderer(known, size), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        tiled(renderer, known, size, tile), renderer(known, size), rtol=0, atol=1e-12
+    )
 
 
 def test_seams_need_the_whole_radius():
     renderer, known = woken(), field(1)
-    errors = [float((tiled(renderer, known, 40, 20, halo) - renderer(known, 40)).abs().max()) for halo in range(8)]
+    errors = [
+        float((tiled(renderer, known, 40, 20, halo) - renderer(known, 40)).abs().max())
+        for halo in range(8)
+    ]
     assert all(error > 1e-6 for error in errors[:6]) and max(errors[6:]) < 1e-12
     normalised = woken(normalised=True)  # its statistics are those of the window, whatever the halo
     assert float((tiled(normalised, known, 40, 20, 8) - normalised(known, 40)).abs().max()) > 1e-3
@@ -130,7 +141,10 @@ def test_a_pixel_sees_exactly_its_radius():
     features = features.requires_grad_()
     renderer((features, picture), 40)[0, 20, 20].backward()
     seen = features.grad.abs().sum((0, 1)).nonzero()
-    assert seen.amin(0).tolist() == [20 - renderer.radius] * 2 and seen.amax(0).tolist() == [20 + renderer.radius] * 2
+    assert (
+        seen.amin(0).tolist() == [20 - renderer.radius] * 2
+        and seen.amax(0).tolist() == [20 + renderer.radius] * 2
+    )
 
 
 def test_unfolded_features_are_those_around():
@@ -165,18 +179,29 @@ def test_scenes_are_one_scene_at_all_sizes():
     large = scenes(3, "test", 256)
     assert torch.equal(large, load("c-alpha", "test", 3, 256, alpha=3.0).images)
     assert torch.equal(scenes(3, "test", 48), reduced(large, 48))
-    assert len({tuple(x.flatten()[:9].tolist()) for x in scenes(CHUNK + 2, size=8)}) == CHUNK + 2  # chunks differ
+    assert (
+        len({tuple(x.flatten()[:9].tolist()) for x in scenes(CHUNK + 2, size=8)}) == CHUNK + 2
+    )  # chunks differ
 
 
 def test_patches_are_cut_from_pictures_and_rendered_alone():
-    renderer, known, places = Renderer(4, 8), field(3, grid=32), torch.tensor([[0.0, 0.99], [0.5, 0.2], [0.7, 0.0]])
+    renderer, known, places = (
+        Renderer(4, 8),
+        field(3, grid=32),
+        torch.tensor([[0.0, 0.99], [0.5, 0.2], [0.7, 0.0]]),
+    )
     known = tuple(v.float() for v in known)
     torch.nn.init.normal_(renderer.network[-1].weight)
     with torch.no_grad():
         torch.testing.assert_close(
-            patched(known, 70, places, renderer), cut(renderer(known, 70), places), rtol=0, atol=1e-5
+            patched(known, 70, places, renderer),
+            cut(renderer(known, 70), places),
+            rtol=0,
+            atol=1e-5,
         )
-    torch.testing.assert_close(patched(known, 70, places), cut(bicubic(known[1], 70), places), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        patched(known, 70, places), cut(bicubic(known[1], 70), places), rtol=0, atol=1e-5
+    )
 
 
 def test_detail_is_the_spectrum_of_each_patch_and_blind_below_8_bits():
@@ -186,7 +211,9 @@ def test_detail_is_the_spectrum_of_each_patch_and_blind_below_8_bits():
         want = radial_spectrum(((x - x.mean()) * window)[None])[1:]
         torch.testing.assert_close(found, (want + 255**-2 / 12).log10(), rtol=0, atol=1e-6)
     flat = detail(0.5 + 1e-5 * noise(2, 32, 32))
-    torch.testing.assert_close(flat, torch.full_like(flat, math.log10(255**-2 / 12)), rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        flat, torch.full_like(flat, math.log10(255**-2 / 12)), rtol=0, atol=1e-3
+    )
 
 
 def test_standardised_latents_and_the_same_field():
@@ -212,14 +239,18 @@ def test_training_lowers_both_losses_and_goes_on_from_a_checkpoint(tmp_path):
 
     def trained(stop, path):
         renderer = Renderer(8, 8)
-        for progress in fit(renderer, crop_loss(renderer, known, images, 4, 16), recipe, images, path, 0.0):
+        for progress in fit(
+            renderer, crop_loss(renderer, known, images, 4, 16), recipe, images, path, 0.0
+        ):
             if progress.step == stop:
                 break
         return renderer
 
     trained(7, tmp_path / "cut")
     cut, straight = trained(30, tmp_path / "cut"), trained(30, tmp_path / "straight")
-    assert all(torch.equal(a, b) for a, b in zip(cut.parameters(), straight.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(cut.parameters(), straight.parameters(), strict=True)
+    )
     assert any(p.abs().max() > 0 for p in straight.network[-1].parameters())
 
 
@@ -227,20 +258,29 @@ def test_what_ships_is_what_was_recorded():
     parameters = recorded.load("fields")["networks"]["parameters"]
     for name in ("coder", "latent", "convolutional-0", "pointwise-0"):
         network = shipped(name)
-        assert sum(p.numel() for p in network.parameters()) == parameters[name] and not network.training
+        assert (
+            sum(p.numel() for p in network.parameters()) == parameters[name]
+            and not network.training
+        )
     tensors, about = packed({"r": Renderer(4, 8)}, {"date": "today"})
     assert tensors["r/network.0.weight"].dtype == torch.float16 and set(about) == {"cards", "about"}
 
 
 def test_recorded_sizes_are_what_the_networks_do_now():
-    found, coder, renderer = recorded.load("fields")["sizes"], shipped("coder"), shipped("convolutional-0")
+    found, coder, renderer = (
+        recorded.load("fields")["sizes"],
+        shipped("coder"),
+        shipped("convolutional-0"),
+    )
     truth = scenes(found["scenes"], "test", 64)
     with torch.no_grad():
         known = coder.field(coder.encode(scenes(found["scenes"], "test")))
         rendered = renderer(known, 64)
     at = found["sizes"].index(64)
     assert psnr(rendered, truth) == pytest.approx(found["psnr"]["convolutional-0"][at], abs=0.1)
-    assert psnr(bicubic(known[1], 64), truth) == pytest.approx(found["psnr"]["bicubic"][at], abs=0.1)
+    assert psnr(bicubic(known[1], 64), truth) == pytest.approx(
+        found["psnr"]["bicubic"][at], abs=0.1
+    )
 
 
 # Bad input ------------------------------------------------------------------------------------------------------------
@@ -250,9 +290,18 @@ def test_recorded_sizes_are_what_the_networks_do_now():
     "call, message",
     [
         (lambda: Renderer(kernel=2), r"kernel is 2: choose 3"),
-        (lambda: Renderer(4, 8)(tuple(v.float() for v in field()), 7), r"size is 7, the features are 8 a side"),
-        (lambda: query(field()[0], 9, torch.tensor([[-10]]), whole(9)), r"pixels -10 to -10 of a side of 9"),
-        (lambda: query(field()[0], 9, torch.tensor([[18]]), whole(9)), r"pixels 18 to 18 of a side of 9"),
+        (
+            lambda: Renderer(4, 8)(tuple(v.float() for v in field()), 7),
+            r"size is 7, the features are 8 a side",
+        ),
+        (
+            lambda: query(field()[0], 9, torch.tensor([[-10]]), whole(9)),
+            r"pixels -10 to -10 of a side of 9",
+        ),
+        (
+            lambda: query(field()[0], 9, torch.tensor([[18]]), whole(9)),
+            r"pixels 18 to 18 of a side of 9",
+        ),
         (lambda: tiled(woken(), field(), 20, 0), r"tile is 0"),
         (lambda: Coder().encode(torch.zeros(2, 16, 16)), r"pictures have shape \(2, 16, 16\)"),
         (lambda: reduced(torch.zeros(2, 16, 16), 17), r"size is 17: reduced makes images smaller"),
@@ -268,4 +317,8 @@ def test_bad_input(call, message):
 
 def test_the_grid_is_that_of_the_coder():
     features, picture = Coder().field(torch.zeros(1, 3, 8, 8))
-    assert features.shape == (1, 32, fields.GRID, fields.GRID) and picture.shape == (1, fields.GRID, fields.GRID)
+    assert features.shape == (1, 32, fields.GRID, fields.GRID) and picture.shape == (
+        1,
+        fields.GRID,
+        fields.GRID,
+    )

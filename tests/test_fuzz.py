@@ -69,7 +69,9 @@ def works_or_says(call):
         while frame.tb_next:
             frame = frame.tb_next
         raised_in = Path(frame.tb_frame.f_code.co_filename)
-        assert type(error) is ValueError and HELPERS in raised_in.parents and ": " in str(error), repr(error)
+        assert type(error) is ValueError and HELPERS in raised_in.parents and ": " in str(error), (
+            repr(error)
+        )
 
 
 # What values may be ---------------------------------------------------------------------------------------------------
@@ -77,12 +79,27 @@ def works_or_says(call):
 NUMBERS = st.one_of(
     st.integers(-3, 9),
     st.sampled_from(
-        [10**8, 2**31, 2**40, 2**64, 10**400, -(10**400), 0.0, -0.0, 1e308, 1e-308, math.inf, -math.inf, math.nan]
+        [
+            10**8,
+            2**31,
+            2**40,
+            2**64,
+            10**400,
+            -(10**400),
+            0.0,
+            -0.0,
+            1e308,
+            1e-308,
+            math.inf,
+            -math.inf,
+            math.nan,
+        ]
     ),
     st.floats(-2, 12),
 )
 WORDS = st.one_of(
-    st.text(max_size=8), st.sampled_from(["", "../x", "a/b", "\0", "__proto__", "constructor", "²", "x" * 300])
+    st.text(max_size=8),
+    st.sampled_from(["", "../x", "a/b", "\0", "__proto__", "constructor", "²", "x" * 300]),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | NUMBERS | WORDS,
@@ -105,7 +122,12 @@ def damaged(whole: bytes):
         flipped = bytearray(whole)
         for place in [at, *draw.choices(range(len(whole)), k=draw.choice([0, 0, 3]))]:
             flipped[place] ^= 1 << draw.randrange(8)
-        others = [whole[:at], whole[:at] + some + whole[at:], whole[:at] + whole[at + len(some) :], some]
+        others = [
+            whole[:at],
+            whole[:at] + some + whole[at:],
+            whole[:at] + whole[at + len(some) :],
+            some,
+        ]
         return draw.choice([bytes(flipped), bytes(flipped), *others])
 
     return st.integers(0, 2**32).map(damage)
@@ -131,7 +153,9 @@ def zoo(tmp_path_factory):
 def placed(zoo, weights: bytes, manifest) -> None:
     folder, _ = zoo
     (folder / "tiny.safetensors").write_bytes(weights)
-    (folder / "manifest.json").write_text(manifest if isinstance(manifest, str) else json.dumps(manifest))
+    (folder / "manifest.json").write_text(
+        manifest if isinstance(manifest, str) else json.dumps(manifest)
+    )
 
 
 @fuzz(800)
@@ -156,7 +180,9 @@ ARGUMENTS = TINY.arguments | {"blocks": 1, "size": 8, "width": 4, "code": 2, "po
     name=mostly("tiny"),
     network=mostly("CNN"),
     changed=st.dictionaries(st.sampled_from(sorted(ARGUMENTS)), JSON, max_size=3),
-    card=st.dictionaries(st.sampled_from(["class", "arguments", "sha256", "recipe"]), JSON, max_size=1),
+    card=st.dictionaries(
+        st.sampled_from(["class", "arguments", "sha256", "recipe"]), JSON, max_size=1
+    ),
 )
 def test_cards_that_say_something_else(zoo, name, network, changed, card):
     known = {"class": network, "arguments": zoo[1]["arguments"] | changed}
@@ -165,14 +191,22 @@ def test_cards_that_say_something_else(zoo, name, network, changed, card):
 
 
 @fuzz(300)
-@given(manifest=st.one_of(JSON.map(json.dumps), damaged(b'{"tiny": {"class": "CNN", "arguments": {}}}').map(repr)))
+@given(
+    manifest=st.one_of(
+        JSON.map(json.dumps), damaged(b'{"tiny": {"class": "CNN", "arguments": {}}}').map(repr)
+    )
+)
 def test_manifests_that_are_none(zoo, manifest):
     placed(zoo, WEIGHTS, manifest)
     works_or_says(lambda: models.load("tiny"))
 
 
 def test_a_manifest_without_bottom_and_a_name_that_leaves_the_folder(zoo):
-    for manifest in ("[" * 10**5, json.dumps({"../tiny": zoo[1]}), json.dumps({"tiny": zoo[1], "": zoo[1]})):
+    for manifest in (
+        "[" * 10**5,
+        json.dumps({"../tiny": zoo[1]}),
+        json.dumps({"tiny": zoo[1], "": zoo[1]}),
+    ):
         placed(zoo, WEIGHTS, manifest)
         with pytest.raises(ValueError, match=r"manifest\.json is damaged: restore it"):
             models.load("tiny")
@@ -205,10 +239,17 @@ def test_damaged_checkpoints(checkpoint, drawing):
 
 
 @fuzz(200)
-@given(changed=st.dictionaries(st.sampled_from(["card", "step", "loss", "seconds", "sha256"]), WORDS, max_size=2))
+@given(
+    changed=st.dictionaries(
+        st.sampled_from(["card", "step", "loss", "seconds", "sha256"]), WORDS, max_size=2
+    )
+)
 def test_checkpoints_with_other_words_or_numbers(checkpoint, changed):
     path, whole = checkpoint
-    about, tensors = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])["__metadata__"], read_tensors(whole)
+    about, tensors = (
+        json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])["__metadata__"],
+        read_tensors(whole),
+    )
     path.write_bytes(tensor_bytes(tensors, about | changed))
     found = works_or_says(lambda: resumed(path))
     assert found == (None if changed else 1)
@@ -269,13 +310,22 @@ PNG = packed(np.random.default_rng(0).integers(0, 256, (80, 80), np.uint8), "PNG
 
 
 @fuzz(500)
-@given(image=st.sampled_from([PNG, JPEGS[0], packed(np.zeros((80, 80), np.uint8), "WEBP")]).flatmap(damaged))
+@given(
+    image=st.sampled_from([PNG, JPEGS[0], packed(np.zeros((80, 80), np.uint8), "WEBP")]).flatmap(
+        damaged
+    )
+)
 def test_damaged_images(image):
     works_or_says(lambda: list(celeba._decoded(["a"], lambda name: image, True, 80, "gray")))
 
 
 @fuzz(300)
-@given(rows=st.lists(st.tuples(WORDS, mostly("0"), WORDS | st.sampled_from(["a", "b", "../a", "/etc/a"])), max_size=4))
+@given(
+    rows=st.lists(
+        st.tuples(WORDS, mostly("0"), WORDS | st.sampled_from(["a", "b", "../a", "/etc/a"])),
+        max_size=4,
+    )
+)
 def test_indices_of_all_kinds(rows, tmp_path_factory):
     root = tmp_path_factory.getbasetemp() / "index"
     gray_faces(root, "role,rank,file\n" + "\n".join(",".join(map(str, row)) for row in rows))
@@ -305,7 +355,10 @@ def png_of_size(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("side", [81, 20_000, 2**31 - 1])
 def test_images_that_say_they_are_huge_are_not_unpacked(side, faces):
     gray_faces(faces, a=png_of_size(side, side))
-    with pytest.raises(ValueError, match=r"a\.png (is \d+x\d+: aligned CelebA is|is not a readable image: download)"):
+    with pytest.raises(
+        ValueError,
+        match=r"a\.png (is \d+x\d+: aligned CelebA is|is not a readable image: download)",
+    ):
         data.load("celeba")
 
 
@@ -322,7 +375,9 @@ def test_archives_that_unpack_to_much_more_are_refused(faces):
         gray_faces(faces)
         with zipfile.ZipFile(faces / "gray80.zip", "a", packing) as file:
             file.writestr("d.png", bomb)
-        with pytest.raises(ValueError, match=r"d\.png in .*gray80\.zip unpacks to 16777216 bytes by method"):
+        with pytest.raises(
+            ValueError, match=r"d\.png in .*gray80\.zip unpacks to 16777216 bytes by method"
+        ):
             data.load("celeba")
     # the same entry, which now says of itself that it is small: no more than that is unpacked
     gray_faces(faces, a=bomb)
@@ -330,8 +385,12 @@ def test_archives_that_unpack_to_much_more_are_refused(faces):
         for name in "abc":
             file.writestr(f"{name}.png", bomb if name == "a" else PNG)
     whole = (faces / "gray80.zip").read_bytes()
-    (faces / "gray80.zip").write_bytes(whole.replace(struct.pack("<I", len(bomb)), struct.pack("<I", 1000)))
-    with pytest.raises(ValueError, match=r"a\.png in .*gray80\.zip is damaged: download the archive again"):
+    (faces / "gray80.zip").write_bytes(
+        whole.replace(struct.pack("<I", len(bomb)), struct.pack("<I", 1000))
+    )
+    with pytest.raises(
+        ValueError, match=r"a\.png in .*gray80\.zip is damaged: download the archive again"
+    ):
         data.load("celeba")
 
 
@@ -341,13 +400,18 @@ def test_names_that_are_no_text_damage_an_archive(place, faces):
     whole = bytearray(archive(faces / "gray80.zip", {"é.png": PNG, "c.png": PNG}).read_bytes())
     whole[getattr(whole, place)("é".encode())] = 0xFF  # beside the entry, or in the list of them
     (faces / "gray80.zip").write_bytes(whole)
-    with pytest.raises(ValueError, match=r"gray80\.zip is (damaged|not a readable \.zip): download"):
+    with pytest.raises(
+        ValueError, match=r"gray80\.zip is (damaged|not a readable \.zip): download"
+    ):
         data.load("celeba")
 
 
 def test_entries_without_a_name_or_of_folders_are_left_alone(faces):
     gray_faces(faces)
-    archive(faces / "gray80.zip", {"x/": b"", zipfile.ZipInfo(""): PNG, **{f"{name}.png": PNG for name in "abc"}})
+    archive(
+        faces / "gray80.zip",
+        {"x/": b"", zipfile.ZipInfo(""): PNG, **{f"{name}.png": PNG for name in "abc"}},
+    )
     assert len(data.load("celeba")) == 2
 
 
@@ -357,10 +421,14 @@ def test_entries_that_point_elsewhere_are_names_and_nothing_else(faces, tmp_path
     gray_faces(faces, f"role,rank,file\npool,0,../outside\npool,1,{outside}\ntest,0,c\n")
     archive(faces / "gray80.zip", {"../outside.png": PNG, "c.png": PNG})
     before = sorted(tmp_path.rglob("*"))
-    assert len(data.load("celeba", "train")) == 2  # both names end in "outside", which is the entry of that name
+    assert (
+        len(data.load("celeba", "train")) == 2
+    )  # both names end in "outside", which is the entry of that name
     assert outside.read_bytes() == b"secret"
     assert [
-        p for p in sorted(tmp_path.rglob("*")) if p not in before and tmp_path / "cache" not in [p, *p.parents]
+        p
+        for p in sorted(tmp_path.rglob("*"))
+        if p not in before and tmp_path / "cache" not in [p, *p.parents]
     ] == []
 
 
@@ -399,7 +467,9 @@ SHAPES = st.lists(st.integers(0, 5), max_size=5).map(lambda shape: torch.zeros(s
 
 @fuzz(300)
 @given(
-    changed=st.dictionaries(st.sampled_from([*CHAIN, "encoder.0.0.weight", "conv9.weight", "upsample.0.x"]), SHAPES),
+    changed=st.dictionaries(
+        st.sampled_from([*CHAIN, "encoder.0.0.weight", "conv9.weight", "upsample.0.x"]), SHAPES
+    ),
     removed=st.sets(st.sampled_from(sorted(CHAIN))),
 )
 def test_files_of_others_with_other_shapes(changed, removed, tmp_path_factory):
@@ -447,12 +517,16 @@ def test_evil_files_do_nothing_and_take_no_memory(tmp_path):
 # Parameters -----------------------------------------------------------------------------------------------------------
 
 LAWS = st.one_of(st.just("log-uniform"), st.just("fixed"), st.just("quadratic"), WORDS)
-NOISES = st.one_of(JSON, st.lists(NUMBERS | JSON, max_size=3).flatmap(lambda p: LAWS.map(lambda law: (law, *p))))
+NOISES = st.one_of(
+    JSON, st.lists(NUMBERS | JSON, max_size=3).flatmap(lambda p: LAWS.map(lambda law: (law, *p)))
+)
 
 
 @fuzz(600)
 @given(
-    changed=st.dictionaries(st.sampled_from([f.name for f in fields(Recipe) if f.name != "noise"]), JSON, max_size=3),
+    changed=st.dictionaries(
+        st.sampled_from([f.name for f in fields(Recipe) if f.name != "noise"]), JSON, max_size=3
+    ),
     noise=st.one_of(st.just(("fixed", 1.0)), NOISES),
 )
 def test_recipes(changed, noise):
@@ -466,11 +540,16 @@ NETWORKS = [
     (ImageMLP, {"size": 4, "width": 2, "depth": 1}),
     (Autoencoder, {"size": 8, "code": 2, "channels": 1}),
 ]
-OPTIONS = sorted({"data_std", "seed", "padding", "bias", "image_channels", "activation", "dimension", *ARGUMENTS})
+OPTIONS = sorted(
+    {"data_std", "seed", "padding", "bias", "image_channels", "activation", "dimension", *ARGUMENTS}
+)
 
 
 @fuzz(400)
-@given(network=st.sampled_from(NETWORKS), changed=st.dictionaries(st.sampled_from(OPTIONS), JSON, max_size=2))
+@given(
+    network=st.sampled_from(NETWORKS),
+    changed=st.dictionaries(st.sampled_from(OPTIONS), JSON, max_size=2),
+)
 def test_networks(network, changed):
     build, small = network
     known = build.__init__.__code__.co_varnames[1 : build.__init__.__code__.co_argcount]
@@ -479,8 +558,13 @@ def test_networks(network, changed):
 
 @fuzz(400)
 @given(
-    name=st.sampled_from(["c-alpha", "disks", "sine", "black-white", "fashion-mnist", "ray", "shuffled"]) | JSON,
-    asked=st.fixed_dictionaries({}, optional={k: JSON for k in ("split", "n", "size", "colour", "seed", "alpha")}),
+    name=st.sampled_from(
+        ["c-alpha", "disks", "sine", "black-white", "fashion-mnist", "ray", "shuffled"]
+    )
+    | JSON,
+    asked=st.fixed_dictionaries(
+        {}, optional={k: JSON for k in ("split", "n", "size", "colour", "seed", "alpha")}
+    ),
     options=st.dictionaries(st.sampled_from(["variant", "of", "full"]), WORDS, max_size=1),
 )
 def test_images_that_are_asked_for(name, asked, options):
@@ -489,7 +573,13 @@ def test_images_that_are_asked_for(name, asked, options):
 
 
 SCHEDULES = [sampling.edm, sampling.log_linear, sampling.cosine_vp, sampling.ddim_linear]
-SAMPLERS = [sampling.euler, sampling.heun, sampling.reverse_sde, sampling.langevin, sampling.gradient_estimation]
+SAMPLERS = [
+    sampling.euler,
+    sampling.heun,
+    sampling.reverse_sde,
+    sampling.langevin,
+    sampling.gradient_estimation,
+]
 
 
 @fuzz(800)
@@ -504,7 +594,9 @@ def test_schedules(schedule, arguments):
 @given(
     sampler=st.sampled_from(SAMPLERS),
     levels=st.lists(NUMBERS.filter(lambda v: isinstance(v, float) or abs(v) < 2**63), max_size=4),
-    options=st.fixed_dictionaries({}, optional={k: NUMBERS for k in ("seed", "gamma", "rate", "corrections")}),
+    options=st.fixed_dictionaries(
+        {}, optional={k: NUMBERS for k in ("seed", "gamma", "rate", "corrections")}
+    ),
 )
 def test_samplers(sampler, levels, options):
     known = sampler.__wrapped__.__code__.co_varnames
@@ -538,7 +630,15 @@ def test_damaged_claims(content, tmp_path_factory):
     works_or_says(lambda: ledger.read_all(folder))
 
 
-LAB = Lab("tiny", {"ring": data.ring(4)}, [Family("Bayes", lambda x, _: PosteriorMean(x))], [9], "", "", steps=[3])
+LAB = Lab(
+    "tiny",
+    {"ring": data.ring(4)},
+    [Family("Bayes", lambda x, _: PosteriorMean(x))],
+    [9],
+    "",
+    "",
+    steps=[3],
+)
 STATE = LAB.start | {"particles": "250"}
 
 
@@ -546,7 +646,11 @@ STATE = LAB.start | {"particles": "250"}
 def widget():
     """What the kernel's side of a lab sends, kept."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Widget, "send", lambda self, content, buffers=None: self.sent.append((content, buffers or [])))
+        patch.setattr(
+            Widget,
+            "send",
+            lambda self, content, buffers=None: self.sent.append((content, buffers or [])),
+        )
         widget = Widget(LAB)
         widget.add_traits()
         object.__setattr__(widget, "sent", [])
@@ -568,7 +672,9 @@ def test_a_kernel_answers_whatever_it_is_asked(widget, question):
     assert working["working"] is True and len(answer["arrays"]) == len(buffers)
     assert bool(buffers) != ("error" in answer)
     assert not buffers or set(answer) - {"id", "arrays"} <= {"numbers"}
-    assert buffers or answer["error"].startswith("ValueError: ") and ": " in answer["error"][12:], answer
+    assert buffers or answer["error"].startswith("ValueError: ") and ": " in answer["error"][12:], (
+        answer
+    )
 
 
 LINKS = """
@@ -589,11 +695,19 @@ def test_links_to_a_lab_are_read_as_data(javascript):
               "1e3", "%00", "%", "%ff", "+", "\ud800", "9" * 400, "0x10", "${1}", "Infinity", ""]  # fmt: skip
     for _ in range(MORE * 3000):
         parts = [f"{draw.choice(keys)}={draw.choice(values)}" for _ in range(draw.randrange(5))]
-        queries.append("?" + "&".join([draw.choice(["lab=tiny", "lab=tiny", "lab=other", "lab"]), *parts]))
-    queries += ["?lab=tiny&seed=12&left=Bayes~~Heun&target=ring", "?lab=tiny&target=moon&seed=-1&x=1"]
+        queries.append(
+            "?" + "&".join([draw.choice(["lab=tiny", "lab=tiny", "lab=other", "lab"]), *parts])
+        )
+    queries += [
+        "?lab=tiny&seed=12&left=Bayes~~Heun&target=ring",
+        "?lab=tiny&target=moon&seed=-1&x=1",
+    ]
     asked = json.dumps({"spec": spec, "queries": queries}, ensure_ascii=True)
     found = javascript(LINKS, (ROOT / "src/helpers/lab/lab.js").as_uri(), given=asked)
-    assert found[-2] == {"state": {"seed": 12, "left": ["Bayes", "", "Heun"], "target": "ring"}, "refused": []}
+    assert found[-2] == {
+        "state": {"seed": 12, "left": ["Bayes", "", "Heun"], "target": "ring"},
+        "refused": [],
+    }
     assert found[-1] == {"state": {}, "refused": ["target moon", "seed -1"]}
     for query, answer in zip(queries, found, strict=True):
         if not query.startswith("?lab=tiny"):
@@ -605,7 +719,8 @@ def test_no_script_takes_text_for_code():
     """Whatever a script shows of an address, of a file or of a kernel's answer is text, never markup and never code."""
     for script in (ROOT / "book/assets").glob("*.js"):
         found = re.findall(
-            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc", script.read_text()
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc",
+            script.read_text(),
         )
         assert found == [], script.name
 

@@ -37,7 +37,9 @@ def test_powers_are_those_of_the_backgrounds():
     k = torch.fft.fftfreq(16, 1 / 16, dtype=torch.float64)
     k = torch.hypot(k[:, None], k)
     ratio = found / parts.powers.double()[..., None, None] * k**3
-    assert float(ratio.mean((0, 1)).flatten()[1:].mean()) == pytest.approx(1, abs=0.03)  # but for the mean, at k = 0
+    assert float(ratio.mean((0, 1)).flatten()[1:].mean()) == pytest.approx(
+        1, abs=0.03
+    )  # but for the mean, at k = 0
     for band in ((k > 0) & (k < 3), k > 6):
         assert float(ratio[..., band].mean()) == pytest.approx(1, abs=0.06)
 
@@ -48,7 +50,9 @@ def test_the_informed_error_is_that_of_a_wiener_filter_on_the_parts():
     k = torch.fft.fftfreq(size, 1 / size, dtype=torch.float64)
     power = parts.powers.double()[..., None, None] * torch.hypot(k[:, None], k).clamp(min=1) ** -3
     x = parts.backgrounds.double()
-    x = x - x.mean((2, 3), keepdim=True)  # the mean is known up to the stretch: leave it out on both sides
+    x = x - x.mean(
+        (2, 3), keepdim=True
+    )  # the mean is known up to the stretch: leave it out on both sides
     power[..., 0, 0] = 0
     y = x + sigma * noise(*x.shape, seed=2, dtype=torch.float64)
     x_hat = torch.fft.ifft2(torch.fft.fft2(y) * power / (power + sigma**2)).real
@@ -82,7 +86,9 @@ def test_the_error_of_the_sequence_model(alpha):
     constant = math.pi / (alpha + 1) / math.sin(math.pi / (alpha + 1))
     for sigma in (0.01, 0.1):
         missing = 200_000.0**-alpha / alpha  # less than the last coefficients, left out, would add
-        over = constant * sigma ** (2 * alpha / (alpha + 1)) - float(geometry.oracle_risk(c[None], sigma))
+        over = constant * sigma ** (2 * alpha / (alpha + 1)) - float(
+            geometry.oracle_risk(c[None], sigma)
+        )
         assert 0 <= over <= sigma**2 + missing
         assert over == pytest.approx(sigma**2 / 2, abs=2 * missing + 0.01 * sigma**2)
 
@@ -104,7 +110,9 @@ def test_decay_at_a_smooth_contour_is_that_of_theory():
 
 def test_cosines_by_their_definition():
     x, t = images(), torch.arange(8, dtype=torch.float64)
-    waves = (math.pi * (t + 0.5) * t[:, None] / 8).cos() * torch.tensor([1 / 8] + 7 * [1 / 4]).double().sqrt()[:, None]
+    waves = (math.pi * (t + 0.5) * t[:, None] / 8).cos() * torch.tensor(
+        [1 / 8] + 7 * [1 / 4]
+    ).double().sqrt()[:, None]
     torch.testing.assert_close(waves @ waves.T, torch.eye(8).double())
     torch.testing.assert_close(geometry.cosines(x), waves @ x @ waves.T)
 
@@ -114,13 +122,17 @@ def test_wavelets_are_an_orthonormal_basis(wavelet):
     basis = geometry.wavelets(torch.eye(64, dtype=torch.float64).view(64, 8, 8), wavelet, 2)
     torch.testing.assert_close(basis @ basis.T, torch.eye(64).double())
     x = images()
-    torch.testing.assert_close(geometry.wavelets(x, wavelet, 2), x.flatten(1) @ basis)  # linear, rows do not mix
+    torch.testing.assert_close(
+        geometry.wavelets(x, wavelet, 2), x.flatten(1) @ basis
+    )  # linear, rows do not mix
 
 
 def test_a_haar_wavelet_by_hand():
     x = torch.zeros(1, 4, 4)
     x[0, :2, :2] = torch.tensor([[1.0, 2], [3, 5]])
-    found = geometry.wavelets(x, "haar", 1)[0].view(4, 4)[:, 0]  # mean, differences of rows, of columns, of both
+    found = geometry.wavelets(x, "haar", 1)[0].view(4, 4)[
+        :, 0
+    ]  # mean, differences of rows, of columns, of both
     torch.testing.assert_close(found, torch.tensor([11, -5, -3, 1]).double() / 2)
 
 
@@ -156,13 +168,16 @@ def test_risk_is_the_mean_error_and_the_oracle_its_least():
 
 def test_the_oracle_of_many_images_is_that_of_each():
     c = images(3)
-    torch.testing.assert_close(geometry.oracle_risk(c, 0.3), torch.cat([geometry.oracle_risk(v[None], 0.3) for v in c]))
+    torch.testing.assert_close(
+        geometry.oracle_risk(c, 0.3), torch.cat([geometry.oracle_risk(v[None], 0.3) for v in c])
+    )
 
 
 def test_slope_of_a_line_and_of_noise():
     x, y = noise(7, dtype=torch.float64), noise(3, 7, seed=1, dtype=torch.float64)
     torch.testing.assert_close(
-        geometry.slope(x, 2 + torch.tensor([[3.0], [-1]]).double() * x), torch.tensor([3.0, -1]).double()
+        geometry.slope(x, 2 + torch.tensor([[3.0], [-1]]).double() * x),
+        torch.tensor([3.0, -1]).double(),
     )
     design = torch.stack([x, torch.ones(7).double()], 1)
     torch.testing.assert_close(geometry.slope(x, y), torch.linalg.lstsq(design, y.T).solution[0])
@@ -176,7 +191,9 @@ def test_near_is_by_distance_to_the_pixels_of_the_contour():
     on = {(2, 0), (2, 1), (6, 2), (5, 3), (5, 4), (1, 6), (1, 7)}
     on |= {(r, 1) for r in range(2, 6)} | {(5, 2)} | {(r, 4) for r in range(0, 5)} | {(0, 5)}
     for reach in (0, 1.5, 2):
-        want = [[any(math.dist((r, c), p) <= reach for p in on) for c in range(8)] for r in range(8)]
+        want = [
+            [any(math.dist((r, c), p) <= reach for p in on) for c in range(8)] for r in range(8)
+        ]
         assert torch.equal(geometry.near(rows, reach), torch.tensor(want)), reach
 
 
@@ -186,7 +203,9 @@ def test_oscillation_of_waves_that_follow_the_contour(wave):
     size, c = 32, torch.arange(32)
     rows = (16 + 6 * torch.sin(2 * math.pi * c / size)).round().long()
     d = torch.arange(size)[:, None] - rows
-    both = [torch.cos(2 * math.pi * wave * t / size + 0.4).double().expand(size, size) for t in (c, d)]
+    both = [
+        torch.cos(2 * math.pi * wave * t / size + 0.4).double().expand(size, size) for t in (c, d)
+    ]
     along, across = geometry.oscillation(torch.stack(both), rows, reach=5)
     assert along[0] == pytest.approx(wave, abs=0.35) and across[0] == pytest.approx(0, abs=1e-6)
     assert across[1] == pytest.approx(wave, abs=1.5) and along[1] == pytest.approx(0, abs=1e-6)
@@ -216,14 +235,21 @@ def test_frames_of_the_walk_carry_vectors_and_contours():
     frames = geometry.walk(stacks, rows, levels=5)
     assert len(frames) == 3 and [t["type"] for t in frames[0]] == 2 * ["heatmap", "scatter"]
     e, peak = stacks[1][2], stacks[1][2].abs().max()
-    torch.testing.assert_close(torch.tensor(frames[2][2]["z"]) / 5, e / peak, rtol=0, atol=0.101, check_dtype=False)
+    torch.testing.assert_close(
+        torch.tensor(frames[2][2]["z"]) / 5, e / peak, rtol=0, atol=0.101, check_dtype=False
+    )
     assert frames[2][1]["y"] == list(range(8)) and frames[2][3]["xaxis"] == "x2"
 
 
 def test_panels_of_the_walk_lie_in_the_page_and_apart():
     layout = geometry.grid(["one", "two", "three", "four"], 3)
-    boxes = [(*layout[f"xaxis{i}"]["domain"], *layout[f"yaxis{i}"]["domain"]) for i in ("", 2, 3, 4)]
-    assert all(0 <= v <= 1 for box in boxes for v in box) and [n["text"] for n in layout["annotations"]][3] == "four"
+    boxes = [
+        (*layout[f"xaxis{i}"]["domain"], *layout[f"yaxis{i}"]["domain"]) for i in ("", 2, 3, 4)
+    ]
+    assert (
+        all(0 <= v <= 1 for box in boxes for v in box)
+        and [n["text"] for n in layout["annotations"]][3] == "four"
+    )
     for i, a in enumerate(boxes):
         assert a[0] < a[1] and a[2] < a[3]
         for b in boxes[:i]:
@@ -238,7 +264,10 @@ def test_recorded_curves_are_those_of_the_fixed_bases():
     found = recorded.load("geometry")["curves"]
     n, sigma = found["images"], found["sigmas"][5]
     x = c_alpha(n, 3, seed=2)
-    for name, coefficients in (("cosines, oracle", geometry.cosines(x)), ("wavelets, oracle", geometry.wavelets(x))):
+    for name, coefficients in (
+        ("cosines, oracle", geometry.cosines(x)),
+        ("wavelets, oracle", geometry.wavelets(x)),
+    ):
         psnr = -10 * (geometry.oracle_risk(coefficients, sigma) / 6400).log10()
         assert float(psnr.mean()) == pytest.approx(found["alphas"]["3"]["psnr"][name][5], abs=2e-3)
 
@@ -253,19 +282,34 @@ IMAGES, ROWS = torch.ones(2, 8, 8), torch.full((8,), 4)
     [
         (lambda: geometry.c_alpha_parts(2, 0), "alpha is 0: a regularity is positive"),
         (lambda: geometry.c_alpha_parts(2, 2, variant="code"), "variant is 'code': choose one of"),
-        (lambda: geometry.oracle_risk(IMAGES, 0.0), "sigma is 0.0: the noise level must be positive"),
+        (
+            lambda: geometry.oracle_risk(IMAGES, 0.0),
+            "sigma is 0.0: the noise level must be positive",
+        ),
         (lambda: geometry.oracle_risk(IMAGES * torch.nan, 1.0), "coefficients holds NaN"),
         (lambda: geometry.risk(IMAGES, IMAGES, math.inf), "sigma is inf"),
         (lambda: geometry.cosines(IMAGES[0]), r"images has shape \(8, 8\): pass gray images"),
-        (lambda: geometry.wavelets(IMAGES, "bior2.2", 2), "wavelet is 'bior2.2': choose an orthogonal one"),
+        (
+            lambda: geometry.wavelets(IMAGES, "bior2.2", 2),
+            "wavelet is 'bior2.2': choose an orthogonal one",
+        ),
         (lambda: geometry.wavelets(IMAGES, "daub", 2), "wavelet is 'daub'"),
-        (lambda: geometry.wavelets(IMAGES, "db2", 4), "images are 8 x 8: 4 levels need sides divisible by 16"),
+        (
+            lambda: geometry.wavelets(IMAGES, "db2", 4),
+            "images are 8 x 8: 4 levels need sides divisible by 16",
+        ),
         (lambda: geometry.wavelets(IMAGES, "db2", 0), "levels is 0"),
         (lambda: geometry.cycle_spun(IMAGES, -1.0, levels=2), "sigma is -1.0"),
-        (lambda: geometry.slope(torch.ones(3), torch.ones(3)), r"pass \(m,\) with m >= 2 and \(n, m\)"),
+        (
+            lambda: geometry.slope(torch.ones(3), torch.ones(3)),
+            r"pass \(m,\) with m >= 2 and \(n, m\)",
+        ),
         (lambda: geometry.near(ROWS.float()), "pass one contour .size,. of whole rows"),
         (lambda: geometry.near(ROWS + 9), "the contour lies outside of the frame"),
-        (lambda: geometry.oscillation(IMAGES[:, :6], ROWS), r"vectors have shape \(2, 6, 8\): pass \(k, 8, 8\)"),
+        (
+            lambda: geometry.oscillation(IMAGES[:, :6], ROWS),
+            r"vectors have shape \(2, 6, 8\): pass \(k, 8, 8\)",
+        ),
         (lambda: geometry.oscillation(IMAGES, ROWS, 0), "reach is 0"),
     ],
 )

@@ -27,14 +27,18 @@ def python(code: str, *before: str, **environment: str | None) -> str:
     """What this Python prints, run with other variables; None takes one away."""
     changed = {"XDG_CACHE_HOME": None, "OMP_NUM_THREADS": "1", **environment}
     known = {k: v for k, v in (os.environ | changed).items() if v is not None}
-    done = subprocess.run([*before, sys.executable, "-c", code], capture_output=True, text=True, env=known)
+    done = subprocess.run(
+        [*before, sys.executable, "-c", code], capture_output=True, text=True, env=known
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def needs(*before: str) -> None:
     if not shutil.which(before[0]) or subprocess.run([*before, "true"]).returncode:
-        pytest.skip("this system lets nobody but its administrator become another user or mount anything")
+        pytest.skip(
+            "this system lets nobody but its administrator become another user or mount anything"
+        )
 
 
 # A home ---------------------------------------------------------------------------------------------------------------
@@ -58,7 +62,9 @@ def test_without_a_home_the_cache_is_temporary(home, tmp_path):
 def test_where_nothing_may_be_written_at_all_it_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
     monkeypatch.setattr(tempfile, "tempdir", "/dev/null")
-    with pytest.raises(ValueError, match="nothing may be written .*: set XDG_CACHE_HOME to a folder that may"):
+    with pytest.raises(
+        ValueError, match="nothing may be written .*: set XDG_CACHE_HOME to a folder that may"
+    ):
         cache_folder()
     # a link that another user has left among the temporary files leads to what is theirs
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -88,7 +94,11 @@ def test_a_home_that_may_not_be_written_shows_on_no_page(tmp_path, monkeypatch):
     scratch.chapter("01_draws", "import matplotlib.pyplot as plt", "print('Ж')")
     done = scratch.apart("execute")
     assert done.returncode == 0, done.stdout + done.stderr
-    outputs = [o for cell in nbformat.read(scratch.executed("01_draws"), 4).cells for o in cell.get("outputs", [])]
+    outputs = [
+        o
+        for cell in nbformat.read(scratch.executed("01_draws"), 4).cells
+        for o in cell.get("outputs", [])
+    ]
     assert [output.text for output in outputs] == ["Ж\n"]
     assert scratch("store").returncode == 0
 
@@ -125,7 +135,9 @@ def test_the_repository_fits_the_file_systems_of_others():
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     command = ["git", "ls-files", "-z", "--format=%(objectmode) %(eolattr) %(path)"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.split("\0")[:-1]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.split("\0")[
+        :-1
+    ]
     modes, *_, names = zip(*(line.split(maxsplit=3) for line in listed), strict=True)
     assert not {mode for mode in modes if mode == "120000"}
     assert all(" text=auto eol=lf " in line for line in listed)
@@ -133,17 +145,27 @@ def test_the_repository_fits_the_file_systems_of_others():
     odd = r'[<>:"|?*\\]|[ .](/|$)|(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.|/|$)'
     assert not [name for name in names if re.search(odd, name, re.I)]
     scripts = sorted(path.name for path in (ROOT / "src/helpers/lab").glob("*.js"))
-    assert scripts == ["eigen.js", "lab.js", "voters.js"]  # which the widgets read there, and the site takes from there
+    assert scripts == [
+        "eigen.js",
+        "lab.js",
+        "voters.js",
+    ]  # which the widgets read there, and the site takes from there
 
 
 def test_what_make_does_is_done_without_make(scratch):
     scratch.chapter("01_bad", "raise RuntimeError('no such luck')")
     stopped = scratch.apart("book")
-    assert stopped.returncode == 1 and "no such luck" in stopped.stdout and "up to date" not in stopped.stdout
+    assert (
+        stopped.returncode == 1
+        and "no such luck" in stopped.stdout
+        and "up to date" not in stopped.stdout
+    )
     made = (ROOT / "Makefile").read_text("utf-8").partition("touch $@")[2]
     recipes = re.findall(r"(?m)^\t(.+)", made)
     plain = {"$(PYTHON) tests/colab.py $(CHAPTERS)", "rm -rf build"}
-    assert len(recipes) > 4 and not [r for r in recipes if "$(PIPELINE) " not in r and r not in plain]
+    assert len(recipes) > 4 and not [
+        r for r in recipes if "$(PIPELINE) " not in r and r not in plain
+    ]
     said = scratch("--help").stdout
     named = re.search(r"(?m)^(book .*): \$\(READY\)", made)[1].split()
     assert len(named) > 4 and not [name for name in named if f" {name} " not in said]

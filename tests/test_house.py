@@ -11,7 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/helpers"
-ABOVE = ("systems", "experiments", "lab", "pipeline")  # what knows the library, and what the library does not know
+ABOVE = (
+    "systems",
+    "experiments",
+    "lab",
+    "pipeline",
+)  # what knows the library, and what the library does not know
 MAY = {"experiments": {"systems"}, "pipeline": {"experiments", "lab", "systems"}}  # know each other
 EVENING = 1300  # lines at most of what README names for one evening
 
@@ -53,20 +58,31 @@ def test_arrows_point_down():
             above = room(other)
             if above == "library" or above == room(module):
                 wings = module[:1] == ("systems",) and len(module) > 1 and other[1:2] != module[1:2]
-                assert not (above == "systems" and wings), f"{file}: one wing knows another, {other}"
+                assert not (above == "systems" and wings), (
+                    f"{file}: one wing knows another, {other}"
+                )
             else:
-                assert above in MAY.get(room(module), ()), f"{file}: {room(module)} knows {above}, {other}"
+                assert above in MAY.get(room(module), ()), (
+                    f"{file}: {room(module)} knows {above}, {other}"
+                )
 
 
 def test_no_circle():
-    graph = {module: {m for m in imported(file) if len(MODULES[m].parent.parts)} for module, file in MODULES.items()}
+    graph = {
+        module: {m for m in imported(file) if len(MODULES[m].parent.parts)}
+        for module, file in MODULES.items()
+    }
     packages = {module for module, file in MODULES.items() if file.name == "__init__.py"}
     done: set = set()
 
     def walk(module, path):
-        assert module not in path, " -> ".join(".".join(m) for m in (*path[path.index(module) :], module))
+        assert module not in path, " -> ".join(
+            ".".join(m) for m in (*path[path.index(module) :], module)
+        )
         if module not in done:
-            for other in graph[module] - packages:  # a package imports its own modules, which may name it
+            for other in (
+                graph[module] - packages
+            ):  # a package imports its own modules, which may name it
                 walk(other, [*path, module])
             done.add(module)
 
@@ -118,6 +134,11 @@ def test_a_wing_names_its_source_and_chapters():
 
 def test_the_evening_is_short():
     """README names what to read first, in order: all of it exists, and together it is short."""
-    named = re.search(r"Read it in this order: (.*?)\.\n", (ROOT / "README.md").read_text("utf-8"), re.S)[1]
+    named = re.search(
+        r"Read it in this order: (.*?)\.\n", (ROOT / "README.md").read_text("utf-8"), re.S
+    )[1]
     files = [PACKAGE / name for name in re.findall(r"`([\w/]+\.py)`", named)]
-    assert len(files) >= 8 and sum(len(file.read_text("utf-8").splitlines()) for file in files) <= EVENING
+    assert (
+        len(files) >= 8
+        and sum(len(file.read_text("utf-8").splitlines()) for file in files) <= EVENING
+    )

@@ -39,7 +39,9 @@ def cache(tmp_path, monkeypatch):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_embedded_fashion_is_padded_to_32_or_left_at_28(split):
     plain, padded = (load("fashion-mnist", split, 50, size=size).images for size in (28, None))
-    assert torch.equal(plain, fashion_mnist(50, split)) and torch.equal(padded[:, 2:30, 2:30], plain)
+    assert torch.equal(plain, fashion_mnist(50, split)) and torch.equal(
+        padded[:, 2:30, 2:30], plain
+    )
     padded[:, 2:30, 2:30] = 0
     assert padded.shape == (50, 32, 32) and padded.count_nonzero() == 0
 
@@ -64,8 +66,12 @@ def fake_fashion(folder: Path, monkeypatch) -> np.ndarray:
 def test_full_fashion_comes_from_a_folder(tmp_path, monkeypatch):
     monkeypatch.setenv(images.FASHION_ROOT, str(tmp_path))
     pixels = fake_fashion(tmp_path, monkeypatch)
-    assert np.array_equal(load("fashion-mnist", size=28, full=True).images.numpy(), pixels / np.float32(255))
-    with pytest.raises(ValueError, match=r"n is 5: Fashion-MNIST has 4 images for split 'disjoint'"):
+    assert np.array_equal(
+        load("fashion-mnist", size=28, full=True).images.numpy(), pixels / np.float32(255)
+    )
+    with pytest.raises(
+        ValueError, match=r"n is 5: Fashion-MNIST has 4 images for split 'disjoint'"
+    ):
         load("fashion-mnist", "disjoint", 5, full=True)
 
 
@@ -88,11 +94,16 @@ def test_full_fashion_of_another_content_is_refused(damage, tmp_path, monkeypatc
     fake_fashion(tmp_path, monkeypatch)
     file = tmp_path / images.FASHION["pool"][0]
     packed = file.read_bytes()
-    file.write_bytes({"other": gzip.compress(b"0" * 7072), "cut": packed[:-20], "not gzip": b"0"}.get(damage, packed))
+    file.write_bytes(
+        {"other": gzip.compress(b"0" * 7072), "cut": packed[:-20], "not gzip": b"0"}.get(
+            damage, packed
+        )
+    )
     if damage == "missing":
         file.unlink()
     with pytest.raises(
-        ValueError, match=r"train-images-idx3-ubyte\.gz is missing or damaged: get https://.*, or unset"
+        ValueError,
+        match=r"train-images-idx3-ubyte\.gz is missing or damaged: get https://.*, or unset",
     ):
         load("fashion-mnist", full=True)
 
@@ -142,7 +153,9 @@ def archive(path: Path, content: dict[str, bytes]) -> Path:
     return path
 
 
-def original(root: Path, kind: str = "folder", jpegs: list[bytes] = JPEGS, partition: str = PARTITION) -> Path:
+def original(
+    root: Path, kind: str = "folder", jpegs: list[bytes] = JPEGS, partition: str = PARTITION
+) -> Path:
     """The original layout, made at `root`."""
     root.mkdir(parents=True, exist_ok=True)
     if kind == "folder":
@@ -150,7 +163,9 @@ def original(root: Path, kind: str = "folder", jpegs: list[bytes] = JPEGS, parti
         for name, jpeg in zip(NAMES, jpegs, strict=False):
             (root / "img_align_celeba" / name).write_bytes(jpeg)
     else:
-        content = {f"img_align_celeba/{name}": jpeg for name, jpeg in zip(NAMES, jpegs, strict=False)}
+        content = {
+            f"img_align_celeba/{name}": jpeg for name, jpeg in zip(NAMES, jpegs, strict=False)
+        }
         archive(root / "img_align_celeba.zip", content)
     lines = (f"{name} {part}\n" for name, part in zip(NAMES, partition, strict=False))
     (root / "list_eval_partition.txt").write_text("".join(lines))
@@ -158,18 +173,29 @@ def original(root: Path, kind: str = "folder", jpegs: list[bytes] = JPEGS, parti
 
 
 GRAY80 = [np.asarray(Image.fromarray(p).convert("L").resize((80, 80))) for p in PHOTOGRAPHS]
-RANKED = {"pool": [8, 2, 5, 0], "test": [7, 4]}  # files by role and rank; those below have their originals, too
+RANKED = {
+    "pool": [8, 2, 5, 0],
+    "test": [7, 4],
+}  # files by role and rank; those below have their originals, too
 ORIGINALS = [2, 8, 4]
 
 
 def subset(root: Path, kind: str = "PNG") -> Path:
     """The prepared layout, made at `root`: gray images of six files and the originals of three."""
     root.mkdir(parents=True, exist_ok=True)
-    rows = [f"{role},{rank},{NAMES[i]},x" for role, ranked in RANKED.items() for rank, i in enumerate(ranked)]
+    rows = [
+        f"{role},{rank},{NAMES[i]},x"
+        for role, ranked in RANKED.items()
+        for rank, i in enumerate(ranked)
+    ]
     (root / "index.csv").write_text(
         "\n".join(["role,rank,file,partition", "dropped_repeat,,000004.jpg,x", *rows[::-1]])
     )
-    gray = {f"x/{NAMES[i][:-4]}.{kind.lower()}": packed(GRAY80[i], kind) for r in RANKED.values() for i in r}
+    gray = {
+        f"x/{NAMES[i][:-4]}.{kind.lower()}": packed(GRAY80[i], kind)
+        for r in RANKED.values()
+        for i in r
+    }
     archive(root / "celeba_gray80.zip", gray)
     archive(root / "originals.zip", {f"img/{NAMES[i]}": JPEGS[i] for i in ORIGINALS})
     return root
@@ -184,7 +210,12 @@ def faces(tmp_path, monkeypatch):
 
 def crops(indices, decoded=DECODED) -> torch.Tensor:
     """The 160x160 centres, (N, 3, 160, 160) in [0, 1]."""
-    return torch.from_numpy(np.stack([decoded[i][29:-29, 9:-9] for i in indices])).movedim(-1, 1).float() / 255
+    return (
+        torch.from_numpy(np.stack([decoded[i][29:-29, 9:-9] for i in indices]))
+        .movedim(-1, 1)
+        .float()
+        / 255
+    )
 
 
 def resized(crops: torch.Tensor, size: int) -> torch.Tensor:
@@ -204,7 +235,9 @@ def gray(size, split="train", **options) -> torch.Tensor:
 
 def test_crop_order_and_repeats(faces):
     """At 160 nothing is resized: the crops themselves, without the repeats, the pool in its order."""
-    pool, test = (load("celeba", split, size=160, colour="rgb").images for split in ("train", "test"))
+    pool, test = (
+        load("celeba", split, size=160, colour="rgb").images for split in ("train", "test")
+    )
     torch.testing.assert_close(pool, crops(permuted()), rtol=0, atol=1e-7)
     torch.testing.assert_close(test, crops(TEST), rtol=0, atol=1e-7)
 
@@ -239,11 +272,16 @@ def test_splits_share_nothing(faces):
 @pytest.mark.parametrize("kind", ["zip", "below celeba", "scrambled zip"])
 def test_folder_and_archive_hold_the_same_images(faces, kind, tmp_path, monkeypatch):
     """Whatever the order of an archive's entries (which decides what is a repeat of what) and what else is in it."""
-    expected, other = gray(80), original(tmp_path / "other" / "celeba", "folder" if "celeba" in kind else "zip")
+    expected, other = (
+        gray(80),
+        original(tmp_path / "other" / "celeba", "folder" if "celeba" in kind else "zip"),
+    )
     if kind == "scrambled zip":
         with zipfile.ZipFile(other / "img_align_celeba.zip") as file:
             entries = {name: file.read(name) for name in reversed(file.namelist())}
-        archive(other / "img_align_celeba.zip", {"README": b"", "__MACOSX/._000001.jpg": b"", **entries})
+        archive(
+            other / "img_align_celeba.zip", {"README": b"", "__MACOSX/._000001.jpg": b"", **entries}
+        )
     monkeypatch.setenv(celeba.ROOT, str(tmp_path / "other" / ("celeba" if "zip" in kind else "")))
     assert torch.equal(gray(80), expected)
 
@@ -254,7 +292,9 @@ def test_the_same_faces_in_the_same_order_at_every_size_and_colour(tmp_path, mon
     board = (((rows - 29) // 8 + (columns - 9) // 8) % 2 * 60.0 - 30)[..., None]
     twins = [(0.7 * photograph(20) + 35 + s * board).clip(0, 255).astype(np.uint8) for s in (1, -1)]
     jpegs = [*JPEGS[:10], *(packed(p, "JPEG") for p in twins)]
-    monkeypatch.setenv(celeba.ROOT, str(original(tmp_path / "twins", jpegs=jpegs, partition="001020120200")))
+    monkeypatch.setenv(
+        celeba.ROOT, str(original(tmp_path / "twins", jpegs=jpegs, partition="001020120200"))
+    )
     fine = gray(80)
     assert len(fine) == 9
     for size, colour in ((8, "gray"), (8, "rgb"), (64, "gray"), (100, "rgb")):
@@ -270,7 +310,9 @@ def test_a_prepared_subset_is_taken_by_rank_as_it_is(kind, tmp_path, monkeypatch
     monkeypatch.setenv(celeba.ROOT, str(subset(tmp_path / "subset", kind)))
     for split, role in (("train", "pool"), ("test", "test")):
         expected = torch.from_numpy(np.stack([GRAY80[i] for i in RANKED[role]])) / 255
-        torch.testing.assert_close(gray(80, split), expected, rtol=0, atol=1e-7 if kind == "PNG" else 10 / 255)
+        torch.testing.assert_close(
+            gray(80, split), expected, rtol=0, atol=1e-7 if kind == "PNG" else 10 / 255
+        )
         coarse = avg_pool2d(gray(80, split)[:, None], 2)[:, 0]
         torch.testing.assert_close(gray(40, split), coarse, rtol=0, atol=1e-6)
         originals = [i for i in RANKED[role] if i in ORIGINALS]
@@ -289,7 +331,9 @@ def replaced(faces, i, jpeg):
 CHANGES = {
     "file": lambda faces: replaced(faces, 4, packed(photograph(30), "JPEG")),
     # by a file of the same length
-    "content": lambda faces: replaced(faces, 4, packed(photograph(30, (3, 3)), "JPEG").ljust(len(JPEGS[4]), b"\0")),
+    "content": lambda faces: replaced(
+        faces, 4, packed(photograph(30, (3, 3)), "JPEG").ljust(len(JPEGS[4]), b"\0")
+    ),
     "one more": lambda faces: original(faces, jpegs=[*JPEGS[:11], packed(photograph(30), "JPEG")]),
     "partition": lambda faces: original(faces, partition=PARTITION[:4] + "0" + PARTITION[5:]),
 }
@@ -300,7 +344,9 @@ def test_what_changes_the_source_changes_the_images(faces, change):
     before = gray(80), gray(80, "test")
     change(faces)
     after = gray(80), gray(80, "test")
-    assert any(len(a) != len(b) or not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert any(
+        len(a) != len(b) or not torch.equal(a, b) for a, b in zip(before, after, strict=True)
+    )
 
 
 def test_a_changed_index_changes_the_images(tmp_path, monkeypatch):
@@ -346,7 +392,9 @@ def test_an_interrupted_preparation_leaves_nothing(faces, cache, error, monkeypa
 
 def test_of_two_that_ask_at_once_one_prepares(faces, monkeypatch, capsys):
     opened = Image.open
-    monkeypatch.setattr(Image, "open", lambda file, **options: time.sleep(0.02) or opened(file, **options))
+    monkeypatch.setattr(
+        Image, "open", lambda file, **options: time.sleep(0.02) or opened(file, **options)
+    )
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(gray, [80, 80])
     assert torch.equal(first, second) and capsys.readouterr().err.count("preparing") == 1
@@ -358,7 +406,9 @@ def test_what_a_killed_preparation_left_is_removed(tmp_path):
     (left / "half").write_text("")
     with files.folder_atomically(tmp_path / "a") as new:
         (new / "x").write_text("whole")
-    assert [path.name for path in tmp_path.iterdir()] == ["a"] and (tmp_path / "a" / "x").read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"] and (
+        tmp_path / "a" / "x"
+    ).read_text() == "whole"
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -378,7 +428,10 @@ def test_without_a_folder_the_message_says_what_to_do(value, tmp_path, monkeypat
     if value is not None:
         monkeypatch.setenv(celeba.ROOT, value and str(tmp_path / value))
     found = "missing', not a folder" if value else "CELEBA_ROOT is not set"
-    with pytest.raises(ValueError, match=f"{found}: set it .* or call helpers.data.download_celeba; 'fashion-mnist'"):
+    with pytest.raises(
+        ValueError,
+        match=f"{found}: set it .* or call helpers.data.download_celeba; 'fashion-mnist'",
+    ):
         load("celeba")
 
 
@@ -401,15 +454,33 @@ def broken_zip(root):
 
 
 DAMAGES = {
-    "no list": (lambda r: (r / "list_eval_partition.txt").unlink(), "holds no CelebA: it needs img_align_celeba"),
-    "no images": (lambda r: shutil.rmtree(r / "img_align_celeba"), "holds no CelebA: .* or index.csv beside .zip"),
+    "no list": (
+        lambda r: (r / "list_eval_partition.txt").unlink(),
+        "holds no CelebA: it needs img_align_celeba",
+    ),
+    "no images": (
+        lambda r: shutil.rmtree(r / "img_align_celeba"),
+        "holds no CelebA: .* or index.csv beside .zip",
+    ),
     "no test images": (lambda r: original(r, partition="0" * 12), "holds no CelebA"),
     "image size": (shrink, "000007.jpg is 178x200: aligned CelebA is 178x218"),
-    "cut image": (lambda r: replaced(r, 6, JPEGS[6][:2000]), "000007.jpg is not a readable image: download CelebA"),
-    "no image": (lambda r: replaced(r, 6, b"no image"), "000007.jpg is not a readable image: download CelebA again"),
-    "member of an archive": (flip_a_byte, "000007.jpg in .*img_align_celeba.zip is damaged: download the archive"),
+    "cut image": (
+        lambda r: replaced(r, 6, JPEGS[6][:2000]),
+        "000007.jpg is not a readable image: download CelebA",
+    ),
+    "no image": (
+        lambda r: replaced(r, 6, b"no image"),
+        "000007.jpg is not a readable image: download CelebA again",
+    ),
+    "member of an archive": (
+        flip_a_byte,
+        "000007.jpg in .*img_align_celeba.zip is damaged: download the archive",
+    ),
     "archive": (broken_zip, "img_align_celeba.zip is not a readable .zip: download it again"),
-    "list": (lambda r: (r / "list_eval_partition.txt").write_text("one two three\n"), "list_eval_partition.txt"),
+    "list": (
+        lambda r: (r / "list_eval_partition.txt").write_text("one two three\n"),
+        "list_eval_partition.txt",
+    ),
 }
 
 
@@ -422,7 +493,10 @@ def test_a_damaged_source_is_named(faces, cache, damage, message):
 
 
 INDICES = {
-    "column": ("role,rank\npool,0\n", "index.csv is damaged: it needs the columns role, rank, file"),
+    "column": (
+        "role,rank\npool,0\n",
+        "index.csv is damaged: it needs the columns role, rank, file",
+    ),
     "rank": ("role,rank,file\npool,first,000001.jpg\n", "index.csv is damaged"),
     "short row": ("role,rank,file\npool,0\n", "index.csv is damaged"),
     "not text": (b"role,rank,file\n\xff\xfe\x00", "index.csv is damaged"),
@@ -445,7 +519,9 @@ def test_gray_images_alone_do_not_make_colour_or_other_sizes(options, tmp_path, 
     (root / "originals.zip").unlink()
     monkeypatch.setenv(celeba.ROOT, str(root))
     assert len(load("celeba")) == 4
-    with pytest.raises(ValueError, match="colour, and gray sizes other than 20, 40 and 80, need the original JPEGs"):
+    with pytest.raises(
+        ValueError, match="colour, and gray sizes other than 20, 40 and 80, need the original JPEGs"
+    ):
         load("celeba", **options)
 
 
@@ -496,7 +572,9 @@ def test_repeats_equal_brute_force(block, threshold):
 
 @pytest.mark.parametrize("shape", [(5, 40), (5, 30, 40), (5, 40, 50), (5, 3, 40, 40)])
 def test_repeats_need_multiples_of_20(shape):
-    with pytest.raises(ValueError, match=r"images have shape .*: pass \(N, H, W\) with H and W multiples of 20"):
+    with pytest.raises(
+        ValueError, match=r"images have shape .*: pass \(N, H, W\) with H and W multiples of 20"
+    ):
         celeba.repeats(torch.rand(shape))
 
 
@@ -526,7 +604,10 @@ def test_synthetic_splits_have_streams_of_their_own(name):
 def test_options_reach_the_class_and_its_description():
     found = load("c-alpha", n=3, size=12, alpha=3, beta=1, variant="paper")
     assert torch.equal(found.images, synthetic.c_alpha(3, 3, beta=1, size=12, variant="paper"))
-    assert str(found) == "3 images, train, 12x12 gray: synthetic c-alpha, alpha 3, beta 1, variant paper, seed 0"
+    assert (
+        str(found)
+        == "3 images, train, 12x12 gray: synthetic c-alpha, alpha 3, beta 1, variant paper, seed 0"
+    )
 
 
 def test_defaults_of_synthetic_classes():
@@ -548,19 +629,26 @@ def test_shuffled_images_are_put_in_order_again():
     for split in ("disjoint", "test"):
         x, plain = (load(name, split, 6, 28, **o).images for name, o in (
             ("shuffled", {"of": "fashion-mnist", "seed": 3}), ("fashion-mnist", {})))  # fmt: skip
-        assert torch.equal(synthetic.shuffled(x, seed=3, inverse=True), plain) and not torch.equal(x, plain)
+        assert torch.equal(synthetic.shuffled(x, seed=3, inverse=True), plain) and not torch.equal(
+            x, plain
+        )
 
 
 def test_black_and_white():
     found = load("black-white", size=4)
-    assert torch.equal(found.images, torch.tensor([0.0, 1.0])[:, None, None].expand(2, 4, 4)) and found.size == 4
+    assert (
+        torch.equal(found.images, torch.tensor([0.0, 1.0])[:, None, None].expand(2, 4, 4))
+        and found.size == 4
+    )
 
 
 def test_faces_are_shuffled_and_scaled(faces):
     plain = gray(40)
     assert torch.equal(synthetic.shuffled(load("shuffled", size=40).images, inverse=True), plain)
     x = load("ray", n=3, size=40).images
-    torch.testing.assert_close(x / x.amax((1, 2), keepdim=True), (plain[:1] / plain[0].max()).expand(3, 40, 40))
+    torch.testing.assert_close(
+        x / x.amax((1, 2), keepdim=True), (plain[:1] / plain[0].max()).expand(3, 40, 40)
+    )
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "disks"])
@@ -576,8 +664,16 @@ def test_numbers_may_be_whole_floats(name):
         (("fashion-mnist", "valid"), {}, "split is 'valid': choose one of train, disjoint, test"),
         (("fashion-mnist", "train", 0), {}, "n is 0: it must be a whole number of at least 1"),
         (("fashion-mnist", "train", 2.5), {}, "n is 2.5"),
-        (("fashion-mnist", "train", 10_001), {}, r"n is 10001: embedded .*full=True has more\) has 10000 images"),
-        (("fashion-mnist", "disjoint", 5001), {}, "n is 5001: .* has 5000 images for split 'disjoint'"),
+        (
+            ("fashion-mnist", "train", 10_001),
+            {},
+            r"n is 10001: embedded .*full=True has more\) has 10000 images",
+        ),
+        (
+            ("fashion-mnist", "disjoint", 5001),
+            {},
+            "n is 5001: .* has 5000 images for split 'disjoint'",
+        ),
         (("fashion-mnist", "test", 1001), {}, "n is 1001: .* has 1000 images for split 'test'"),
         (("fashion-mnist", "train", 5, 64), {}, "size is 64: Fashion-MNIST is 28, or 32"),
         (("fashion-mnist", "train", 5, -1), {}, "size is -1: it must be a whole number"),
@@ -598,9 +694,13 @@ def test_bad_arguments(arguments, options, message):
         load(*arguments, **options)
 
 
-@pytest.mark.parametrize(("split", "n", "limit"), [("train", 99, 7), ("disjoint", 4, 3), ("test", 4, 3)])
+@pytest.mark.parametrize(
+    ("split", "n", "limit"), [("train", 99, 7), ("disjoint", 4, 3), ("test", 4, 3)]
+)
 def test_too_many_faces(faces, split, n, limit):
-    with pytest.raises(ValueError, match=rf"n is {n}: CelebA at this size and colour .* has {limit} images"):
+    with pytest.raises(
+        ValueError, match=rf"n is {n}: CelebA at this size and colour .* has {limit} images"
+    ):
         load("celeba", split, n)
 
 
@@ -626,9 +726,13 @@ def test_real_faces(monkeypatch):
     pool, test = (load("celeba", split).images for split in ("train", "test"))
     assert pool.shape == (18_884, 80, 80) and test.shape == (1000, 80, 80)
     assert celeba.repeats(torch.cat([pool, test])).sum() <= 2
-    colour = {split: load("celeba", split, size=80, colour="rgb").images for split in ("train", "test")}
+    colour = {
+        split: load("celeba", split, size=80, colour="rgb").images for split in ("train", "test")
+    }
     exact = np.load(root / "celeba_gray80_exact_tiny.npz")
     for found, split in ((pool, "train"), (test, "test")):
         expected = torch.from_numpy(exact[f"{split}_sum"].astype(np.float32)) / 765
         assert (found[: len(expected)] - expected).square().mean((1, 2)).sqrt().max() < 2 / 255
-        torch.testing.assert_close(colour[split][: len(expected)].mean(1), expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            colour[split][: len(expected)].mean(1), expected, rtol=0, atol=1e-6
+        )

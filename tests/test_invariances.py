@@ -90,7 +90,11 @@ def test_rotation_and_reflection(build, case, angle, mirror):
 def test_scale(build, case, factor):
     """Other units for data and noise: D of c x at (c y, c sigma) is c D."""
     x, y, sigma = case
-    same(build(factor * x, factor)(factor * y, factor * sigma), factor * build(x, 1.0)(y, sigma), factor)
+    same(
+        build(factor * x, factor)(factor * y, factor * sigma),
+        factor * build(x, 1.0)(y, sigma),
+        factor,
+    )
 
 
 @given(case=cases(), shift=st.integers(0, 8))
@@ -113,7 +117,11 @@ def test_posterior_weights_are_probabilities_and_the_estimate_their_mean(case):
 @given(case=cases(), rank=st.integers(1, 2))
 def test_events_of_any_shape(case, rank):
     """Images in, images out: the same numbers as the flattened rows."""
-    x, y, sigma = torch.cat([case[0], case[0].flip(1)], 1), torch.cat([case[1], case[1].sin()], 1), case[2]
+    x, y, sigma = (
+        torch.cat([case[0], case[0].flip(1)], 1),
+        torch.cat([case[1], case[1].sin()], 1),
+        case[2],
+    )
     for build in (PosteriorMean, lambda p: PosteriorMean(p, 0.2), lambda p: LinearDenoiser.from_points(p, rank),
                   lambda p: ProjectedDenoiser(p, rank)):  # fmt: skip
         flat, image = build(x), build(x.view(10, 2, 2))

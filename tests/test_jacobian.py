@@ -41,22 +41,33 @@ def ready(**options) -> UNet:
 
 
 def by_autograd(denoiser: nn.Module, y: torch.Tensor, sigma: float) -> torch.Tensor:
-    return torch.autograd.functional.jacobian(lambda v: denoiser(v, sigma), y).reshape(y.numel(), y.numel())
+    return torch.autograd.functional.jacobian(lambda v: denoiser(v, sigma), y).reshape(
+        y.numel(), y.numel()
+    )
 
 
 def agree(denoiser: nn.Module, y: torch.Tensor, sigma: float, method: str) -> None:
     """Both methods' J V and J^T U and the matrix against autograd, for 7 vectors in chunks of 3."""
     want = by_autograd(denoiser, y, sigma)
     v = noise(7, *y.shape[1:], seed=1)
-    chosen, reference = Jacobian(denoiser, y, sigma, chunk=3), Jacobian(denoiser, y, sigma, REFERENCE)
+    chosen, reference = (
+        Jacobian(denoiser, y, sigma, chunk=3),
+        Jacobian(denoiser, y, sigma, REFERENCE),
+    )
     assert (chosen.method, reference.method) == (method, REFERENCE)
     for jacobian in (chosen, reference):
-        torch.testing.assert_close(jacobian.matvec(v).flatten(1), v.flatten(1) @ want.T, rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(jacobian.adjoint(v).flatten(1), v.flatten(1) @ want, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            jacobian.matvec(v).flatten(1), v.flatten(1) @ want.T, rtol=1e-9, atol=1e-9
+        )
+        torch.testing.assert_close(
+            jacobian.adjoint(v).flatten(1), v.flatten(1) @ want, rtol=1e-9, atol=1e-9
+        )
         torch.testing.assert_close(jacobian.matrix, want, rtol=1e-9, atol=1e-9)
 
 
-UNETS = [{}] + [{name: value} for name, values in OPTIONS.items() for value in values if name != "level"]
+UNETS = [{}] + [
+    {name: value} for name, values in OPTIONS.items() for value in values if name != "level"
+]
 UNETS += [
     {"bias": True},
     {"blind": False},
@@ -113,7 +124,9 @@ class Net(Denoiser):
         super().__init__()
         g = torch.Generator().manual_seed(0)
         shape = (4, 1, 3, 3), (4, 4, 3, 3), (1, 4, 1, 1)
-        self.kernels = nn.ParameterList(0.5 * torch.randn(s, generator=g, dtype=torch.float64) for s in shape)
+        self.kernels = nn.ParameterList(
+            0.5 * torch.randn(s, generator=g, dtype=torch.float64) for s in shape
+        )
         self.layer = layer
 
     def estimate(self, y, sigma):
@@ -266,7 +279,9 @@ def test_rows_and_chunks_do_not_matter(method, options):
             parts = getattr(Jacobian(net, y, 0.5, method, chunk), product)(v)
             torch.testing.assert_close(parts, want, rtol=1e-9, atol=1e-12)
         for i in range(6):
-            torch.testing.assert_close(getattr(whole, product)(v[i : i + 1]), want[i : i + 1], rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(
+                getattr(whole, product)(v[i : i + 1]), want[i : i + 1], rtol=1e-9, atol=1e-12
+            )
 
 
 @pytest.mark.parametrize("method", [FROZEN, REFERENCE])
@@ -293,13 +308,19 @@ def test_full_eigen_and_svd_rebuild_the_matrix():
     jacobian = Jacobian(ready(), noise(1, 1, 8, 8), 1.0)
     values, vectors, residuals = eigen(jacobian)
     flat = vectors.flatten(1)
-    assert vectors.shape == (64, 1, 8, 8) and bool((values.diff() <= 0).all()) and residuals.max() < 1e-12
+    assert (
+        vectors.shape == (64, 1, 8, 8)
+        and bool((values.diff() <= 0).all())
+        and residuals.max() < 1e-12
+    )
     torch.testing.assert_close(flat.T @ (values[:, None] * flat), symmetric_part(jacobian))
     left, s, right = svd(jacobian)
     assert left.shape == right.shape == (64, 1, 8, 8) and bool((s.diff() <= 0).all())
     torch.testing.assert_close(left.flatten(1).T @ (s[:, None] * right.flatten(1)), jacobian.matrix)
     matrix = by_autograd(jacobian.denoiser, jacobian.y, 1.0)
-    torch.testing.assert_close(asymmetry(jacobian), float((matrix - matrix.T).norm() / matrix.norm()))
+    torch.testing.assert_close(
+        asymmetry(jacobian), float((matrix - matrix.T).norm() / matrix.norm())
+    )
 
 
 @pytest.mark.parametrize("name", ["fashion-unet-blind-n10000", "fashion-unet-n10000"])
@@ -313,11 +334,15 @@ def test_largest_eigenpairs_of_a_trained_network(name):
         values, vectors, residuals = eigen(jacobian, k, basis)
         flat = vectors.flatten(1).double()
         rounding = 2e-6 * float(true.abs().max())
-        torch.testing.assert_close(flat @ flat.T, torch.eye(k, dtype=torch.float64), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            flat @ flat.T, torch.eye(k, dtype=torch.float64), rtol=0, atol=1e-5
+        )
         want = (flat @ symmetric - values[:, None] * flat).norm(dim=1)
         torch.testing.assert_close(residuals.double(), want, rtol=1e-2, atol=rounding)
         distance = (values[:, None] - true).abs().amin(1)
-        assert bool((distance <= residuals + rounding).all() and (values <= true[:k] + rounding).all())
+        assert bool(
+            (distance <= residuals + rounding).all() and (values <= true[:k] + rounding).all()
+        )
         if basis == 200:
             assert (values - true[:k]).abs().max() < 1e-4
         if basis == 16:  # too few to converge, and it says so
@@ -327,11 +352,17 @@ def test_largest_eigenpairs_of_a_trained_network(name):
 def test_krylov_survives_an_exhausted_space():
     """Rank 3 and a triple eigenvalue: the space is exhausted after one block, and stays orthonormal."""
     axes = torch.linalg.qr(noise(40, 3)).Q
-    denoiser = LinearDenoiser(torch.zeros(40, dtype=torch.float64), axes, torch.ones(3, dtype=torch.float64))
+    denoiser = LinearDenoiser(
+        torch.zeros(40, dtype=torch.float64), axes, torch.ones(3, dtype=torch.float64)
+    )
     jacobian = Jacobian(denoiser, noise(1, 40), 1.0)
     values, vectors, residuals = eigen(jacobian, 10, 40)
-    torch.testing.assert_close(values, torch.cat([torch.full((3,), 0.5), torch.zeros(7)]).double(), rtol=0, atol=1e-12)
-    torch.testing.assert_close(vectors @ vectors.T, torch.eye(10, dtype=torch.float64), rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        values, torch.cat([torch.full((3,), 0.5), torch.zeros(7)]).double(), rtol=0, atol=1e-12
+    )
+    torch.testing.assert_close(
+        vectors @ vectors.T, torch.eye(10, dtype=torch.float64), rtol=0, atol=1e-10
+    )
     assert residuals.max() < 1e-12
 
 
@@ -348,7 +379,10 @@ def test_two_dimensions_and_seeds():
 
 
 def fingerprint(net: nn.Module) -> list:
-    return [(name, m.training, sorted(vars(m)), len(m._forward_hooks)) for name, m in net.named_modules()]
+    return [
+        (name, m.training, sorted(vars(m)), len(m._forward_hooks))
+        for name, m in net.named_modules()
+    ]
 
 
 @pytest.mark.parametrize("options", [{}, {"pooling": "max", "bias": True, "blind": False}], ids=str)
@@ -362,7 +396,9 @@ def test_the_denoiser_is_left_as_it_was(options):
     jacobian = Jacobian(net, y, 0.5)
     jacobian.matvec(batch), jacobian.adjoint(batch)
     assert torch.equal(generator, torch.get_rng_state())
-    assert fingerprint(net) == marks and all(torch.equal(v, weights[k]) for k, v in net.state_dict().items())
+    assert fingerprint(net) == marks and all(
+        torch.equal(v, weights[k]) for k, v in net.state_dict().items()
+    )
     assert all(p.grad is None and p.requires_grad for p in net.parameters())
     with torch.no_grad():
         assert torch.equal(net(batch, 0.5), before)
@@ -385,18 +421,33 @@ READY = Jacobian(NET, IMAGE + 1, 1.0)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Jacobian(NET, torch.zeros(2, 8, 8), 1.0), r"y has shape \(2, 8, 8\).* pass y\[i : i \+ 1\]"),
+        (
+            lambda: Jacobian(NET, torch.zeros(2, 8, 8), 1.0),
+            r"y has shape \(2, 8, 8\).* pass y\[i : i \+ 1\]",
+        ),
         (lambda: Jacobian(NET, torch.zeros(0, 8, 8), 1.0), r"y has shape \(0, 8, 8\)"),
-        (lambda: Jacobian(PosteriorMean(POINTS), POINTS[0], 1.0), r"y has shape \(2,\).* one point is y\[None\]"),
+        (
+            lambda: Jacobian(PosteriorMean(POINTS), POINTS[0], 1.0),
+            r"y has shape \(2,\).* one point is y\[None\]",
+        ),
         (lambda: Jacobian(NET, IMAGE, 0.0), "sigma is 0.0: .* positive"),
         (lambda: Jacobian(NET, IMAGE, -1.0), "sigma is -1.0: .* positive"),
         (lambda: Jacobian(NET, IMAGE.int(), 1.0), r"dtype torch.int32: .* y.float\(\)"),
         (lambda: Jacobian(NET, IMAGE + torch.nan, 1.0), "y holds NaN"),
         (lambda: Jacobian(NET, IMAGE[:, :7], 1.0), "height is 7"),
-        (lambda: Jacobian(NET, IMAGE, 1.0, "exact"), "method is 'exact': choose 'frozen masks', 'vmap"),
+        (
+            lambda: Jacobian(NET, IMAGE, 1.0, "exact"),
+            "method is 'exact': choose 'frozen masks', 'vmap",
+        ),
         (lambda: Jacobian(NET, IMAGE, 1.0, chunk=0), "chunk is 0"),
-        (lambda: Jacobian(UNet(1, channels=4), IMAGE, 1.0), r"the UNet is in training mode: call its eval\(\)"),
-        (lambda: Jacobian(MLP(4).eval(), torch.ones(1, 2), 1.0, FROZEN), "the MLP is not affine .* pass method='vmap"),
+        (
+            lambda: Jacobian(UNet(1, channels=4), IMAGE, 1.0),
+            r"the UNet is in training mode: call its eval\(\)",
+        ),
+        (
+            lambda: Jacobian(MLP(4).eval(), torch.ones(1, 2), 1.0, FROZEN),
+            "the MLP is not affine .* pass method='vmap",
+        ),
         (lambda: READY.matvec(torch.zeros(1, 4, 4)), r"shape \(1, 4, 4\) .* pass \(k, 8, 8\)"),
         (lambda: READY.matvec(torch.zeros(8, 8)), r"shape \(8, 8\) .* pass \(k, 8, 8\)"),
         (lambda: READY.adjoint(torch.zeros(0, 8, 8)), r"shape \(0, 8, 8\) .* k >= 1"),

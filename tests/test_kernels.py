@@ -16,14 +16,21 @@ from torch.utils._pytree import tree_leaves
 
 from helpers import recorded
 from helpers.kernels import native, plane, posterior, summary
-from helpers.kernels.posterior import plain_mean, posterior_mean, posterior_mean_and_jacobian, summarise
+from helpers.kernels.posterior import (
+    plain_mean,
+    posterior_mean,
+    posterior_mean_and_jacobian,
+    summarise,
+)
 
 
 def brute_force(points, y, sigma):
     """Mean, log-normaliser, effective number and weights from differences, all float64."""
     x, q = points.double().flatten(1), y.double().flatten(1)
     sigma = torch.as_tensor(sigma, dtype=torch.float64).expand(len(q))
-    logits = torch.stack([-(row - x).square().sum(1) / (2 * s**2) for row, s in zip(q, sigma, strict=True)])
+    logits = torch.stack(
+        [-(row - x).square().sum(1) / (2 * s**2) for row, s in zip(q, sigma, strict=True)]
+    )
     w = torch.softmax(logits, 1)
     return (w @ x).view_as(y), torch.logsumexp(logits, 1), 1 / w.square().sum(1), w
 
@@ -33,7 +40,9 @@ def error(found, points, y, sigma):
     mean = brute_force(points, y, sigma)[0]
     gap, size = (t.flatten(1).norm(dim=1) for t in (found.double() - mean, mean))
     rounding = torch.finfo(found.dtype).eps * size
-    return float(((gap - rounding) / (summarise(points).radius + 1e-6 * size + 1e-30)).max())  # all equal: radius 0
+    return float(
+        ((gap - rounding) / (summarise(points).radius + 1e-6 * size + 1e-30)).max()
+    )  # all equal: radius 0
 
 
 def dense_family(n=1500):
@@ -101,7 +110,9 @@ def test_most_of_ordinary_images_stay_in_float32(monkeypatch):
     coarse = torch.rand(600, 1, 8, 8, generator=g)
     points = torch.nn.functional.interpolate(coarse, size=64, mode="bicubic").flatten(1)
     look, again = posterior._in_doubt, []
-    monkeypatch.setattr(posterior, "_in_doubt", lambda *a: (found := look(*a), again.append(len(found[0])))[0])
+    monkeypatch.setattr(
+        posterior, "_in_doubt", lambda *a: (found := look(*a), again.append(len(found[0])))[0]
+    )
     for sigma in (0.02, 0.1, 0.5, 5.0, 20.0, 80.0):
         y = points[:50] + sigma * torch.randn(50, 4096, generator=g)
         assert error(posterior_mean(points, y, sigma).mean, points, y, sigma) < 1e-5
@@ -139,7 +150,9 @@ def problems(draw):
 @settings(max_examples=150, deadline=None)
 @given(problems())
 @example((torch.zeros(1, 2), torch.zeros(3, 2), 1.0))
-@example((torch.ones(9, 4), torch.randn(3, 4), torch.tensor([1e-3, 1.0, 100.0])))  # all distances equal
+@example(
+    (torch.ones(9, 4), torch.randn(3, 4), torch.tensor([1e-3, 1.0, 100.0]))
+)  # all distances equal
 def test_equals_brute_force(problem):
     points, y, sigma = problem
     found = posterior_mean(points, y, sigma, top=len(points))
@@ -152,7 +165,9 @@ def test_equals_brute_force(problem):
     assert torch.allclose(found.log_normaliser, exact[1], rtol=1e-6, atol=1e-3)
     assert torch.allclose(found.weights.sum(1), torch.ones(len(y), dtype=torch.float64), atol=1e-5)
     assert bool(((found.neighbours > 1 - 1e-6) & (found.neighbours < len(points) + 1e-3)).all())
-    assert error(posterior_mean(points, y, sigma).mean, points, y, sigma) < tolerance  # without top: C in the plane
+    assert (
+        error(posterior_mean(points, y, sigma).mean, points, y, sigma) < tolerance
+    )  # without top: C in the plane
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -160,7 +175,10 @@ def test_half_precision_is_rounded_once(dtype):
     points, y = torch.randn(50, 20), torch.randn(6, 20).to(dtype)
     found = posterior_mean(points, y, 0.7).mean
     assert found.dtype == dtype
-    assert torch.equal(found, brute_force(points, y, 0.7)[0].to(dtype)) or error(found, points, y, 0.7) < 1e-6
+    assert (
+        torch.equal(found, brute_force(points, y, 0.7)[0].to(dtype))
+        or error(found, points, y, 0.7) < 1e-6
+    )
 
 
 def test_rows_do_not_influence_each_other():
@@ -170,7 +188,9 @@ def test_rows_do_not_influence_each_other():
     whole = posterior_mean(points, y, sigma)
     for i in range(len(y)):
         alone = posterior_mean(points, y[i : i + 1], sigma[i : i + 1])
-        assert torch.allclose(alone.mean[0], whole.mean[i], atol=3e-5)  # of values up to 3, norms of 80
+        assert torch.allclose(
+            alone.mean[0], whole.mean[i], atol=3e-5
+        )  # of values up to 3, norms of 80
         assert torch.allclose(alone.log_normaliser[0], whole.log_normaliser[i], atol=2e-3)
 
 
@@ -193,9 +213,15 @@ class LargestTensor(TorchDispatchMode):
         result = function(*arguments, **(options or {}))
         own = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
         inputs = {
-            t.untyped_storage().data_ptr() for t in tree_leaves((arguments, options)) if isinstance(t, torch.Tensor)
+            t.untyped_storage().data_ptr()
+            for t in tree_leaves((arguments, options))
+            if isinstance(t, torch.Tensor)
         }
-        fresh = [t.untyped_storage().nbytes() for t in own if t.untyped_storage().data_ptr() not in inputs]
+        fresh = [
+            t.untyped_storage().nbytes()
+            for t in own
+            if t.untyped_storage().data_ptr() not in inputs
+        ]
         self.most = max(self.most, *fresh, 0)
         return result
 
@@ -210,7 +236,9 @@ def test_streams_a_memory_map_without_a_copy(tmp_path, monkeypatch):
     y = points[:5].float() + 40 * torch.randn(5, d, generator=torch.Generator().manual_seed(0))
     with LargestTensor() as watch:
         found = posterior_mean(points, y, 40.0)
-    assert watch.most <= 8 * 2**19 < n * d / 2  # a chunk in float64; the set is larger even as bytes
+    assert (
+        watch.most <= 8 * 2**19 < n * d / 2
+    )  # a chunk in float64; the set is larger even as bytes
     assert error(found.mean, points, y, 40.0) < 1e-5
 
 
@@ -227,7 +255,9 @@ def test_derivatives_equal_autograds(shape):
     v = torch.randn(y.shape, generator=g)
     single = y.detach().float().requires_grad_()
     (found,) = torch.autograd.grad(posterior_mean(points.float(), single, sigma).mean, single, v)
-    (exact,) = torch.autograd.grad(plain_mean(points, y.flatten(1), sigma).view_as(y), y, v.double())
+    (exact,) = torch.autograd.grad(
+        plain_mean(points, y.flatten(1), sigma).view_as(y), y, v.double()
+    )
     assert torch.allclose(found.double(), exact, atol=1e-5)
 
 
@@ -259,20 +289,33 @@ def interpreted():
 @pytest.mark.parametrize("n, b", [(1, 1), (300, 70), (513, 3)])
 def test_plane_paths_agree(path, d, n, b):
     g = torch.Generator().manual_seed(n)
-    x, y = torch.randn(n, d, generator=g, dtype=torch.float64), torch.randn(b, d, generator=g, dtype=torch.float64)
+    x, y = (
+        torch.randn(n, d, generator=g, dtype=torch.float64),
+        torch.randn(b, d, generator=g, dtype=torch.float64),
+    )
     rate = 10 ** (7 * torch.rand(b, generator=g, dtype=torch.float64) - 4)
     if path == "C" and plane.library("plane") is None:
         pytest.skip("no C compiler on this machine")
     if path == "Triton":
         interpreted()
     found = {"C": plane._c, "torch": plane._torch, "Triton": plane._triton}[path](x, y, rate)
-    logits = -torch.cdist(y, x, compute_mode="donot_use_mm_for_euclid_dist").square() * rate[:, None]
+    logits = (
+        -torch.cdist(y, x, compute_mode="donot_use_mm_for_euclid_dist").square() * rate[:, None]
+    )
     w = (logits - logits.amax(1, keepdim=True)).exp()
     i, j = torch.triu_indices(d, d)
-    exact = [logits.amax(1, keepdim=True), w.sum(1, keepdim=True), w.square().sum(1, keepdim=True), w @ x]
+    exact = [
+        logits.amax(1, keepdim=True),
+        w.sum(1, keepdim=True),
+        w.square().sum(1, keepdim=True),
+        w @ x,
+    ]
     exact = torch.cat([*exact, w @ (x[:, i] * x[:, j])], dim=1)
     assert torch.allclose(
-        found, exact, rtol=1e-6 if path == "Triton" else 1e-11, atol=1e-5 if path == "Triton" else 1e-8
+        found,
+        exact,
+        rtol=1e-6 if path == "Triton" else 1e-11,
+        atol=1e-5 if path == "Triton" else 1e-8,
     )
 
 
@@ -284,13 +327,19 @@ def test_two_passes_in_triton(dtype, n, d, b):
     points = (torch.rand(n, d, generator=g) * (255 if dtype == torch.uint8 else 1)).to(dtype)
     unit = float(points.double().std()) if n > 1 else 1.0
     sigma = unit * 10 ** (3 * torch.rand(b, generator=g, dtype=torch.float64) - 1.5)
-    y = points[torch.randint(n, (b,), generator=g)].float() + sigma.float()[:, None] * torch.randn(b, d, generator=g)
+    y = points[torch.randint(n, (b,), generator=g)].float() + sigma.float()[:, None] * torch.randn(
+        b, d, generator=g
+    )
     summary = summarise(points)
     found = posterior.Sums(*kernels.two_pass(points, y, sigma, summary), y[:0])
     exact = posterior._stream(points, None, y.double(), sigma, summary)
     # narrow points stay uncentred, which moves a query's logits by one number
     relative, wanted = (t.logits.double() - t.best for t in (found, exact))
-    assert bool(((relative - wanted).abs() < 1e-5 * (1 + wanted.abs() + (summary.radius / sigma) ** 2)).all())
+    assert bool(
+        (
+            (relative - wanted).abs() < 1e-5 * (1 + wanted.abs() + (summary.radius / sigma) ** 2)
+        ).all()
+    )
     for name in ("total", "squares", "halves"):
         a, b_ = getattr(found, name).double(), getattr(exact, name)
         assert torch.allclose(a, b_, rtol=1e-3, atol=1e-4 * max(summary.radius, 1.0) ** 2), name
@@ -303,7 +352,10 @@ def test_exact_on_a_gpu():
     for points in HARD.values():
         for sigma in SIGMAS:
             y = queries(points, sigma)
-            assert error(posterior_mean(points.cuda(), y.cuda(), sigma).mean.cpu(), points, y, sigma) < 1e-5
+            assert (
+                error(posterior_mean(points.cuda(), y.cuda(), sigma).mean.cpu(), points, y, sigma)
+                < 1e-5
+            )
 
 
 # The compiler ---------------------------------------------------------------------------------------------------------
@@ -322,9 +374,13 @@ def test_compiled_files_are_kept_replaced_and_not_trusted(monkeypatch, tmp_path)
     """In processes of their own: whoever changes a library that is loaded brings its process down."""
 
     def load():
-        code = "from helpers.kernels import native; print(native.library('plane').plane is not None)"
+        code = (
+            "from helpers.kernels import native; print(native.library('plane').plane is not None)"
+        )
         environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        run = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+        )
         assert run.stdout.strip() == "True", run.stderr
 
     load()
@@ -355,7 +411,11 @@ WRONG = [
     (lambda: posterior_mean(X.tolist(), Y, 1.0), "points are list", "pass a real tensor"),
     (lambda: posterior_mean(X, Y.long(), 1.0), "y has dtype torch.int64", "floating"),
     (lambda: posterior_mean(X, Y, 1.0, top=6), "top is 6 with 5", "choose 0 to 5"),
-    (lambda: posterior_mean(X, Y, 1.0, summary=summarise(X[:4])), r"summary is of points \(4, 4\)", "again"),
+    (
+        lambda: posterior_mean(X, Y, 1.0, summary=summarise(X[:4])),
+        r"summary is of points \(4, 4\)",
+        "again",
+    ),
     (lambda: posterior_mean(X.to("meta"), Y, 1.0), "points are on meta, y is on cpu", "move"),
     (lambda: recorded.load("nothing"), "there is no record 'nothing'", "kernels"),
     (lambda: posterior_mean_and_jacobian(X, Y, 1.0), r"points have shape \(5, 4\)", "from 1 to 3"),

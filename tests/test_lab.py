@@ -62,7 +62,9 @@ def near(numbers, **tolerance):
 BY_HAND = {
     "Heun": lambda denoiser, y, sigmas, seed: sampling.heun(denoiser, y, sigmas),
     "Euler (DDIM)": lambda denoiser, y, sigmas, seed: sampling.euler(denoiser, y, sigmas),
-    "gradient estimation": lambda denoiser, y, sigmas, seed: sampling.gradient_estimation(denoiser, y, sigmas),
+    "gradient estimation": lambda denoiser, y, sigmas, seed: sampling.gradient_estimation(
+        denoiser, y, sigmas
+    ),
     "reverse SDE": lambda *all_but_noise: sampling.reverse_sde(*all_but_noise, normal=noise.normal),
 }
 
@@ -82,15 +84,28 @@ class Explosive(Denoiser):
 @pytest.mark.parametrize(("key", "counter", "answer"), ANSWERS)
 def test_threefry_gives_the_known_answers(key, counter, answer):
     x, y = noise.threefry(key, np.array([counter[0]], dtype=np.uint32), counter[1])
-    assert (x.dtype, y.dtype, x.tolist(), y.tolist()) == (np.uint32, np.uint32, [answer[0]], [answer[1]])
+    assert (x.dtype, y.dtype, x.tolist(), y.tolist()) == (
+        np.uint32,
+        np.uint32,
+        [answer[0]],
+        [answer[1]],
+    )
 
 
 def test_summed_functions_are_those_of_numpy():
     edges = [0, 1, 2, 2**30 - 1, 2**30, 2**31 - 1, 2**31, 3 * 2**30, 2**32 - 2, 2**32 - 1]
-    bits = np.concatenate([edges, np.random.default_rng(0).integers(2**32, size=20_000)]).astype(np.uint32)
+    bits = np.concatenate([edges, np.random.default_rng(0).integers(2**32, size=20_000)]).astype(
+        np.uint32
+    )
     np.testing.assert_allclose(noise._log(bits), np.log((bits + 0.5) / 2**32), rtol=1e-15, atol=0)
-    angle = ((bits & (2**30 - 1)) + 0.5) / 2**30 * (math.pi / 2) - math.pi / 4 + math.pi / 2 * (bits >> 30)
-    np.testing.assert_allclose(noise._circle(bits), [np.cos(angle), np.sin(angle)], rtol=0, atol=2e-15)
+    angle = (
+        ((bits & (2**30 - 1)) + 0.5) / 2**30 * (math.pi / 2)
+        - math.pi / 4
+        + math.pi / 2 * (bits >> 30)
+    )
+    np.testing.assert_allclose(
+        noise._circle(bits), [np.cos(angle), np.sin(angle)], rtol=0, atol=2e-15
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
@@ -112,7 +127,9 @@ def test_seeds_and_streams_have_noise_of_their_own():
     z = torch.stack([noise.normal(n, seed=seed, stream=stream) for seed, stream in keys])
     apart = torch.corrcoef(torch.cat([z, z.roll(1, 1), z.roll(2, 1)])) - torch.eye(3 * len(keys))
     assert apart.abs().max() < 5 / math.sqrt(n)  # 153 pairs
-    assert torch.equal(z[3], noise.normal(n, seed=1, stream=1)) and torch.equal(z[0], noise.normal(n))
+    assert torch.equal(z[3], noise.normal(n, seed=1, stream=1)) and torch.equal(
+        z[0], noise.normal(n)
+    )
 
 
 def test_fewer_rows_are_the_first_of_more():
@@ -183,7 +200,12 @@ TWINS = {
     "explosive": Explosive(),
 }
 NOISE = [(1, 0, 0), (2, 0, 1), (7, 3, 2**32 - 1), (4001, 2**32 - 1, 0), (100_000, 12345, 17)]
-RUNS = [(d, s, 40, sampling.edm(12, 0.02), 2**32 - 1, centre) for d in TWINS for s in SAMPLERS for centre in (0, 0.3)]
+RUNS = [
+    (d, s, 40, sampling.edm(12, 0.02), 2**32 - 1, centre)
+    for d in TWINS
+    for s in SAMPLERS
+    for centre in (0, 0.3)
+]
 NEAR = THREE.repeat(8, 1) + 0.3 * draws(24, 2)
 LOST = NEAR.clone().index_fill_(0, torch.tensor([0, 7, 23]), math.nan)
 BYTES = torch.randint(256, (20, 9), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -199,19 +221,32 @@ MEASURES = [  # samples, training set, reference; bytes are a training set of im
     (IMAGES, BYTES[:1], None),
     (IMAGES, None, None),
     # equal points count once, and different ones that are equally far are two
-    (torch.cat([THREE, THREE + 0.01, torch.zeros(1, 2)]), torch.cat([THREE, THREE.flip(0), THREE[1:]]), draws(5, 2)),
-    (torch.tensor([[0.0, 0.0], [0.9, 0.0]]).double(), torch.eye(2).double()[[0, 1, 0]], draws(5, 2)),
+    (
+        torch.cat([THREE, THREE + 0.01, torch.zeros(1, 2)]),
+        torch.cat([THREE, THREE.flip(0), THREE[1:]]),
+        draws(5, 2),
+    ),
+    (
+        torch.tensor([[0.0, 0.0], [0.9, 0.0]]).double(),
+        torch.eye(2).double()[[0, 1, 0]],
+        draws(5, 2),
+    ),
     (NEAR, THREE[:1].repeat(3, 1), draws(5, 2)),
     (IMAGES, BYTES.repeat(2, 1), None),
 ]
-SLICED = [(draws(n, 2), 0.5 + 2 * draws(m, 2, seed=1)) for n, m in ((1, 7), (50, 37), (40, 40), (6, 3), (2000, 999))]
+SLICED = [
+    (draws(n, 2), 0.5 + 2 * draws(m, 2, seed=1))
+    for n, m in ((1, 7), (50, 37), (40, 40), (6, 3), (2000, 999))
+]
 ARRAYS = {"a": draws(3, 2), "b": draws(5).float(), "c": BYTES[:2], "none": torch.zeros(0)}
 
 
 @pytest.fixture(scope="session")
 def node(javascript):
     """What lab.js answers under plain Node: one run for all questions."""
-    numbers = lambda x: None if x is None else [None if math.isnan(v) else v for v in x.flatten().tolist()]  # noqa: E731
+    numbers = lambda x: (
+        None if x is None else [None if math.isnan(v) else v for v in x.flatten().tolist()]
+    )  # noqa: E731
     questions = {
         "threefry": [(key, counter) for key, counter, _ in ANSWERS],
         "noise": NOISE,
@@ -219,11 +254,23 @@ def node(javascript):
         "mean": MEAN.tolist(),
         "variance": VARIANCE.tolist(),
         "samples": [
-            {"denoiser": d, "sampler": s, "n": n, "sigmas": sigmas.tolist(), "seed": seed, "centre": centre}
+            {
+                "denoiser": d,
+                "sampler": s,
+                "n": n,
+                "sigmas": sigmas.tolist(),
+                "seed": seed,
+                "centre": centre,
+            }
             for d, s, n, sigmas, seed, centre in RUNS
         ],
         "measures": [
-            {"y": numbers(y), "d": y.shape[1], "training": numbers(x), "reference": numbers(reference)}
+            {
+                "y": numbers(y),
+                "d": y.shape[1],
+                "training": numbers(x),
+                "reference": numbers(reference),
+            }
             | {"bytes": x is not None and x.dtype == torch.uint8}
             for y, x, reference in MEASURES
         ],
@@ -240,7 +287,9 @@ def test_javascript_has_the_same_bits(node):
         assert found == hashlib.sha256(z.numpy().astype("<f8").tobytes()).hexdigest()
 
 
-@pytest.mark.parametrize("i", range(len(RUNS)), ids=[f"{s}, {d}, {centre}" for d, s, *_, centre in RUNS])
+@pytest.mark.parametrize(
+    "i", range(len(RUNS)), ids=[f"{s}, {d}, {centre}" for d, s, *_, centre in RUNS]
+)
 def test_javascript_samples_as_python(node, i):
     name, sampler, n, sigmas, seed, centre = RUNS[i]
     start = centre + sigmas[0] * noise.normal(n, 2, seed=seed)
@@ -253,7 +302,9 @@ def test_javascript_samples_as_python(node, i):
 
 
 def test_javascript_measures_as_python(node):
-    for (y, training, reference), found, rows in zip(MEASURES, node["measures"], node["nearest"], strict=True):
+    for (y, training, reference), found, rows in zip(
+        MEASURES, node["measures"], node["nearest"], strict=True
+    ):
         kept = metrics.finite(y)
         expected = {"diverged": metrics.diverged(y), "copies": None, "distance": None}
         if training is not None and len(kept):
@@ -263,12 +314,16 @@ def test_javascript_measures_as_python(node):
             rows = [row for row, lost in zip(rows, y[:, 0].isnan(), strict=True) if not lost]
             assert [row["index"] for row in rows] == index[:, 0].tolist()
             for i, key in enumerate(("best", "second")[:different]):
-                assert [math.sqrt(row[key]) for row in rows] == pytest.approx(distance[:, i].tolist(), rel=1e-10)
+                assert [math.sqrt(row[key]) for row in rows] == pytest.approx(
+                    distance[:, i].tolist(), rel=1e-10
+                )
             if different > 1:
                 expected["copies"] = metrics.share_of_copies(y, x)
             expected["distance"] = float(distance[:, 0].mean())
         if reference is not None:
-            expected["distance"] = metrics.sliced_w2(kept, reference, projections=DIRECTIONS) if len(kept) else None
+            expected["distance"] = (
+                metrics.sliced_w2(kept, reference, projections=DIRECTIONS) if len(kept) else None
+            )
         assert found == near(expected, rel=1e-10)
     assert 0 < node["measures"][0]["copies"] < 1 and 0 < node["measures"][5]["copies"] < 1
     for (a, b), found in zip(SLICED, node["sliced"], strict=True):
@@ -276,7 +331,11 @@ def test_javascript_measures_as_python(node):
 
 
 def test_javascript_reads_safetensors(node):
-    kinds = {torch.float64: "Float64Array", torch.float32: "Float32Array", torch.uint8: "Uint8Array"}
+    kinds = {
+        torch.float64: "Float64Array",
+        torch.float32: "Float32Array",
+        torch.uint8: "Uint8Array",
+    }
     expected = [[name, kinds[x.dtype], x.flatten().tolist()] for name, x in ARRAYS.items()]
     assert sorted(node["file"]) == sorted(expected)
 
@@ -285,7 +344,9 @@ def test_javascript_reads_safetensors(node):
 
 LEVELS = sampling.edm(3, 0.02)[:-1].float()  # 80, one between, .02
 PLANE, SQUARES = draws(9, 2), draws(6, 8, 8).float()
-FULL = GaussianMixture(PLANE[:3], covariances=torch.tensor([[0.5, 0.3], [0.3, 0.4]]).repeat(3, 1, 1))
+FULL = GaussianMixture(
+    PLANE[:3], covariances=torch.tensor([[0.5, 0.3], [0.3, 0.4]]).repeat(3, 1, 1)
+)
 FAMILIES = {
     "mixture, isotropic": lambda: ring(4),
     "mixture, full": lambda: FULL,
@@ -326,7 +387,10 @@ def assert_equal(data, denoiser, event=None):
             with torch.no_grad():
                 expected, found = exact(y.double(), sigma), run(data, y, sigma)
             assert found.shape == y.shape and found.dtype == torch.float32
-            assert (found - expected).abs().max() <= 1e-5 * max(1, float(expected.abs().max())), (sigma, batch)
+            assert (found - expected).abs().max() <= 1e-5 * max(1, float(expected.abs().max())), (
+                sigma,
+                batch,
+            )
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -342,17 +406,27 @@ def test_exported_denoisers_equal_torch_and_hold_nothing_else(name):
     for part in (model, model.graph, *model.graph.node):
         assert not part.doc_string and not part.metadata_props
     assert not model.graph.value_info
-    assert [node.name for node in model.graph.node] == [str(i) for i in range(len(model.graph.node))]
+    assert [node.name for node in model.graph.node] == [
+        str(i) for i in range(len(model.graph.node))
+    ]
 
 
 def test_equal_denoisers_give_equal_bytes_in_another_process():
     """Started with other hashes, and in another order."""
     names = ["mlp", "polynomial, gradient"]
     code = f"import test_lab as t; print([t.hashlib.sha256(t.exported(n)).hexdigest() for n in {names[::-1]}][::-1])"
-    environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT / "tests")])}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": "1",
+        "PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT / "tests")]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == str([hashlib.sha256(exported(n)).hexdigest() for n in names])
+    assert done.stdout.splitlines()[-1] == str(
+        [hashlib.sha256(exported(n)).hexdigest() for n in names]
+    )
 
 
 @pytest.mark.parametrize(
@@ -366,16 +440,22 @@ def test_equal_denoisers_give_equal_bytes_in_another_process():
         ("mixture, isotropic", lambda: GaussianMixture(PLANE[:4], 0.5, [1, 2, 3, 4]), 0),
     ],
 )
-def test_a_traced_graph_serves_other_numbers_but_not_other_constants(name, other, traces, monkeypatch):
+def test_a_traced_graph_serves_other_numbers_but_not_other_constants(
+    name, other, traces, monkeypatch
+):
     exported(name)
     module, made = importlib.import_module("helpers.lab.export"), []
     trace = module._trace
-    monkeypatch.setattr(module, "_trace", lambda *arguments: made.append(arguments) or trace(*arguments))
+    monkeypatch.setattr(
+        module, "_trace", lambda *arguments: made.append(arguments) or trace(*arguments)
+    )
     data = export(other(), LEVELS)
     assert data != exported(name)
     assert_equal(data, other())
     assert_equal(exported(name), FAMILIES[name]())
-    assert [dtype for *_, dtype in made] == traces * [torch.float32]  # not again in float64, which hides a wrong graph
+    assert [dtype for *_, dtype in made] == traces * [
+        torch.float32
+    ]  # not again in float64, which hides a wrong graph
 
 
 class Difference(Denoiser):
@@ -412,7 +492,11 @@ class TwoFaced(Denoiser):
 @pytest.mark.parametrize(
     ("build", "sigmas", "words"),
     [
-        (lambda: Polynomial(PLANE, 1), None, "Polynomial is fitted at each noise level: pass sigmas"),
+        (
+            lambda: Polynomial(PLANE, 1),
+            None,
+            "Polynomial is fitted at each noise level: pass sigmas",
+        ),
         (lambda: UNet(1, 4).eval(), LEVELS, "UNet takes images of any size: pass event"),
         (Pythonic, LEVELS, "Pythonic cannot be exported"),
         (TwoFaced, LEVELS, "exported TwoFaced differs from torch"),
@@ -439,7 +523,9 @@ BROKEN = Family("broken", broken)
 
 def plane_lab(*more, **options):
     words = {"caption": "A <caption> & more.", "alt": 'What "it" shows.', "steps": [3]}
-    return Lab("tiny", {"ring": ring(4)}, [BAYES, CUBIC, *more], **{"counts": [9], **words, **options})
+    return Lab(
+        "tiny", {"ring": ring(4)}, [BAYES, CUBIC, *more], **{"counts": [9], **words, **options}
+    )
 
 
 def image_lab():
@@ -447,7 +533,16 @@ def image_lab():
     network = Family("UNet", lambda *_: UNet(1, 4))  # the lab puts it into evaluation mode
     wiener = Family("Wiener's filter", LinearDenoiser.from_points, "rank", [3])
     right = ("Wiener's filter", 3)
-    return Lab("pictures", {"noise": images}, [network, wiener], [6], "Images.", "Noise.", steps=[3], right=right)
+    return Lab(
+        "pictures",
+        {"noise": images},
+        [network, wiener],
+        [6],
+        "Images.",
+        "Noise.",
+        steps=[3],
+        right=right,
+    )
 
 
 @pytest.mark.parametrize(
@@ -459,9 +554,21 @@ def image_lab():
         ("schedule", "cosine", "schedule is 'cosine': this lab has EDM"),
         ("steps", "7", "steps is '7': this lab has 3"),
         ("particles", "3", "particles is '3': this lab has 1000, 250, 500, 2000"),
-        ("left", ["UNet", "3", "Heun"], "architecture 'UNet' '3': this lab has posterior mean, polynomial 3"),
-        ("right", ["polynomial", "2", "Heun"], "architecture 'polynomial' '2': this lab has posterior mean, poly"),
-        ("right", ["polynomial", "3", "Langevin"], "sampler is 'Langevin': this lab has Heun, Euler (DDIM), reverse"),
+        (
+            "left",
+            ["UNet", "3", "Heun"],
+            "architecture 'UNet' '3': this lab has posterior mean, polynomial 3",
+        ),
+        (
+            "right",
+            ["polynomial", "2", "Heun"],
+            "architecture 'polynomial' '2': this lab has posterior mean, poly",
+        ),
+        (
+            "right",
+            ["polynomial", "3", "Langevin"],
+            "sampler is 'Langevin': this lab has Heun, Euler (DDIM), reverse",
+        ),
     ],
 )
 def test_states_that_a_lab_does_not_have(key, value, words):
@@ -492,20 +599,30 @@ def test_lab_samples_as_by_hand(sampler):
 
 def test_numbers():
     lab, x = plane_lab(counts=[9, 4, 1, None]), ring(4).sample(9)
-    assert torch.equal(lab.training("ring", "9"), x) and torch.equal(lab.training("ring", "4"), x[:4])
+    assert torch.equal(lab.training("ring", "9"), x) and torch.equal(
+        lab.training("ring", "4"), x[:4]
+    )
     y = torch.cat([x[:4] + 1e-3, torch.full((2, 2), math.nan)])
-    distance = metrics.sliced_w2(y[:4], ring(4).sample(2000, seed=1).float(), projections=DIRECTIONS)
+    distance = metrics.sliced_w2(
+        y[:4], ring(4).sample(2000, seed=1).float(), projections=DIRECTIONS
+    )
     copies = metrics.share_of_copies(y, x)
-    assert lab.numbers(y, "ring", "9") == near({"diverged": 2, "copies": copies, "distance": distance})
+    assert lab.numbers(y, "ring", "9") == near(
+        {"diverged": 2, "copies": copies, "distance": distance}
+    )
     for count in ("1", "all"):  # nothing is a copy without two training points
-        assert lab.numbers(y, "ring", count) == near({"diverged": 2, "copies": None, "distance": distance})
+        assert lab.numbers(y, "ring", count) == near(
+            {"diverged": 2, "copies": None, "distance": distance}
+        )
     assert lab.numbers(y[4:], "ring", "9") == {"diverged": 2, "copies": None, "distance": None}
     lab = image_lab()
     images = lab.training("noise", "6")
     y = images.double() + 0.5
     expected = float(metrics.nearest(y, images, k=1)[0].mean())
     found = lab.numbers(y, "noise", "6")
-    assert found == near({"diverged": 0, "copies": metrics.share_of_copies(y, images), "distance": expected})
+    assert found == near(
+        {"diverged": 0, "copies": metrics.share_of_copies(y, images), "distance": expected}
+    )
 
 
 class Loaded(Denoiser):
@@ -530,8 +647,12 @@ def test_written_files(build, tmp_path):
     manifest = lab.write(folder)
     assert [path.name for path in folder.parent.iterdir()] == ["lab"]
     assert strict((folder / "manifest.json").read_text()) == manifest
-    entries = [entry for kind in ("models", "targets", "training") for entry in manifest[kind].values()]
-    assert {entry["file"] for entry in entries} | {"manifest.json"} == {path.name for path in folder.iterdir()}
+    entries = [
+        entry for kind in ("models", "targets", "training") for entry in manifest[kind].values()
+    ]
+    assert {entry["file"] for entry in entries} | {"manifest.json"} == {
+        path.name for path in folder.iterdir()
+    }
     for entry in entries:
         data = (folder / entry["file"]).read_bytes()
         assert (entry["bytes"], entry["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
@@ -544,18 +665,28 @@ def test_written_files(build, tmp_path):
     start = sigmas[0] * noise.normal(int(lab.particles[0]), *lab.event)
     for key, entry in manifest["models"].items():  # as the page does it
         target, count, *_ = key.split("/")
-        end = sampling.last(sampling.heun(Loaded((folder / entry["file"]).read_bytes()), start, sigmas))
+        end = sampling.last(
+            sampling.heun(Loaded((folder / entry["file"]).read_bytes()), start, sigmas)
+        )
         expected = np.array(entry["check"].pop("end"), dtype=float).reshape(-1, *lab.event)
         np.testing.assert_allclose(end[:CHECKED].numpy(), expected, rtol=1e-4, atol=1e-4)
         assert lab.numbers(end, target, count) == near(entry["check"], abs=2e-3)  # a copy in 1000
     for key, entry in manifest["training"].items():
-        stored, points = load(gzip.decompress((folder / entry["file"]).read_bytes())), lab.training(*key.split("/"))
+        stored, points = (
+            load(gzip.decompress((folder / entry["file"]).read_bytes())),
+            lab.training(*key.split("/")),
+        )
         assert stored["training"].dtype == (torch.uint8 if lab.image else torch.float32)
-        assert torch.equal(stored["training"] / 255 if lab.image else stored["training"], points.float())
+        assert torch.equal(
+            stored["training"] / 255 if lab.image else stored["training"], points.float()
+        )
     for entry in manifest["targets"].values():
         stored = load(gzip.decompress((folder / entry["file"]).read_bytes()))
         assert stored["generated"].shape == (3, 48, 48) and stored["target"].shape == (48, 48)
-        assert stored["target"].dtype == stored["generated"].dtype == torch.uint8 and len(stored["reference"]) == 2000
+        assert (
+            stored["target"].dtype == stored["generated"].dtype == torch.uint8
+            and len(stored["reference"]) == 2000
+        )
     build().write(tmp_path / "again")
     again = {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
     assert again == {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -570,7 +701,9 @@ def test_an_unfinished_folder_replaces_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "build", [lambda: plane_lab(LEAVING, right=("explosive", "")), image_lab], ids=["plane", "images"]
+    "build",
+    [lambda: plane_lab(LEAVING, right=("explosive", "")), image_lab],
+    ids=["plane", "images"],
 )
 def test_html(build, tmp_path, monkeypatch):
     monkeypatch.setenv("CREATIVE_DENOISER_RESULTS", str(tmp_path))
@@ -581,18 +714,27 @@ def test_html(build, tmp_path, monkeypatch):
     manifest = strict((tmp_path / "labs" / lab.name / "manifest.json").read_text())
     assert {key: spec[key] for key in lab.spec()} == json.loads(json.dumps(lab.spec()))
     for side in ("left", "right"):
-        numbers = lab.numbers(lab.sample(lab.start, side)[-1], lab.start["target"], lab.start["count"])
-        model = manifest["models"]["/".join((lab.start["target"], lab.start["count"], *lab.start[side][:2]))]
+        numbers = lab.numbers(
+            lab.sample(lab.start, side)[-1], lab.start["target"], lab.start["count"]
+        )
+        model = manifest["models"][
+            "/".join((lab.start["target"], lab.start["count"], *lab.start[side][:2]))
+        ]
         assert spec["numbers"][side] == numbers | {"total variation": model.get("total_variation")}
     assert "Press to run" in page and page.count("<svg") == 3 and "<noscript>" in page
-    assert lab.image or ("A &lt;caption&gt; &amp; more." in page and 'aria-label="What &quot;it&quot; shows."' in page)
+    assert lab.image or (
+        "A &lt;caption&gt; &amp; more." in page
+        and 'aria-label="What &quot;it&quot; shows."' in page
+    )
     assert not any(path in page for path in (str(ROOT), str(Path.home()), str(tmp_path)))
 
 
 @pytest.mark.parametrize("build", [lambda: plane_lab(BROKEN), image_lab], ids=["plane", "images"])
 def test_widget_answers(build, monkeypatch):
     lab, sent = build(), []
-    monkeypatch.setattr(Widget, "send", lambda self, content, buffers=None: sent.append((content, buffers or [])))
+    monkeypatch.setattr(
+        Widget, "send", lambda self, content, buffers=None: sent.append((content, buffers or []))
+    )
     widget = Widget(lab)
     assert (widget.spec, widget.caption) == (lab.spec(), lab.caption)
 
@@ -604,7 +746,9 @@ def test_widget_answers(build, monkeypatch):
         json.dumps(answer, allow_nan=False)
         kinds = {"float32": torch.float32, "uint8": torch.uint8}
         parts = zip(answer["arrays"], buffers, strict=True)
-        return answer, {k: torch.frombuffer(bytearray(b), dtype=kinds[t]).view(s) for (k, t, s), b in parts}
+        return answer, {
+            k: torch.frombuffer(bytearray(b), dtype=kinds[t]).view(s) for (k, t, s), b in parts
+        }
 
     target, count = lab.start["target"], lab.start["count"]
     for side in ("left", "right"):
@@ -612,7 +756,9 @@ def test_widget_answers(build, monkeypatch):
         frames = lab.sample(lab.start, side)
         assert torch.equal(arrays["frames"], frames.float())
         assert lab.numbers(frames[-1], target, count).items() <= answer["numbers"].items()
-        assert ("generated" in arrays) == ("total variation" in answer["numbers"]) == (not lab.image)
+        assert (
+            ("generated" in arrays) == ("total variation" in answer["numbers"]) == (not lab.image)
+        )
     _, arrays = ask({"ask": "data", "target": target, "count": count})
     assert torch.equal(arrays.pop("training"), lab.training(target, count).float())
     assert lab.image or torch.equal(arrays.pop("target"), lab.target_picture(target))
@@ -626,7 +772,9 @@ def test_widget_answers(build, monkeypatch):
 def test_two_sizes_of_one_network_and_constants_given_as_tensors():
     for size in (8, 12):
         assert_equal(
-            export(FAMILIES["unet, blind"](), LEVELS, (size, size)), FAMILIES["unet, blind"](), event=(size, size)
+            export(FAMILIES["unet, blind"](), LEVELS, (size, size)),
+            FAMILIES["unet, blind"](),
+            event=(size, size),
         )
     for s in (1.0, 2.0):
         assert_equal(export(MLP(8, data_std=torch.tensor(s)), LEVELS), MLP(8, data_std=s))
@@ -643,12 +791,19 @@ def test_a_network_in_training_mode_is_exported_for_evaluation_and_left_as_it_wa
     [({"sed": 5}, "sed"), ({"seed": -1}, "-1"), ({"name": "a/b"}, "a/b"), ({"count": 9}, "9")],
 )
 def test_a_lab_is_refused_when_it_is_made(wrong, words):
-    options = {"name": "small", "targets": {"ring": ring()}, "families": [Family("Bayes", lambda law, _: law)]}
+    options = {
+        "name": "small",
+        "targets": {"ring": ring()},
+        "families": [Family("Bayes", lambda law, _: law)],
+    }
     with pytest.raises(ValueError, match=words):
         Lab(**options | {"counts": [None], "caption": "", "alt": ""} | wrong)
 
 
 def test_a_network_with_bias_after_one_without():
-    for bias in (False, True):  # torch keeps "no bias" among the parameters: their modules look alike
+    for bias in (
+        False,
+        True,
+    ):  # torch keeps "no bias" among the parameters: their modules look alike
         network = UNet(1, 4, normalisation="none", bias=bias).eval()
         assert_equal(export(network, LEVELS, (8, 8)), network, event=(8, 8))

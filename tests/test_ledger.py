@@ -32,7 +32,9 @@ def test_row_shows_as_many_digits_as_the_tolerance_is_sharp():
     assert Claim("source", "claim", (0, 1e-4), 3e-7).row()["measured"] == "below 1e-6"
     assert Claim("source", "claim", (0, 1e-3), [0.0, 5e-17]).row()["measured"] == "below 1e-5 (2)"
     assert Claim("source", "claim", (-1e-9, 1e-9), 0.0).row()["measured"] == "below 1e-9"
-    assert Claim("source", "claim", (0, 0.05), 0.0).row()["measured"] == "0"  # a share, and there is none
+    assert (
+        Claim("source", "claim", (0, 0.05), 0.0).row()["measured"] == "0"
+    )  # a share, and there is none
     assert Claim("source", "claim", (0, 0), 0.0).row()["measured"] == "0"
     assert Claim("source", "claim", (0.9, math.inf), 1).row()["expected"] == "at least 0.9"
 
@@ -57,7 +59,10 @@ def test_what_is_recorded_is_read_back(tmp_path, monkeypatch):
 def test_a_row_says_why_it_fails_and_where_its_numbers_come_from(tmp_path, monkeypatch):
     monkeypatch.setenv(RESULTS, str(tmp_path))
     why = "the network is smaller"
-    claims = [Claim("Paper", "a", (0, 1), 2.0, why), Claim("Paper", "b", (0, 1), 0.5, why, recorded="agreement")]
+    claims = [
+        Claim("Paper", "a", (0, 1), 2.0, why),
+        Claim("Paper", "b", (0, 1), 0.5, why, recorded="agreement"),
+    ]
     table = record("07_third", claims, "full")
     assert [row["verdict"] for row in table.rows] == [f"not reproduced: {why}", "reproduced"]
     assert 'id="claim-07-2"' in table._repr_html_()
@@ -80,10 +85,21 @@ def test_bad_claims_and_an_empty_ledger_are_refused(tmp_path):
 
 
 def test_figures_gather_the_rows_that_test_them():
-    chapters = {"02_second": [Claim("Paper", "fig. 1: a number", (0, 1), 0.5), Claim("Paper", "fig. 2", (0, 1), 2.0)]}
-    listed = [Figure("1", "a curve", [("02", "fig. 1")], "smaller"), Figure("9", "another", [], "no data")]
+    chapters = {
+        "02_second": [
+            Claim("Paper", "fig. 1: a number", (0, 1), 0.5),
+            Claim("Paper", "fig. 2", (0, 1), 2.0),
+        ]
+    }
+    listed = [
+        Figure("1", "a curve", [("02", "fig. 1")], "smaller"),
+        Figure("9", "another", [], "no data"),
+    ]
     rows = figures(chapters, listed).rows
-    assert rows[0]["ours"] == "02, fig. 1: a number: 0.5, reproduced" and rows[1]["ours"] == "not tested here"
+    assert (
+        rows[0]["ours"] == "02, fig. 1: a number: 0.5, reproduced"
+        and rows[1]["ours"] == "not tested here"
+    )
     with pytest.raises(ValueError, match="figure 1: no claim of chapter 03 begins with 'fig'"):
         figures(chapters, [Figure("1", "a curve", [("03", "fig")], "")])
 
@@ -97,23 +113,44 @@ FRESH = ROOT / "build/results/claims"
 @pytest.mark.parametrize("chapter", STORED)
 def test_no_measured_value_left_its_tolerance(chapter):
     """Fresh outputs against the stored ones, row by row: a verdict that changes is news, whichever way."""
-    assert (FRESH / f"{chapter}.json").is_file(), "to be executed first: python -m helpers.pipeline execute"
+    assert (FRESH / f"{chapter}.json").is_file(), (
+        "to be executed first: python -m helpers.pipeline execute"
+    )
     fresh = json.loads((FRESH / f"{chapter}.json").read_text("utf-8"))["claims"]
-    assert [(c["claim"], c["verdict"]) for c in fresh] == [(c.claim, c.verdict) for c in STORED[chapter]]
+    assert [(c["claim"], c["verdict"]) for c in fresh] == [
+        (c.claim, c.verdict) for c in STORED[chapter]
+    ]
 
 
 @pytest.mark.parametrize("chapter", STORED)
 def test_every_row_that_fails_says_why(chapter):
     assert [c.claim for c in STORED[chapter] if c.verdict != "reproduced" and not c.why] == []
-    assert [c.claim for c in STORED[chapter] if c.made.split(",")[0] not in ("quick", "recorded")] == []
+    assert [
+        c.claim for c in STORED[chapter] if c.made.split(",")[0] not in ("quick", "recorded")
+    ] == []
 
 
 def test_all_sources_are_there():
     count = Counter(c.source.split(",")[0] for claims in STORED.values() for c in claims)
     assert count.total() >= 80
-    papers = ("Levine & Weiss 2026", "Kadkhodaie et al. 2024", "Campagne 2024", "Permenter & Yuan 2024")
+    papers = (
+        "Levine & Weiss 2026",
+        "Kadkhodaie et al. 2024",
+        "Campagne 2024",
+        "Permenter & Yuan 2024",
+    )
     papers += ("Bastek et al. 2025", "Chen et al. 2024")
-    theories = ("Kamb & Ganguli 2025", "Bonnaire et al. 2025", "Wang & Vastola 2024", "Li et al. 2024")
-    theories += ("Biroli et al. 2024", "Scarvelis et al. 2025", "Lukoianov et al. 2025", "Miyasawa 1961")
+    theories = (
+        "Kamb & Ganguli 2025",
+        "Bonnaire et al. 2025",
+        "Wang & Vastola 2024",
+        "Li et al. 2024",
+    )
+    theories += (
+        "Biroli et al. 2024",
+        "Scarvelis et al. 2025",
+        "Lukoianov et al. 2025",
+        "Miyasawa 1961",
+    )
     assert [name for name in papers if count[name] < 3] == []
     assert [name for name in theories if not count[name]] == []

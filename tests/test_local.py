@@ -25,7 +25,9 @@ needs_c = pytest.mark.skipif(not HAS_C, reason="no C compiler")
 
 
 def uniform(*shape: int, seed: int = 0, dtype=torch.float32) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.rand(
+        *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).to(dtype)
 
 
 def brute_force(points, y, sigma, patch, machine="local", padding="zeros"):
@@ -56,7 +58,9 @@ def brute_force(points, y, sigma, patch, machine="local", padding="zeros"):
         }[machine]()
         at = torch.tensor(seen(i, j))
         where = (torch.tensor(centres)[:, None] + at) % torch.tensor([H, W])
-        patches = x[:, :, where[..., 0], where[..., 1]].permute(0, 2, 1, 3).flatten(0, 1)  # (N * centres, C, seen)
+        patches = (
+            x[:, :, where[..., 0], where[..., 1]].permute(0, 2, 1, 3).flatten(0, 1)
+        )  # (N * centres, C, seen)
         values = torch.stack([x[:, :, a, b] for a, b in centres], 1).flatten(0, 1)
         here = (at + torch.tensor([i, j])) % torch.tensor([H, W])
         for b in range(len(z)):
@@ -93,16 +97,26 @@ def implementations(machine: str) -> list[str]:
 
 @st.composite
 def problems(draw):
-    n, channels, b = draw(st.integers(1, 6)), draw(st.sampled_from([1, 2, 3])), draw(st.integers(1, 3))
+    n, channels, b = (
+        draw(st.integers(1, 6)),
+        draw(st.sampled_from([1, 2, 3])),
+        draw(st.integers(1, 3)),
+    )
     H, W, seed = draw(st.integers(3, 8)), draw(st.integers(3, 8)), draw(st.integers(0, 10**6))
     machine, padding = draw(st.sampled_from(VARIANTS))
-    odd = [p for p in range(1 if machine == "composite" else 3, min(H, W) + 1) if machine == "composite" or p % 2]
+    odd = [
+        p
+        for p in range(1 if machine == "composite" else 3, min(H, W) + 1)
+        if machine == "composite" or p % 2
+    ]
     event = draw(st.sampled_from([(channels, H, W), (H, W)]))
     points = uniform(n, *event, seed=seed) + draw(st.sampled_from([0.0, 0.0, 100.0, -3.0]))
     if draw(st.booleans()):  # duplicates
         points = torch.cat([points, points[:1], points[:1]])
     sigma = draw(st.sampled_from([0.003, 0.03, 0.2, 1.0, 100.0]))
-    y = points[torch.arange(b) % n] + draw(st.sampled_from([0.0, sigma, 0.3, 30.0])) * noise(b, *event, seed=seed + 1)
+    y = points[torch.arange(b) % n] + draw(st.sampled_from([0.0, sigma, 0.3, 30.0])) * noise(
+        b, *event, seed=seed + 1
+    )
     return points, y, sigma, draw(st.sampled_from(odd)), machine, padding
 
 
@@ -137,8 +151,13 @@ def test_triton(machine, padding, n, channels, patch, offset):
 
     Distances are float32 there, so the query is not far from the data in units of sigma.
     """
-    points = (uniform(n, channels, 6, 8) + offset).to("cuda" if torch.cuda.is_available() else "cpu")
-    y, sigma = points[[0, 1]] + 0.1 * noise(2, channels, 6, 8).to(points), torch.tensor([0.1, 3.0]).to(points)
+    points = (uniform(n, channels, 6, 8) + offset).to(
+        "cuda" if torch.cuda.is_available() else "cpu"
+    )
+    y, sigma = (
+        points[[0, 1]] + 0.1 * noise(2, channels, 6, 8).to(points),
+        torch.tensor([0.1, 3.0]).to(points),
+    )
     got = local_mean(points, y, sigma, patch, machine, padding, implementation="Triton").cpu()
     want = brute_force(points.cpu(), y.cpu(), sigma.cpu(), patch, machine, padding)
     assert error(got, want, points.cpu()) < 1e-5
@@ -164,28 +183,41 @@ def test_as_large_as_the_image_is_the_posterior_mean(sigma):
 def square_masks(H: int, W: int, channels: int, patch: int) -> torch.Tensor:
     """Row p shows the window around pixel p, all channels: (H W, channels H W)."""
     row, column = torch.arange(H).repeat_interleave(W), torch.arange(W).repeat(H)
-    near = ((row[:, None] - row).abs() <= patch // 2) & ((column[:, None] - column).abs() <= patch // 2)
+    near = ((row[:, None] - row).abs() <= patch // 2) & (
+        (column[:, None] - column).abs() <= patch // 2
+    )
     return near.float().repeat(1, channels)
 
 
 @pytest.mark.parametrize("patch", [3, 5])
 def test_square_masks_are_the_local_machine(patch):
-    points, y, sigma = uniform(15, 2, 6, 7), uniform(3, 2, 6, 7, seed=1), torch.tensor([0.05, 0.3, 2.0])
+    points, y, sigma = (
+        uniform(15, 2, 6, 7),
+        uniform(3, 2, 6, 7, seed=1),
+        torch.tensor([0.05, 0.3, 2.0]),
+    )
     masks = square_masks(6, 7, 2, patch)
     torch.testing.assert_close(
         masked_mean(points, y, sigma, masks), local_mean(points, y, sigma, patch), rtol=0, atol=2e-6
     )
-    inside = masks.view(6, 7, -1)[patch // 2 : 6 - patch // 2, patch // 2 : 7 - patch // 2].flatten(0, 1)
+    inside = masks.view(6, 7, -1)[patch // 2 : 6 - patch // 2, patch // 2 : 7 - patch // 2].flatten(
+        0, 1
+    )
     crops = torch.zeros(42, 84)  # rows without a pixel cost nothing and count nowhere
     crops[: len(inside)] = inside
     composite = local_mean(points, y, sigma, patch, "composite")
-    torch.testing.assert_close(masked_mean(points, y, sigma, crops, composite=True), composite, rtol=0, atol=2e-6)
+    torch.testing.assert_close(
+        masked_mean(points, y, sigma, crops, composite=True), composite, rtol=0, atol=2e-6
+    )
 
 
 @pytest.mark.parametrize("composite", [False, True])
 @pytest.mark.parametrize("rows", ["pixels", "coordinates"])
 def test_masks_against_brute_force(composite, rows):
-    points, y = uniform(9, 2, 3, 4, dtype=torch.float64), uniform(3, 2, 3, 4, seed=1, dtype=torch.float64)
+    points, y = (
+        uniform(9, 2, 3, 4, dtype=torch.float64),
+        uniform(3, 2, 3, 4, seed=1, dtype=torch.float64),
+    )
     masks = uniform(12 if rows == "pixels" else 24, 24, seed=2, dtype=torch.float64)
     masks = masks * (masks > 0.4)
     for sigma in (0.01, 0.3, 100.0):
@@ -207,10 +239,14 @@ def test_circular_machines_commute_with_shifts(machine):
 
 def test_boundary_in_the_interior_is_equivariant_and_in_corners_local():
     points, y = uniform(10, 9, 8), uniform(2, 9, 8, seed=1)
-    boundary, equivariant, here = (local_mean(points, y, 0.2, 5, m) for m in ("boundary", "equivariant", "local"))
+    boundary, equivariant, here = (
+        local_mean(points, y, 0.2, 5, m) for m in ("boundary", "equivariant", "local")
+    )
     torch.testing.assert_close(boundary[:, 2:7, 2:6], equivariant[:, 2:7, 2:6], rtol=0, atol=2e-6)
     for rows, columns in itertools.product((slice(0, 2), slice(7, 9)), (slice(0, 2), slice(6, 8))):
-        torch.testing.assert_close(boundary[:, rows, columns], here[:, rows, columns], rtol=0, atol=2e-6)
+        torch.testing.assert_close(
+            boundary[:, rows, columns], here[:, rows, columns], rtol=0, atol=2e-6
+        )
     assert (boundary - here).abs().max() > 0.05 and (boundary - equivariant).abs().max() > 0.05
 
 
@@ -221,7 +257,9 @@ def test_black_and_white_follows_the_majority(machine, padding):
     y = (uniform(4, 8, 9) > 0.5).float()
     y[:, :, ::2] *= 0.98  # no window of 4, 6 or 9 pixels is half white
     mode = "circular" if padding == "circular" else "constant"
-    window = lambda t: torch.nn.functional.unfold(torch.nn.functional.pad(t[:, None], (1,) * 4, mode=mode), 3)  # noqa: E731
+    window = lambda t: torch.nn.functional.unfold(
+        torch.nn.functional.pad(t[:, None], (1,) * 4, mode=mode), 3
+    )  # noqa: E731
     white = window(y - 0.5).sum(1).view(4, 8, 9)  # outside the image 0, which votes for neither
     clear = white.abs() > 0.02
     for implementation in implementations(machine):
@@ -234,7 +272,9 @@ def test_one_image():
     """Its own pixels for LS, whatever y; for boundary too where a border pixel has only its own place."""
     points, y = uniform(1, 3, 7, 7), noise(2, 3, 7, 7)
     for machine in ("local", "composite"):
-        torch.testing.assert_close(local_mean(points, y, 0.1, 3, machine), points.expand(2, -1, -1, -1))
+        torch.testing.assert_close(
+            local_mean(points, y, 0.1, 3, machine), points.expand(2, -1, -1, -1)
+        )
     corners = local_mean(points, y, 0.1, 3, "boundary")[:, :, ::6, ::6]
     torch.testing.assert_close(corners, points[:, :, ::6, ::6].expand(2, -1, -1, -1))
 
@@ -244,11 +284,17 @@ def test_one_image():
 
 @pytest.mark.parametrize(("machine", "padding"), VARIANTS)
 def test_rows_chunks_and_threads_do_not_matter(machine, padding, monkeypatch):
-    points, y, sigma = uniform(70, 7, 6), uniform(5, 7, 6, seed=1), torch.tensor([0.05, 0.1, 0.3, 1.0, 10.0])
+    points, y, sigma = (
+        uniform(70, 7, 6),
+        uniform(5, 7, 6, seed=1),
+        torch.tensor([0.05, 0.1, 0.3, 1.0, 10.0]),
+    )
     for implementation in implementations(machine):
         D = lambda z, s: local_mean(points, z, s, 3, machine, padding, implementation)  # noqa: B023, E731
         whole, threads = D(y, sigma), torch.get_num_threads()
-        torch.testing.assert_close(torch.cat([D(y[i : i + 1], sigma[i]) for i in range(5)]), whole, rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            torch.cat([D(y[i : i + 1], sigma[i]) for i in range(5)]), whole, rtol=0, atol=1e-6
+        )
         assert torch.equal(D(y.flip(0), sigma.flip(0)).flip(0), whole) or machine == "equivariant"
         monkeypatch.setattr(local, "ROOM", 300)
         torch.testing.assert_close(D(y, sigma), whole, rtol=0, atol=1e-6)
@@ -264,7 +310,9 @@ def test_masks_are_normalised_over_all_images_at_once(monkeypatch):
     whole = [masked_mean(points, y, 0.1, masks, c) for c in (False, True)]
     monkeypatch.setattr(masked, "ROOM", 2 * 20 * 7)
     for composite in (False, True):
-        torch.testing.assert_close(masked_mean(points, y, 0.1, masks, composite), whole[composite], rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            masked_mean(points, y, 0.1, masks, composite), whole[composite], rtol=0, atol=1e-6
+        )
     averaged = torch.stack([masked_mean(part, y, 0.1, masks) for part in points.split(8)]).mean(0)
     assert (averaged - whole[0]).abs().max() > 0.1
 
@@ -273,8 +321,13 @@ def test_masks_are_normalised_over_all_images_at_once(monkeypatch):
 def test_strides_dtypes_and_empty_batches(machine, padding):
     points, y = uniform(6, 2, 5, 6), uniform(3, 2, 5, 6, seed=1)
     want = local_mean(points, y, 0.2, 3, machine, padding)
-    turned = points.permute(3, 0, 2, 1).contiguous().permute(1, 3, 2, 0), y.permute(0, 2, 3, 1).contiguous()
-    torch.testing.assert_close(local_mean(turned[0], turned[1].permute(0, 3, 1, 2), 0.2, 3, machine, padding), want)
+    turned = (
+        points.permute(3, 0, 2, 1).contiguous().permute(1, 3, 2, 0),
+        y.permute(0, 2, 3, 1).contiguous(),
+    )
+    torch.testing.assert_close(
+        local_mean(turned[0], turned[1].permute(0, 3, 1, 2), 0.2, 3, machine, padding), want
+    )
     half = local_mean(points.bfloat16(), y.bfloat16(), 0.25, 3, machine, padding)
     exact = brute_force(points.bfloat16(), y.bfloat16(), 0.25, 3, machine, padding)
     assert half.dtype == torch.bfloat16 and error(half, exact, points) < 4e-3
@@ -292,7 +345,9 @@ def test_gradients(machine, padding):
     assert local_mean(points.float(), single, 0.4, 3, machine, padding).requires_grad
     moving = points.float().requires_grad_()
     assert local_mean(moving, single.detach(), 0.4, 3, machine, padding).requires_grad
-    assert torch.autograd.gradcheck(lambda z: masked_mean(points, z, 0.4, square_masks(5, 4, 1, 3)), y)
+    assert torch.autograd.gradcheck(
+        lambda z: masked_mean(points, z, 0.4, square_masks(5, 4, 1, 3)), y
+    )
 
 
 @needs_c
@@ -300,7 +355,9 @@ def test_extreme_numbers():
     """No overflow, no NaN: tiny and huge levels, a query of 1e18 among images of order 1."""
     points, y = uniform(5, 6, 6), uniform(2, 6, 6, seed=1)
     y[1] = 1e18
-    for machine, sigma in itertools.product(("local", "equivariant", "boundary"), (1e-18, 1e-3, 1e18)):
+    for machine, sigma in itertools.product(
+        ("local", "equivariant", "boundary"), (1e-18, 1e-3, 1e18)
+    ):
         for implementation in implementations(machine):
             x_hat = local_mean(points, y, sigma, 3, machine, implementation=implementation)
             assert ((x_hat >= points.min() - 1e-6) & (x_hat <= points.max() + 1e-6)).all()
@@ -325,23 +382,33 @@ def test_wiener_masks_against_the_definition():
 
 
 def test_denoisers_follow_their_tables():
-    points, y, sigma = uniform(8, 1, 6, 6), uniform(3, 1, 6, 6, seed=1), torch.tensor([0.04, 0.3, 2.0])
+    points, y, sigma = (
+        uniform(8, 1, 6, 6),
+        uniform(3, 1, 6, 6, seed=1),
+        torch.tensor([0.04, 0.3, 2.0]),
+    )
     D = LocalMean(points, {0.05: 3, 1.0: 5}, "boundary")
     sides = [3, 5, 5]
-    want = torch.cat([local_mean(points, y[i : i + 1], sigma[i], sides[i], "boundary") for i in range(3)])
+    want = torch.cat(
+        [local_mean(points, y[i : i + 1], sigma[i], sides[i], "boundary") for i in range(3)]
+    )
     torch.testing.assert_close(D(y, sigma), want, rtol=0, atol=1e-6)
     torch.testing.assert_close(D.double()(y.double(), sigma), want.double(), rtol=0, atol=1e-6)
     torch.testing.assert_close(LocalMean(points, 5)(y, sigma), local_mean(points, y, sigma, 5))
     S = torch.cov(points.flatten(1).T)
     M = MaskedMean(points, lambda s: wiener_masks(S, s))
-    want = torch.cat([masked_mean(points, y[[i]], sigma[i], wiener_masks(S, float(sigma[i]))) for i in range(3)])
+    want = torch.cat(
+        [masked_mean(points, y[[i]], sigma[i], wiener_masks(S, float(sigma[i]))) for i in range(3)]
+    )
     torch.testing.assert_close(M(y, sigma), want, rtol=0, atol=1e-6)
     fixed = MaskedMean(points, torch.ones(36, 36), composite=True)
     torch.testing.assert_close(fixed(y, sigma), PosteriorMean(points)(y, sigma), rtol=0, atol=2e-6)
     assert "fixed" in fixed.state_dict()
 
 
-@pytest.mark.parametrize("denoiser", [LocalMean(uniform(3, 6, 6), 3), MaskedMean(uniform(3, 6, 6), torch.ones(36, 36))])
+@pytest.mark.parametrize(
+    "denoiser", [LocalMean(uniform(3, 6, 6), 3), MaskedMean(uniform(3, 6, 6), torch.ones(36, 36))]
+)
 def test_export_is_refused(denoiser, monkeypatch):
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
     with pytest.raises(NotImplementedError, match="export PosteriorMean or a network"):

@@ -20,9 +20,14 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_copies_are_named_copies_and_unseen_images_good():
     copied, fresh = (
-        looks.judged(x, SEEN, UNSEEN) for x in (SEEN.images[:90], load("fashion-mnist", n=1000).images[900:])
+        looks.judged(x, SEEN, UNSEEN)
+        for x in (SEEN.images[:90], load("fashion-mnist", n=1000).images[900:])
     )
-    assert copied["copies"] == copied["quadrants"] == 1 and fresh["copies"] == 0 and fresh["quadrants"] < 0.7
+    assert (
+        copied["copies"] == copied["quadrants"] == 1
+        and fresh["copies"] == 0
+        and fresh["quadrants"] < 0.7
+    )
     assert abs(fresh["kid"]) < 0.05 and 0.8 < fresh["grain"] < 1.25 and fresh["lost"] == 0
 
 
@@ -31,13 +36,17 @@ def test_noise_and_blur_are_no_good_images():
     grainy = looks.judged(real + 0.2 * noise(*real.shape), SEEN, UNSEEN)
     blurred = looks.judged(torch.nn.functional.avg_pool2d(real, 5, 1, 2), SEEN, UNSEEN)
     assert grainy["grain"] > 2 and blurred["grain"] < 0.2
-    assert looks.judged(noise(100, 32, 32), SEEN, UNSEEN)["kid"] > 10 * abs(looks.judged(real, SEEN, UNSEEN)["kid"])
+    assert looks.judged(noise(100, 32, 32), SEEN, UNSEEN)["kid"] > 10 * abs(
+        looks.judged(real, SEEN, UNSEEN)["kid"]
+    )
 
 
 def test_diverged_samples_are_counted_and_left_out():
     real = load("fashion-mnist", n=1000).images[900:].clone()
     real[:25] = torch.nan
-    assert looks.judged(real, SEEN, UNSEEN) == looks.judged(real[25:], SEEN, UNSEEN) | {"lost": 0.25}
+    assert looks.judged(real, SEEN, UNSEEN) == looks.judged(real[25:], SEEN, UNSEEN) | {
+        "lost": 0.25
+    }
     assert looks.judged(torch.full_like(real, torch.nan), SEEN, UNSEEN) == {"lost": 1.0}
     real[27:] = torch.nan  # of two images no error is known, and a card holds no NaN
     assert "kid" in (two := looks.judged(real, SEEN, UNSEEN)) and "kid_error" not in two

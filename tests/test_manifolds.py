@@ -8,7 +8,9 @@ import torch
 from helpers.data.synthetic import disk_image
 from helpers.systems.kadkhodaie.manifolds import angles, nearest_image, tangent_space
 
-PARAMETERS = torch.tensor([[7.3, 8.9, 4.1, 0.8, 0.2], [9.2, 6.5, 3.3, 0.1, 0.7]], dtype=torch.float64)
+PARAMETERS = torch.tensor(
+    [[7.3, 8.9, 4.1, 0.8, 0.2], [9.2, 6.5, 3.3, 0.1, 0.7]], dtype=torch.float64
+)
 
 
 def disk(p):
@@ -60,7 +62,9 @@ def test_nearest_disk_has_five_sigma_squared_and_an_orthogonal_rest():
     found = nearest_image(disk, p, y)
     errors = (found - clean).flatten(1).square().sum(1) / sigma**2
     assert abs(float(errors.mean()) - 5) < 4 * float(errors.std()) / math.sqrt(2 * n)
-    assert ((found - y).flatten(1).norm(dim=1) <= (clean - y).flatten(1).norm(dim=1)).all(), "the truth is no nearer"
+    assert ((found - y).flatten(1).norm(dim=1) <= (clean - y).flatten(1).norm(dim=1)).all(), (
+        "the truth is no nearer"
+    )
     exact = nearest_image(disk, p[:2] + 0.05, clean[:2])  # from wrong parameters, without noise
     torch.testing.assert_close(exact, clean[:2], atol=1e-6, rtol=0)
 

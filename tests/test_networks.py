@@ -57,7 +57,9 @@ def test_the_receptive_field_is_what_a_pixel_depends_on(width):
 
 
 @pytest.mark.parametrize("padding", OPTIONS["padding"])
-@pytest.mark.parametrize("options", [{}, {"first_relu": True}, {"normalisation": "batch", "bias": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"first_relu": True}, {"normalisation": "batch", "bias": True}]
+)
 def test_cnn_is_convolution_normalisation_relu(padding, options):
     net, y = small(padding=padding, receptive_field=7, **options), noise(2, 1, 9, 8)
     z = y
@@ -80,7 +82,9 @@ def test_cnn_is_convolution_normalisation_relu(padding, options):
 def test_bias_free_is_homogeneous(padding, normalisation):
     net, y = small(padding=padding, normalisation=normalisation), noise(3, 1, 12, 12)
     for c in (0.01, 3.0, 255.0):
-        assert (net(c * y, 1.0) - c * net(y, 1.0)).abs().max() < 1e-5 * (c * net(y, 1.0)).abs().max()
+        assert (net(c * y, 1.0) - c * net(y, 1.0)).abs().max() < 1e-5 * (
+            c * net(y, 1.0)
+        ).abs().max()
 
 
 @pytest.mark.parametrize("options", [{"bias": True}, {"normalisation": "batch"}])
@@ -98,7 +102,9 @@ def test_only_circular_padding_commutes_with_every_shift():
     error = {}
     for padding in OPTIONS["padding"]:
         net = small(padding=padding)
-        error[padding] = (net(y.roll((3, -5), (2, 3)), 1.0) - net(y, 1.0).roll((3, -5), (2, 3))).abs().max()
+        error[padding] = (
+            (net(y.roll((3, -5), (2, 3)), 1.0) - net(y, 1.0).roll((3, -5), (2, 3))).abs().max()
+        )
     assert error["circular"] < 1e-5 and min(error["zeros"], error["reflect"]) > 1e-3
 
 
@@ -106,7 +112,9 @@ def test_only_circular_padding_commutes_with_every_shift():
 def test_rows_do_not_see_each_other_in_evaluation_mode(normalisation):
     net, y = small(normalisation=normalisation), noise(4, 1, 12, 12)
     one_by_one = torch.cat([net(row[None], 1.0) for row in y])
-    torch.testing.assert_close(net(y, torch.tensor([0.1, 0.5, 1.0, 2.0])), one_by_one, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        net(y, torch.tensor([0.1, 0.5, 1.0, 2.0])), one_by_one, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_gray_images_need_no_channel_axis_and_dtype_is_kept():
@@ -116,7 +124,9 @@ def test_gray_images_need_no_channel_axis_and_dtype_is_kept():
     assert CNN(3, channels=4, image_channels=3)(noise(2, 3, 7, 5), 1.0).shape == (2, 3, 7, 5)
 
 
-@pytest.mark.parametrize("build", [lambda s: CNN(4, 5, receptive_field=7, seed=s), lambda s: ImageMLP(4, 1, 9, seed=s)])
+@pytest.mark.parametrize(
+    "build", [lambda s: CNN(4, 5, receptive_field=7, seed=s), lambda s: ImageMLP(4, 1, 9, seed=s)]
+)
 def test_seed_and_arguments_build_the_network_again(build):
     before = torch.get_rng_state()
     net, other = build(3), build(4)
@@ -135,7 +145,10 @@ def test_seed_and_arguments_build_the_network_again(build):
         ({"receptive_field": 6}, "receptive_field is 6: choose an odd number from 1 to 43"),
         ({"receptive_field": 45}, "receptive_field is 45: .* or more depth"),
         ({"receptive_field": -1}, "receptive_field is -1"),
-        ({"normalisation": "layer"}, "normalisation is 'layer': choose one of bias-free, batch, none"),
+        (
+            {"normalisation": "layer"},
+            "normalisation is 'layer': choose one of bias-free, batch, none",
+        ),
         ({"padding": "same"}, "padding is 'same': choose one of zeros, circular, reflect"),
     ],
 )
@@ -147,7 +160,11 @@ def test_bad_options_of_the_cnn(options, message):
 @pytest.mark.parametrize(
     ("options", "shape", "message"),
     [
-        ({}, (2, 3, 8, 8), r"y has shape \(2, 3, 8, 8\): this network takes \(batch, 1, H, W\) or \(batch, H, W\)"),
+        (
+            {},
+            (2, 3, 8, 8),
+            r"y has shape \(2, 3, 8, 8\): this network takes \(batch, 1, H, W\) or \(batch, H, W\)",
+        ),
         ({"image_channels": 3}, (2, 8, 8), r"takes \(batch, 3, H, W\)$"),
         ({"padding": "reflect"}, (2, 8, 1), "reflect padding needs at least 2 x 2"),
         ({}, (2, 0, 8), "zeros padding needs at least 1 x 1"),
@@ -161,7 +178,9 @@ def test_bad_images(options, shape, message):
 # The fully connected network ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("width", "parameters"), [(50, 1_261_538), (200, 5_249_288), (500, 14_304_788)])
+@pytest.mark.parametrize(
+    ("width", "parameters"), [(50, 1_261_538), (200, 5_249_288), (500, 14_304_788)]
+)
 def test_sizes_of_the_image_mlp(width, parameters):
     """2 * 12288 H + H + 12288 at the ends and 8 (H^2 + H) between them."""
     assert count(ImageMLP(width=width)) == parameters
@@ -188,13 +207,17 @@ def test_image_mlp_has_an_image_of_as_many_dimensions_as_its_width():
     assert values[5] < 1e-10 * values[0] < values[1]
 
 
-@pytest.mark.parametrize(("image_channels", "want"), [(1, r"\(batch, 4, 4\)"), (3, r"\(batch, 3, 4, 4\)")])
+@pytest.mark.parametrize(
+    ("image_channels", "want"), [(1, r"\(batch, 4, 4\)"), (3, r"\(batch, 3, 4, 4\)")]
+)
 def test_image_mlp_takes_one_size(image_channels, want):
     with pytest.raises(ValueError, match=f"this denoiser takes {want}"):
         ImageMLP(4, image_channels, width=8)(torch.zeros(2, 3, 5, 4), 1.0)
 
 
-@pytest.mark.parametrize("options", [{"size": 0}, {"width": 0}, {"depth": 0}, {"image_channels": 2}])
+@pytest.mark.parametrize(
+    "options", [{"size": 0}, {"width": 0}, {"depth": 0}, {"image_channels": 2}]
+)
 def test_bad_options_of_the_image_mlp(options):
     ((name, value),) = options.items()
     with pytest.raises(ValueError, match=f"{name} is {value}"):
@@ -261,11 +284,23 @@ def test_damaged_and_foreign_checkpoints(tmp_path):
     evil = pickle.dumps({"encoder.0.0.weight": Evil(trace)}, protocol=2)
     at = whole.index(state["mid_block.3.weight"].numpy().tobytes())
     flipped = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
-    for wrong in (b"", b"<html>not found</html>", whole[:-100], whole[: len(whole) // 2], flipped, evil):
+    for wrong in (
+        b"",
+        b"<html>not found</html>",
+        whole[:-100],
+        whole[: len(whole) // 2],
+        flipped,
+        evil,
+    ):
         path.write_bytes(wrong)
         with pytest.raises(ValueError, match=r"model\.pt is not a whole file of weights"):
             load_released(path)
-    for content in ({"encoder.0.0.weight": Evil(trace)}, {"state_dict": state, "epoch": 3}, [1.0], UNet(1, channels=4)):
+    for content in (
+        {"encoder.0.0.weight": Evil(trace)},
+        {"state_dict": state, "epoch": 3},
+        [1.0],
+        UNet(1, channels=4),
+    ):
         torch.save(content, path)
         with pytest.raises(ValueError, match=r"model\.pt is not a whole file of weights"):
             load_released(path)
@@ -276,7 +311,9 @@ def test_damaged_and_foreign_checkpoints(tmp_path):
     more = {**state, "head.weight": torch.zeros(1)}
     for content in ({}, less, wider, other, more, torch.nn.Linear(2, 2).state_dict()):
         torch.save(content, path)
-        with pytest.raises(ValueError, match=r"model\.pt holds another network .*: take one of their checkpoints"):
+        with pytest.raises(
+            ValueError, match=r"model\.pt holds another network .*: take one of their checkpoints"
+        ):
             load_released(path)
     torch.save({**state, "mid_block.0.weight": state["mid_block.0.weight"] * float("nan")}, path)
     with pytest.raises(ValueError, match=r"model\.pt holds NaN or infinity"):
@@ -298,7 +335,11 @@ def test_damaged_and_foreign_arrays(tmp_path):
     with pytest.raises(ValueError, match=r"peer\.npz is not a whole file of weights"):
         load_peer(path)
     assert not trace.exists()
-    for layer, shape in ((1, (4, 4, 2, 2)), (0, (4, 1, 1, 1)), (2, (4, 5, 3, 3))):  # even, not 3x3, a channel too many
+    for layer, shape in (
+        (1, (4, 4, 2, 2)),
+        (0, (4, 1, 1, 1)),
+        (2, (4, 5, 3, 3)),
+    ):  # even, not 3x3, a channel too many
         np.savez(path, **{**state, f"conv_layers.{layer}.weight": np.zeros(shape, np.float32)})
         with pytest.raises(ValueError, match=r"peer\.npz holds another network"):
             load_peer(path)
@@ -315,7 +356,10 @@ PEERS = {  # dB at sigma = 50 / 255, measured before on other faces of the test 
 @pytest.mark.parametrize("name", PEERS)
 def test_peers_denoise_as_they_did_elsewhere(name):
     """On 16 faces; means over 16 differ between groups of faces by about .25 dB, and a wrong layer costs more."""
-    for variable, what in (("PEERS_ROOT", "the .npz files of the peers"), ("CELEBA_ROOT", "CelebA")):
+    for variable, what in (
+        ("PEERS_ROOT", "the .npz files of the peers"),
+        ("CELEBA_ROOT", "CelebA"),
+    ):
         if variable not in os.environ:
             pytest.skip(f"set {variable} to a folder with {what}")
     x = data.load("celeba", split="test", size=80, n=480).images[464:]

@@ -13,7 +13,14 @@ from helpers import models, recorded, sampling
 from helpers.denoisers import MLP, Denoiser, UNet
 from helpers.systems.bastek import darcy as module
 from helpers.systems.bastek import physics
-from helpers.systems.bastek.darcy import Corrected, Darcy, darcy, error_spectrum, re_solve_error, report
+from helpers.systems.bastek.darcy import (
+    Corrected,
+    Darcy,
+    darcy,
+    error_spectrum,
+    re_solve_error,
+    report,
+)
 from helpers.systems.bastek.physics import (
     CircleDenoiser,
     CircleLaw,
@@ -28,7 +35,9 @@ FLOW = Darcy(8)
 
 def fields(n=3, size=8, seed=0):
     """Positive K and any p, float64: nothing that solves anything."""
-    return noise(n, size, size, seed=seed, dtype=torch.float64).exp(), noise(n, size, size, seed=seed + 1).double()
+    return noise(n, size, size, seed=seed, dtype=torch.float64).exp(), noise(
+        n, size, size, seed=seed + 1
+    ).double()
 
 
 class Constant(Denoiser):
@@ -50,7 +59,9 @@ def test_the_residual_is_the_matrix_of_the_solver(size):
     flow, (K, p) = Darcy(size), fields(size=size)
     by_matrix = (flow.matrix(K) @ p.flatten(1)[..., None]).view_as(p)
     torch.testing.assert_close(flow.flow(K, p), by_matrix, rtol=0, atol=1e-9)
-    torch.testing.assert_close(flow.residual(flow.channels(p, K)), by_matrix - flow.f, rtol=0, atol=1e-8)
+    torch.testing.assert_close(
+        flow.residual(flow.channels(p, K)), by_matrix - flow.f, rtol=0, atol=1e-8
+    )
 
 
 def test_the_flow_is_a_sum_over_faces():
@@ -113,7 +124,9 @@ def test_the_residual_of_a_mean_is_a_covariance():
     mean_p, mean_K = (w * p).sum(0, keepdim=True), (w * K).sum(0, keepdim=True)
     gap = flow.flow(mean_K, mean_p) - flow.f
     covariance = (w * flow.flow(K - mean_K, p - mean_p)).sum(0, keepdim=True)
-    torch.testing.assert_close(gap, -covariance, rtol=0, atol=1e-4)  # of the float32 that data are kept in
+    torch.testing.assert_close(
+        gap, -covariance, rtol=0, atol=1e-4
+    )  # of the float32 that data are kept in
     assert float(gap.abs().mean()) > 0.1
 
 
@@ -133,7 +146,10 @@ def test_the_root_squares_to_the_leading_part_of_the_covariance():
     full = torch.linalg.eigvalsh((-(at[:, None] - at).norm(dim=2) / 0.1).exp())
     torch.testing.assert_close(values[-24:], full[-24:])
     assert float(values[:-24].abs().max()) < 1e-9
-    for transpose in (lambda t: t.mT, lambda t: t.flip(1)):  # and it knows no direction: no mode is cut from its pair
+    for transpose in (
+        lambda t: t.mT,
+        lambda t: t.flip(1),
+    ):  # and it knows no direction: no mode is cut from its pair
         fields_of = FLOW.root.square().sum(1).view(1, 8, 8)
         torch.testing.assert_close(transpose(fields_of), fields_of)
 
@@ -166,10 +182,14 @@ def test_reports_of_data_and_of_broken_data():
     other = x.clone()
     other[:, 0] = x[:, 0].roll(1, 0)  # each pressure with the permeability of another
     mixed = report(flow, other, held_out)
-    assert mixed["std p"] == pytest.approx(good["std p"]) and mixed["std K"] == pytest.approx(good["std K"])
+    assert mixed["std p"] == pytest.approx(good["std p"]) and mixed["std K"] == pytest.approx(
+        good["std K"]
+    )
     assert mixed["residual"] > 1 and mixed["re-solve"] > 0.2
     p, K = flow.fields(x.double())
-    torch.testing.assert_close(re_solve_error(flow, flow.channels(1.25 * p, K)), torch.full((100,), 0.25).double())
+    torch.testing.assert_close(
+        re_solve_error(flow, flow.channels(1.25 * p, K)), torch.full((100,), 0.25).double()
+    )
 
 
 def test_residual_and_error_are_one_spectrum():
@@ -190,7 +210,9 @@ def test_a_correction_shrinks_errors_by_the_factors_it_promises():
     before, values = error_spectrum(FLOW, x)
     after, _ = error_spectrum(FLOW, moved)
     largest = 8 * 64 * K.amax((1, 2))[:, None]
-    torch.testing.assert_close(after, before * (1 - (values / largest) ** 2) ** (2 * steps), rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(
+        after, before * (1 - (values / largest) ** 2) ** (2 * steps), rtol=1e-6, atol=1e-12
+    )
     assert float((values / largest).max()) <= 1
     torch.testing.assert_close(moved[:, 1], x[:, 1])
 
@@ -202,25 +224,37 @@ def test_a_correction_waits_for_its_level():
     assert torch.equal(late(torch.zeros_like(x), 0.6), x)
     levels = torch.tensor([0.6, 0.4, 0.5])
     each = late(torch.zeros_like(x), levels)
-    assert torch.equal(each[0], x[0]) and not torch.equal(each[1], x[1]) and not torch.equal(each[2], x[2])
+    assert (
+        torch.equal(each[0], x[0])
+        and not torch.equal(each[1], x[1])
+        and not torch.equal(each[2], x[2])
+    )
 
 
 # The loss -------------------------------------------------------------------------------------------------------------
 
 
 def test_variances_are_those_of_ddpm():
-    a = torch.cos(torch.arange(101, dtype=torch.float64) * math.pi / 200).square()[:100]  # without the last, a = 0
+    a = torch.cos(torch.arange(101, dtype=torch.float64) * math.pi / 200).square()[
+        :100
+    ]  # without the last, a = 0
     beta = 1 - a[1:] / a[:-1]
     want = beta * (1 - a[:-1]) / (1 - a[1:])
     found = posterior_variance(((1 - a[1:]) / a[1:]).sqrt())
     torch.testing.assert_close(found[1:], want[1:], rtol=1e-9, atol=0)
-    assert float(want[0]) == 0 and float(found[0]) == pytest.approx(float(want[1]))  # the first takes the second's
+    assert float(want[0]) == 0 and float(found[0]) == pytest.approx(
+        float(want[1])
+    )  # the first takes the second's
 
 
 def test_the_penalty_of_the_mean_estimate_is_its_formula():
     y, sigma = noise(5, 2, seed=2), torch.tensor([0.02, 0.1, 0.5, 2.0, 30.0])
     x_hat, observed = noise(5, 2, seed=3), VirtualObservation(CircleLaw.residual, 0.3)
-    each = (x_hat.square().sum(1) - 1) ** 2 / (2 * posterior_variance(sigma)) * (0.2 / sigma**2).clamp(min=1)
+    each = (
+        (x_hat.square().sum(1) - 1) ** 2
+        / (2 * posterior_variance(sigma))
+        * (0.2 / sigma**2).clamp(min=1)
+    )
     torch.testing.assert_close(observed(None, y, sigma, x_hat), 0.3 * each.mean())
     low = replace(observed, below=0.5)(None, y, sigma, x_hat)
     torch.testing.assert_close(low, 0.3 * each[:3].sum() / 5)
@@ -228,18 +262,28 @@ def test_the_penalty_of_the_mean_estimate_is_its_formula():
 
 def test_the_sample_estimate_asks_twice():
     law = CircleLaw([0.0], [3.0], [1.0])
-    D, y, sigma = CircleDenoiser(law), noise(5, 2, seed=2).double(), torch.tensor([0.01, 0.1, 0.5, 2.0, 30.0]).double()
+    D, y, sigma = (
+        CircleDenoiser(law),
+        noise(5, 2, seed=2).double(),
+        torch.tensor([0.01, 0.1, 0.5, 2.0, 30.0]).double(),
+    )
     x_hat, first = D(y, sigma), math.tan(math.pi / 200)
     lowest = sigma.clamp(max=first)
     x = D(x_hat + (lowest / sigma)[:, None] * (y - x_hat), lowest)
     want = VirtualObservation(law.residual, 1.0)(None, y, sigma, x)
-    torch.testing.assert_close(VirtualObservation(law.residual, 1.0, "sample")(D, y, sigma, x_hat), want)
-    torch.testing.assert_close(x[0], x_hat[0])  # at or below the lowest level there is nothing to jump over
+    torch.testing.assert_close(
+        VirtualObservation(law.residual, 1.0, "sample")(D, y, sigma, x_hat), want
+    )
+    torch.testing.assert_close(
+        x[0], x_hat[0]
+    )  # at or below the lowest level there is nothing to jump over
 
 
 def test_training_with_a_penalty():
     x = CircleLaw([0.0], [0.0], [1.0]).sample(200).float()
-    recipe = PhysicsRecipe(steps=80, batch=64, rate=1e-2, noise=("cosine", 0.0157, 40.0), loss="snr")
+    recipe = PhysicsRecipe(
+        steps=80, batch=64, rate=1e-2, noise=("cosine", 0.0157, 40.0), loss="snr"
+    )
 
     def trained(weight, estimate="mean"):
         net, r = MLP(16, 2, seed=1), replace(recipe, weight=weight, estimate=estimate)
@@ -255,14 +299,20 @@ def test_training_with_a_penalty():
     for estimate in ("mean", "sample"):
         physical, _ = trained(1.0, estimate)
         assert not torch.equal(physical(y, 3.0), plain(y, 3.0))
-    gap = {w: float(CircleLaw.residual(trained(w)[0](y, 3.0)).abs().mean().detach()) for w in (0.0, 1.0)}
+    gap = {
+        w: float(CircleLaw.residual(trained(w)[0](y, 3.0)).abs().mean().detach())
+        for w in (0.0, 1.0)
+    }
     assert gap[1.0] < gap[0.0]
 
 
 def test_losses_and_levels_of_the_recipe():
     r = PhysicsRecipe(noise=("cosine", 0.0157, 40.0), loss="snr")
     angles = r.levels(4000, torch.Generator().manual_seed(0)).atan()
-    assert float(angles.min()) >= math.atan(0.0157) - 1e-6 and float(angles.max()) <= math.atan(40) + 1e-6
+    assert (
+        float(angles.min()) >= math.atan(0.0157) - 1e-6
+        and float(angles.max()) <= math.atan(40) + 1e-6
+    )
     assert float(angles.mean()) == pytest.approx((math.atan(0.0157) + math.atan(40)) / 2, abs=0.03)
 
 
@@ -310,7 +360,9 @@ def test_with_a_weight_it_minimises_pointwise(weight, sigma, seed):
     S = posterior_variance(torch.tensor(sigma).double())
 
     def loss(v):
-        return min(1 / sigma**2, 5) * (v - m).square().sum(-1) / 2 + weight * (v.square().sum(-1) - 1) ** 2 / (2 * S)
+        return min(1 / sigma**2, 5) * (v - m).square().sum(-1) / 2 + weight * (
+            v.square().sum(-1) - 1
+        ) ** 2 / (2 * S)
 
     assert bool((m.norm(dim=1) <= v.norm(dim=1) + 1e-9).all() and (v.norm(dim=1) <= 1 + 1e-9).all())
     t = torch.linspace(0, 2 * math.pi, 61, dtype=torch.float64)[:-1]
@@ -322,7 +374,10 @@ def test_with_a_weight_it_minimises_pointwise(weight, sigma, seed):
 
 def test_where_the_mean_says_nothing_a_guess_appears_above_a_level():
     """Uniform law, endless noise: the radius is 0 up to 2 c sigma^2 = S and sqrt(1 - S / (2 c sigma^2)) beyond."""
-    D, sigma = CircleDenoiser(CircleLaw([0.0], [0.0], [1.0]), 0.01), torch.tensor([1.0, 5.0, 10.0, 30.0]).double()
+    D, sigma = (
+        CircleDenoiser(CircleLaw([0.0], [0.0], [1.0]), 0.01),
+        torch.tensor([1.0, 5.0, 10.0, 30.0]).double(),
+    )
     b = 0.02 * sigma**2 / posterior_variance(sigma)
     found = D(torch.tensor([[1e-9, 0.0]]).double().expand(4, 2), sigma).norm(dim=1)
     torch.testing.assert_close(found, (1 - 1 / b).clamp(min=0).sqrt(), rtol=0, atol=1e-4)
@@ -338,19 +393,27 @@ def test_the_record_is_complete():
     for row in trials["sweep"]["rows"]:
         kept.setdefault((row["estimate"], row["weight"], row["below"]), []).append(row["seed"])
         assert row["residual"] > 0 and len(row["error"]) == len(row["residual of the mean"]) == 7
-    assert kept["mean", 0.0, None] == [0, 1, 2] and sum(len(seeds) >= 3 for seeds in kept.values()) >= 5
+    assert (
+        kept["mean", 0.0, None] == [0, 1, 2]
+        and sum(len(seeds) >= 3 for seeds in kept.values()) >= 5
+    )
     for row in trials["sweep"]["fresh data"]:
         assert row["residual"] < 1e-4 and row["re-solve"] < 1e-5
     solved = [row for row in trials["corrections"]["rows"] if row["steps"] == "solver"]
     assert len(solved) == 3 and max(row["residual"] for row in solved) < 1e-6
 
 
-@pytest.mark.skipif("darcy-vanilla" not in models.manifest(), reason="its network is not trained: make models")
+@pytest.mark.skipif(
+    "darcy-vanilla" not in models.manifest(), reason="its network is not trained: make models"
+)
 def test_the_network_that_ships_is_the_recorded_one():
     flow, network = Darcy(), models.load("darcy-vanilla")
     noise = sampling.initial_noise(48, 2, 16, 16, sigma=40.0, seed=100, dtype=torch.float32)
     x = sampling.last(sampling.reverse_sde(network, noise, sampling.cosine_vp(100, 40.0), seed=0))
-    now, then = report(flow, x, darcy("test", 100).images), recorded.load("physics")["sweep"]["rows"][0]
+    now, then = (
+        report(flow, x, darcy("test", 100).images),
+        recorded.load("physics")["sweep"]["rows"][0],
+    )
     for key in ("residual", "re-solve", "std p", "std K"):
         assert now[key] == pytest.approx(then[key], rel=0.3), key
 
@@ -364,15 +427,33 @@ def test_the_network_that_ships_is_the_recorded_one():
         (lambda: Darcy(12), "size is 12: .* take a multiple of 8"),
         (lambda: Darcy(8, modes=65), "modes is 65: .* at most 64"),
         (lambda: Darcy(8, length=0), "length is 0: a correlation length is positive"),
-        (lambda: FLOW.fields(torch.zeros(2, 1, 8, 8)), r"x has shape \(2, 1, 8, 8\): pass \(batch, 2, 8, 8\)"),
+        (
+            lambda: FLOW.fields(torch.zeros(2, 1, 8, 8)),
+            r"x has shape \(2, 1, 8, 8\): pass \(batch, 2, 8, 8\)",
+        ),
         (lambda: FLOW.solve(torch.ones(8, 8)), r"K has shape \(8, 8\): pass \(batch, 8, 8\)"),
-        (lambda: FLOW.solve(torch.zeros(1, 8, 8)), "A\\(K\\) is singular: K must connect all cells"),
+        (
+            lambda: FLOW.solve(torch.zeros(1, 8, 8)),
+            "A\\(K\\) is singular: K must connect all cells",
+        ),
         (lambda: darcy("valid"), "split is 'valid': choose one of train, test"),
         (lambda: Corrected(Constant(torch.zeros(1)), FLOW, 0), "steps is 0"),
-        (lambda: VirtualObservation(physics.CircleLaw.residual, 1.0, "both"), "estimate is 'both': choose 'mean' or"),
-        (lambda: VirtualObservation(physics.CircleLaw.residual, -1.0), "weight is -1.0: take a number of at least 0"),
-        (lambda: VirtualObservation(physics.CircleLaw.residual, 1.0, below=0.0), "below is 0.0: take a noise level"),
-        (lambda: CircleLaw([0.0], [1.0, 2.0], [1.0]), "1 angles, 2 concentrations, 1 weights: pass one of each"),
+        (
+            lambda: VirtualObservation(physics.CircleLaw.residual, 1.0, "both"),
+            "estimate is 'both': choose 'mean' or",
+        ),
+        (
+            lambda: VirtualObservation(physics.CircleLaw.residual, -1.0),
+            "weight is -1.0: take a number of at least 0",
+        ),
+        (
+            lambda: VirtualObservation(physics.CircleLaw.residual, 1.0, below=0.0),
+            "below is 0.0: take a noise level",
+        ),
+        (
+            lambda: CircleLaw([0.0], [1.0, 2.0], [1.0]),
+            "1 angles, 2 concentrations, 1 weights: pass one of each",
+        ),
         (lambda: CircleLaw([0.0], [-1.0], [1.0]), "concentrations .*: take none negative"),
         (lambda: CircleDenoiser(LAW, math.inf), "weight is inf: take a number"),
     ],

@@ -23,7 +23,10 @@ from helpers.pipeline.chapters import lighter
 
 def lines(result, *names):
     """The pipeline's word on each chapter: the first line that begins with its name."""
-    return [next(line for line in result.stdout.splitlines() if line.startswith(name + ":")) for name in names]
+    return [
+        next(line for line in result.stdout.splitlines() if line.startswith(name + ":"))
+        for name in names
+    ]
 
 
 def test_only_what_changed_is_executed_again_and_the_reason_is_named(scratch):
@@ -31,20 +34,33 @@ def test_only_what_changed_is_executed_again_and_the_reason_is_named(scratch):
     scratch.chapter("02_toy", "from helpers import toy", "print(toy.__name__)")
     first = scratch("execute")
     assert first.returncode == 0, first.stdout + first.stderr
-    assert lines(first, "01_plain", "02_toy") == ["01_plain: not executed yet", "02_toy: not executed yet"]
-    (scratch.root / "src/helpers/inner.py").write_text("x = 1\n")  # imported by toy, not by the chapter
+    assert lines(first, "01_plain", "02_toy") == [
+        "01_plain: not executed yet",
+        "02_toy: not executed yet",
+    ]
+    (scratch.root / "src/helpers/inner.py").write_text(
+        "x = 1\n"
+    )  # imported by toy, not by the chapter
     (scratch.root / "src/helpers/other.py").write_text("x = 1\n")  # imported by nobody
     third = scratch("execute")
-    assert lines(third, "01_plain", "02_toy") == ["01_plain: up to date", "02_toy: helpers/inner.py changed"]
+    assert lines(third, "01_plain", "02_toy") == [
+        "01_plain: up to date",
+        "02_toy: helpers/inner.py changed",
+    ]
 
     scratch.chapter("01_plain", "print(1 + 2)")
     fourth = scratch("execute")
-    assert lines(fourth, "01_plain", "02_toy") == ["01_plain: the chapter changed", "02_toy: up to date"]
+    assert lines(fourth, "01_plain", "02_toy") == [
+        "01_plain: the chapter changed",
+        "02_toy: up to date",
+    ]
     assert nbformat.read(scratch.executed("01_plain"), 4).cells[-1].outputs[0].text == "3\n"
 
     (scratch.root / "src/helpers/points.bin").write_bytes(b"data beside the modules")
     (scratch.root / "requirements.txt").write_text("numpy\n")
-    fifth = lines(scratch("execute", "2", "02"), "error") if scratch("execute", "2").returncode else []
+    fifth = (
+        lines(scratch("execute", "2", "02"), "error") if scratch("execute", "2").returncode else []
+    )
     assert fifth == ["error: no chapter '2'; there are: 01_plain, 02_toy"]
     sixth = scratch("execute", "02")
     assert lines(sixth, "02_toy") == ["02_toy: requirements.txt changed"], "nobody reads the data"
@@ -79,7 +95,9 @@ def test_a_kernel_that_dies_is_a_failure_like_any_other(scratch):
 
 
 def test_the_ledger_runs_last_and_again_when_a_claim_changes(scratch):
-    results = "import json, os, pathlib\nfolder = pathlib.Path(os.environ['CREATIVE_DENOISER_RESULTS'])\n"
+    results = (
+        "import json, os, pathlib\nfolder = pathlib.Path(os.environ['CREATIVE_DENOISER_RESULTS'])\n"
+    )
     write = "(folder / '%s').mkdir(exist_ok=True, parents=True)\n(folder / '%s/01_claims.json').write_text('%s')\n"
     claim, lab = results + write % ("claims", "claims", "[1]"), write % ("labs", "labs", "{}")
     scratch.chapter("ledger", results + "print((folder / 'claims/01_claims.json').read_text())")
@@ -88,7 +106,9 @@ def test_the_ledger_runs_last_and_again_when_a_claim_changes(scratch):
     scratch.chapter("01_claims", claim + lab)
     assert lines(scratch("execute"), "ledger") == ["ledger: up to date"], "a lab is no claim"
     scratch.chapter("01_claims", claim.replace("[1]", "[2]") + lab)
-    assert lines(scratch("execute"), "ledger") == ["ledger: build/results/claims/01_claims.json changed"]
+    assert lines(scratch("execute"), "ledger") == [
+        "ledger: build/results/claims/01_claims.json changed"
+    ]
     assert nbformat.read(scratch.executed("ledger"), 4).cells[-1].outputs[0].text == "[2]\n"
     assert scratch("store").returncode == 0
     assert json.loads((scratch.root / "results/claims/01_claims.json").read_text()) == [2]
@@ -112,14 +132,24 @@ def test_profiles(scratch):
     assert unknown.returncode == 1 and "01_plain has no parameter 'profile'" in unknown.stdout
     for wrong in (("--profile", "slow"), ("--jobs", "0"), ("9",)):
         result = scratch("execute", *wrong)
-        assert result.returncode == 1 and result.stdout.startswith("error:") and wrong[-1] in result.stdout
+        assert (
+            result.returncode == 1
+            and result.stdout.startswith("error:")
+            and wrong[-1] in result.stdout
+        )
 
 
 def test_a_killed_run_leaves_nothing_half_written_and_the_next_one_goes_on(scratch):
     scratch.chapter("01_first", "print('first')")
-    scratch.chapter("02_waits", "import pathlib, time", "while not pathlib.Path('go').exists():\n    time.sleep(0.02)")
+    scratch.chapter(
+        "02_waits",
+        "import pathlib, time",
+        "while not pathlib.Path('go').exists():\n    time.sleep(0.02)",
+    )
     command = [sys.executable, "-m", "helpers.pipeline", "execute", "--jobs", "1"]
-    process = subprocess.Popen(command, cwd=scratch.root, env=scratch.environment(), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=scratch.root, env=scratch.environment(), stdout=subprocess.DEVNULL
+    )
     while not scratch.executed("01_first").with_suffix(".json").exists():
         assert process.poll() is None
         time.sleep(0.02)
@@ -128,11 +158,16 @@ def test_a_killed_run_leaves_nothing_half_written_and_the_next_one_goes_on(scrat
     assert not scratch.executed("02_waits").exists()
     for file in scratch.executed("01_first").parent.glob("*.ipynb"):
         nbformat.validate(nbformat.read(file, 4))
-    (scratch.executed("01_first").parent / ".01_first.ipynb.xyz.tmp").write_text("half a fi")  # as a kill while writing
+    (scratch.executed("01_first").parent / ".01_first.ipynb.xyz.tmp").write_text(
+        "half a fi"
+    )  # as a kill while writing
     (scratch.root / "book/go").touch()
     again = scratch("execute")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert lines(again, "01_first", "02_waits") == ["01_first: up to date", "02_waits: not executed yet"]
+    assert lines(again, "01_first", "02_waits") == [
+        "01_first: up to date",
+        "02_waits: not executed yet",
+    ]
     assert not list((scratch.root / "build").rglob("*.tmp"))
 
 
@@ -144,7 +179,9 @@ def edit(path, change):
 
 def test_replay_passes_what_was_stored_and_catches_drift(scratch):
     figure = "from IPython.display import HTML, display\nimport os\n"
-    figure += "display(HTML('<b>seen</b><script type=\"application/json\">%d</script>' % os.getpid()))"
+    figure += (
+        "display(HTML('<b>seen</b><script type=\"application/json\">%d</script>' % os.getpid()))"
+    )
     scratch.chapter("01_plain", "print('twelve', 12)", figure, "import os; os.getpid()")
 
     def ignore_process_id(notebook):
@@ -168,9 +205,13 @@ def test_replay_passes_what_was_stored_and_catches_drift(scratch):
             "code-2",
         ]
     )
-    assert "01_plain: up to date" in scratch("execute").stdout, "storing outputs does not make a chapter stale"
+    assert "01_plain: up to date" in scratch("execute").stdout, (
+        "storing outputs does not make a chapter stale"
+    )
     assert scratch("execute", "--force").returncode == 0
-    assert scratch.apart("compare").returncode == 0, "another process id, in an ignored cell and in a figure's data"
+    assert scratch.apart("compare").returncode == 0, (
+        "another process id, in an ignored cell and in a figure's data"
+    )
 
     def number(notebook):
         notebook.cells[2].outputs[0].text = "twelve 13\n"
@@ -182,7 +223,10 @@ def test_replay_passes_what_was_stored_and_catches_drift(scratch):
     scratch.path("01_plain").write_text(stored)
     edit(scratch.executed("01_plain"), lambda notebook: notebook.cells.pop(2))
     missing = scratch.apart("compare")
-    assert missing.returncode == 1 and "stored and executed cells differ (code-0): run `make store`" in missing.stdout
+    assert (
+        missing.returncode == 1
+        and "stored and executed cells differ (code-0): run `make store`" in missing.stdout
+    )
 
     edit(scratch.path("01_plain"), lambda notebook: notebook.cells.pop(2))
     edited = scratch.apart("compare")
@@ -212,7 +256,9 @@ def test_outside_a_book(tmp_path):
 
 
 def test_jupyter_book_is_the_pinned_one():
-    assert version("jupyter-book").startswith("1.0."), "an open bound installs 0.6.5 or 2.x, which are other programs"
+    assert version("jupyter-book").startswith("1.0."), (
+        "an open bound installs 0.6.5 or 2.x, which are other programs"
+    )
 
 
 def test_the_public_address_stands_in_one_file():
@@ -221,7 +267,9 @@ def test_the_public_address_stands_in_one_file():
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     owner_and_name = config["repository"]["url"].removeprefix("https://")
     command = ["git", "grep", "--untracked", "-lI", "-e", owner_and_name]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
+    found = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}
+    )
     assert found.stdout.split() == ["_config.yml"]
 
 
@@ -243,9 +291,13 @@ def test_pictures_are_kept_with_a_palette():
     half = gray.point(lambda value: value // 2)  # 128 grays
     few = Image.merge("RGB", [half, half, half])
     assert ImageChops.difference(opened(lighter(png(few))).convert("RGB"), few).getbbox() is None
-    field = Image.fromarray((255 * colormaps["viridis"](np.linspace(0, 1, 256 * 200).reshape(200, 256))).astype("u1"))
+    field = Image.fromarray(
+        (255 * colormaps["viridis"](np.linspace(0, 1, 256 * 200).reshape(200, 256))).astype("u1")
+    )
     figure = field.convert("RGB").resize((500, 400))
-    for i, colour in enumerate(plots.CYCLE):  # each on a line of its own: a thousandth of the picture
+    for i, colour in enumerate(
+        plots.CYCLE
+    ):  # each on a line of its own: a thousandth of the picture
         ImageDraw.Draw(figure).line([(20, 20 + 60 * i), (200, 20 + 60 * i)], colour)
     made = lighter(png(figure))
     worst = np.abs(np.asarray(opened(made).convert("RGB"), int) - np.asarray(figure, int)).max(2)

@@ -18,9 +18,13 @@ def built(tmp_path_factory, fresh_site):
     """The book by plain Sphinx, on a machine where Jupyter Book cannot be imported."""
     folder = tmp_path_factory.mktemp("plain")
     (folder / "absent").mkdir()
-    (folder / "absent/jupyter_book.py").write_text("raise ImportError('there is no Jupyter Book here')")
+    (folder / "absent/jupyter_book.py").write_text(
+        "raise ImportError('there is no Jupyter Book here')"
+    )
     with FileLock(ROOT / "build/prepare.lock"):
-        shutil.copytree(ROOT / "build/src", folder / "source", ignore=shutil.ignore_patterns("_build"))
+        shutil.copytree(
+            ROOT / "build/src", folder / "source", ignore=shutil.ignore_patterns("_build")
+        )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder / "absent"))
         plain.build(BOOK, folder / "source", folder / "site")
@@ -37,7 +41,9 @@ def test_every_page_is_the_one_that_jupyter_book_makes(built):
 
 def test_labs_styles_and_search_are_there(built):
     manifests = [path.relative_to(built) for path in built.glob("_static/labs/*/manifest.json")]
-    assert manifests and all((SITE / path).read_bytes() == (built / path).read_bytes() for path in manifests)
+    assert manifests and all(
+        (SITE / path).read_bytes() == (built / path).read_bytes() for path in manifests
+    )
     for path in manifests:
         for entry in json.loads((built / path).read_text())["models"].values():
             assert (built / path).with_name(entry["file"]).is_file()

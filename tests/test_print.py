@@ -30,7 +30,9 @@ except ValueError as error:
 def bind(root, target, **environment):
     """Prints FEW in a process of its own: playwright runs once in a process, and the tests' browser may be open."""
     command = [sys.executable, "-c", BIND, str(root), str(target), *map(str, FEW)]
-    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -83,24 +85,35 @@ def test_links_between_pages_are_links_within_the_pdf(printed):
         for note in page.get("/Annots", []):
             link = note.get_object()
             if "/Dest" in link:
-                ends.append((printed.get_page_number(link["/Dest"][0].get_object()), link["/Dest"][3]))
+                ends.append(
+                    (printed.get_page_number(link["/Dest"][0].get_object()), link["/Dest"][3])
+                )
             elif "/A" in link:
                 outside.append(link["/A"]["/URI"])
-    assert any(number >= starts[1] and height for number, height in ends), "a citation leads to its entry"
+    assert any(number >= starts[1] and height for number, height in ends), (
+        "a citation leads to its entry"
+    )
     assert any(starts[0] <= number < starts[1] for number, _ in ends)
-    assert outside and all(url.startswith("https://") and "book.invalid" not in url for url in outside)
+    assert outside and all(
+        url.startswith("https://") and "book.invalid" not in url for url in outside
+    )
 
 
 def test_solutions_and_mathematics_are_printed(printed):
     text = "\n".join(page.extract_text() for page in printed.pages)
-    assert "Solution to Exercise" in text and "Degrees 1 to 3 give the same samples, degrees 4 and 5 do not." in text
+    assert (
+        "Solution to Exercise" in text
+        and "Degrees 1 to 3 give the same samples, degrees 4 and 5 do not." in text
+    )
     assert not re.search(r"\\(frac|sigma|mathbb)\b", text)
 
 
 def test_without_a_chromium_or_a_site_it_says_what_to_do(fresh_site, tmp_path):
     nowhere = {"PATH": str(tmp_path), "CHROMIUM": "", "PLAYWRIGHT_BROWSERS_PATH": str(tmp_path)}
     result = bind(BOOK.root, tmp_path / "book.pdf", **nowhere)
-    assert result.returncode == 1 and result.stderr.startswith("no Chromium to print with"), result.stderr
+    assert result.returncode == 1 and result.stderr.startswith("no Chromium to print with"), (
+        result.stderr
+    )
     for file in ("_config.yml", "_toc.yml"):
         shutil.copy(BOOK.root / file, tmp_path)
     assert bind(tmp_path, tmp_path / "book.pdf").stderr.startswith("not built yet: intro")
@@ -113,7 +126,12 @@ def test_on_paper_a_page_is_light_and_has_nothing_to_press(opened):
     tab.emulate_media(media="print")
     tab.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert tab.locator("html").get_attribute("data-theme") == "light"
-    assert tab.locator("button:visible, input:visible, nav:visible, dialog:visible, .headerlink:visible").count() == 0
+    assert (
+        tab.locator(
+            "button:visible, input:visible, nav:visible, dialog:visible, .headerlink:visible"
+        ).count()
+        == 0
+    )
     for part in (
         ".solution .section, .solution section",
         "figure.lab",
@@ -125,6 +143,8 @@ def test_on_paper_a_page_is_light_and_has_nothing_to_press(opened):
         "all => all.map((caption) => getComputedStyle(caption, '::after').content)"
     )
     assert len(lines) > 1 and all("page" in line for line in lines)
-    assert tab.locator("div.cell pre").evaluate_all("all => all.every((pre) => pre.scrollWidth <= pre.clientWidth)")
+    assert tab.locator("div.cell pre").evaluate_all(
+        "all => all.every((pre) => pre.scrollWidth <= pre.clientWidth)"
+    )
     tab.evaluate("dispatchEvent(new Event('afterprint'))")
     assert tab.locator("html").get_attribute("data-theme") == "dark"

@@ -18,7 +18,11 @@ LEVELS = log_linear(9, 0.05, 20.0)[:-1]
 
 
 def by_definition(y, sigma):
-    return -2 * sigma**2 * (-torch.cdist(y.flatten(1), POINTS.flatten(1)).square() / (2 * sigma**2)).logsumexp(1)
+    return (
+        -2
+        * sigma**2
+        * (-torch.cdist(y.flatten(1), POINTS.flatten(1)).square() / (2 * sigma**2)).logsumexp(1)
+    )
 
 
 @pytest.mark.parametrize("sigma", [0.05, 1.0, 30.0])
@@ -34,7 +38,9 @@ def test_smoothed_distance_lies_between_its_bounds_and_meets_them():
     squared = torch.cdist(Y.flatten(1), POINTS.flatten(1)).square().amin(1)
     levels = torch.linspace(0.1, 5, len(Y), dtype=torch.float64)  # one for each row
     soft = projection.smoothed_distance(POINTS, Y, levels)
-    assert (soft <= squared + 1e-9).all() and (soft >= squared - 2 * levels**2 * math.log(12) - 1e-9).all()
+    assert (soft <= squared + 1e-9).all() and (
+        soft >= squared - 2 * levels**2 * math.log(12) - 1e-9
+    ).all()
     assert torch.allclose(projection.smoothed_distance(POINTS, Y, 1e-3), squared, atol=1e-4)
     same = POINTS[:1].repeat(12, 1, 1)  # twelve times one point: the lower bound
     lower = (Y - POINTS[0]).flatten(1).square().sum(1) - 2 * math.log(12)
@@ -70,7 +76,9 @@ def test_exact_projection_shrinks_distance_with_the_noise_and_needs_no_gradient_
     assert eta.shape == (8, 20) and distance.shape == (9, 20) and float(eta.max()) < 1e-9
     assert torch.allclose(distance, distance[0] * (LEVELS / LEVELS[0])[:, None], rtol=1e-9)
     ends = [last(gradient_estimation(exact, Y, LEVELS, gamma)) for gamma in (1.0, 2.0, -3.0)]
-    assert all(torch.allclose(end, last(euler(exact, Y, LEVELS[[0, -1]])), atol=1e-10) for end in ends)
+    assert all(
+        torch.allclose(end, last(euler(exact, Y, LEVELS[[0, -1]])), atol=1e-10) for end in ends
+    )
     assert not torch.allclose(last(euler(Projection(POINTS, 0.3), Y, LEVELS)), ends[0], atol=1e-3)
 
 
@@ -106,7 +114,10 @@ def test_steps_together_tend_to_nu_to_the_inverse_eta():
 
 def test_a_step_that_may_overshoot_is_not_admissible():
     levels = torch.tensor([10.0, 1.0])
-    assert projection.least_nu(levels, 0.2) == math.inf and projection.step_bounds(levels, 0.2)[0][1] == 0
+    assert (
+        projection.least_nu(levels, 0.2) == math.inf
+        and projection.step_bounds(levels, 0.2)[0][1] == 0
+    )
     assert projection.least_nu(levels, 0.1) < math.inf
     assert projection.least_nu(levels, torch.tensor([0.0])) == 1
 
@@ -130,7 +141,10 @@ def test_draws_of_a_kernel_density_lie_around_the_points():
 
 
 def test_frechet_is_the_formula_in_the_units_of_the_points():
-    x, y = noise(300, 4, dtype=torch.float64), 1 + noise(200, 4, seed=1, dtype=torch.float64) @ noise(4, 4).double()
+    x, y = (
+        noise(300, 4, dtype=torch.float64),
+        1 + noise(200, 4, seed=1, dtype=torch.float64) @ noise(4, 4).double(),
+    )
     a, b = x.T.cov(), y.T.cov()
     root = torch.linalg.eigvals(a @ b).real.clamp(min=0).sqrt().sum()
     expected = float((x.mean(0) - y.mean(0)).square().sum() + a.trace() + b.trace() - 2 * root)
@@ -160,7 +174,10 @@ def test_their_schedule_is_geometric_down_to_two_levels_of_ddim():
         (lambda: projection.step_bounds(torch.tensor([1.0, 0.0]), 0.1), "drop it with"),
         (lambda: projection.step_bounds(torch.tensor([1.0, 2.0]), 0.1), "decrease"),
         (lambda: projection.least_nu(torch.tensor([2.0, 1.0]), 1.0), "eta is 1.0"),
-        (lambda: projection.least_nu(torch.tensor([2.0, 1.0]), torch.tensor([0.1, 0.1])), "one for each step"),
+        (
+            lambda: projection.least_nu(torch.tensor([2.0, 1.0]), torch.tensor([0.1, 0.1])),
+            "one for each step",
+        ),
         (lambda: projection.largest_step(0.0, 2.0, 5), "eta is 0.0"),
         (lambda: projection.largest_step(0.1, 1.0, 5), "nu is 1.0"),
         (lambda: projection.permenter_yuan(1), "steps is 1"),

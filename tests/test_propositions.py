@@ -131,7 +131,12 @@ def test_p2_finite_steps_shrink_variance(steps):
     schedule = sampling.cosine_vp(steps)
     closed = flow_variance(variances, schedule)
     denoiser = LinearDenoiser(torch.zeros(5).double(), torch.eye(5).double(), variances)
-    run = sampling.last(sampling.euler(denoiser, schedule[0] * torch.eye(5).double(), schedule)).diagonal() ** 2
+    run = (
+        sampling.last(
+            sampling.euler(denoiser, schedule[0] * torch.eye(5).double(), schedule)
+        ).diagonal()
+        ** 2
+    )
     assert torch.allclose(run, closed, rtol=1e-10)
     exact = variances * schedule[0] ** 2 / (variances + schedule[0] ** 2)
     assert (closed < exact).all()
@@ -144,7 +149,9 @@ def test_p2_finite_steps_shrink_variance(steps):
 def test_p2_few_training_points_confine_samples_to_their_affine_hull():
     points = torch.randn(5, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     end = sampling.last(
-        sampling.euler(LinearDenoiser.from_points(points), sampling.initial_noise(20, 12, sigma=80), COS60)
+        sampling.euler(
+            LinearDenoiser.from_points(points), sampling.initial_noise(20, 12, sigma=80), COS60
+        )
     )
     hull = torch.linalg.qr((points[1:] - points[0]).T).Q
     off = (end - points[0]) - (end - points[0]) @ hull @ hull.T
@@ -163,11 +170,14 @@ def test_p3_coefficients_from_moments_alone():
     """G c = h with the noisy moments and Stein's identity, in monomials, equals the fit in Hermite polynomials."""
     sigma, degree = 0.7, 3
     moment = [
-        float(SKEWED.weights @ torch.stack([stats_moment(m, sigma, j) for m in SKEWED.means[:, 0]])) for j in range(8)
+        float(SKEWED.weights @ torch.stack([stats_moment(m, sigma, j) for m in SKEWED.means[:, 0]]))
+        for j in range(8)
     ]
     powers = range(degree + 1)
     G = torch.tensor([[moment[a + b] for b in powers] for a in powers]).double()
-    h = torch.tensor([moment[a + 1] - (sigma**2 * a * moment[a - 1] if a else 0) for a in powers]).double()
+    h = torch.tensor(
+        [moment[a + 1] - (sigma**2 * a * moment[a - 1] if a else 0) for a in powers]
+    ).double()
     y = torch.linspace(-3, 3, 31).double()[:, None]
     by_moments = torch.cat([y**a for a in powers], 1) @ torch.linalg.solve(G, h)
     assert torch.allclose(Polynomial(SKEWED, degree)(y, sigma)[:, 0], by_moments, atol=1e-10)
@@ -194,7 +204,10 @@ def test_p3_i_equal_moments_up_to_2k_give_the_same_samples(name):
     """
     start, schedule = sampling.initial_noise(50, 2, sigma=20), sampling.log_linear(30, 0.05, 20)
     rings = ring(8, std=0.1), ring(12, std=0.1)
-    ends = {k: [sampling.last(SAMPLERS[name](Polynomial(r, k), start, schedule)) for r in rings] for k in (3, 7)}
+    ends = {
+        k: [sampling.last(SAMPLERS[name](Polynomial(r, k), start, schedule)) for r in rings]
+        for k in (3, 7)
+    }
     assert torch.allclose(*ends[3], atol=1e-6)
     assert not torch.allclose(*ends[7], atol=1e-2)
 
@@ -216,7 +229,11 @@ def family_moments(denoiser, sigma):
 
 @pytest.mark.parametrize(
     ("k", "leading", "digits", "moments"),
-    [(3, -2.6267, None, (0.991, 1.190, 1.598)), (5, 1.069, 3, None), (7, -0.508, 3, (1.037, 1.241, 1.670))],
+    [
+        (3, -2.6267, None, (0.991, 1.190, 1.598)),
+        (5, 1.069, 3, None),
+        (7, -0.508, 3, (1.037, 1.241, 1.670)),
+    ],
 )
 def test_p3_iii_exponential_family_of_a_mixture(k, leading, digits, moments):
     sigma = 1e-4 if k == 3 else 1e-3  # sigma -> 0: the fit at degree 7 loses digits below
@@ -224,7 +241,9 @@ def test_p3_iii_exponential_family_of_a_mixture(k, leading, digits, moments):
     form = denoiser.leading_form(sigma)
     assert printed(form[0], leading, digits or 4) and torch.allclose(form[0], form[1])
     assert denoiser.normalisable(sigma) == (moments is not None)
-    for value, figure in zip(family_moments(denoiser, sigma) if moments else (), moments or (), strict=True):
+    for value, figure in zip(
+        family_moments(denoiser, sigma) if moments else (), moments or (), strict=True
+    ):
         assert printed(value, figure, 3)
 
 
@@ -238,9 +257,16 @@ def test_p3_iii_theta_by_the_formula_of_score_matching():
     """theta = -(E[J J^T])^-1 E[Laplacian phi] with phi = y, y^2, y^3, y^4, in noisy moments."""
     sigma = 0.3
     spread = math.hypot(0.2, sigma)
-    moment = [float(torch.stack([stats_moment(m, spread, j) for m in WIDE.means[:, 0]]).mean()) for j in range(7)]
-    J = torch.tensor([[a * b * moment[a + b - 2] for b in range(1, 5)] for a in range(1, 5)]).double()
-    laplacian = torch.tensor([a * (a - 1) * moment[a - 2] if a > 1 else 0.0 for a in range(1, 5)]).double()
+    moment = [
+        float(torch.stack([stats_moment(m, spread, j) for m in WIDE.means[:, 0]]).mean())
+        for j in range(7)
+    ]
+    J = torch.tensor(
+        [[a * b * moment[a + b - 2] for b in range(1, 5)] for a in range(1, 5)]
+    ).double()
+    laplacian = torch.tensor(
+        [a * (a - 1) * moment[a - 2] if a > 1 else 0.0 for a in range(1, 5)]
+    ).double()
     theta = -torch.linalg.solve(J, laplacian)
     y = torch.linspace(-2, 2, 41).double()[:, None]
     psi = Polynomial(WIDE, 3, gradient=True).potential(y, sigma)
@@ -254,7 +280,9 @@ def test_p3_iii_langevin_at_one_level_converges_to_the_family():
     # the step to the next level does not move anything
     level = torch.tensor([sigma, sigma * (1 - 1e-9)], dtype=torch.float64)
     start = sampling.initial_noise(n, 1, sigma=1.0)
-    y = sampling.last(sampling.langevin(denoiser, start, level, corrections=2500, rate=0.01, seed=1))
+    y = sampling.last(
+        sampling.langevin(denoiser, start, level, corrections=2500, rate=0.01, seed=1)
+    )
     for order, expected in zip((2, 4, 6), family_moments(denoiser, sigma), strict=True):
         # four standard errors, and 1% for the bias of unadjusted Langevin, which is of the order of its rate
         error = 4 * float((y**order).std()) / math.sqrt(n) + 0.01 * expected
@@ -269,7 +297,9 @@ def test_p3_iv_the_flow_ends_at_a_different_law():
     for value, exact in zip(flow, (0.934, 1.221, 1.757), strict=True):
         assert abs(value - exact) < 1e-3
     # The printed .938, 1.222, 1.752 come from samples: three standard errors of 20,000.
-    spread = [math.sqrt(float(w @ y ** (2 * m)) - v**2) for m, v in zip((2, 4, 6), flow, strict=True)]
+    spread = [
+        math.sqrt(float(w @ y ** (2 * m)) - v**2) for m, v in zip((2, 4, 6), flow, strict=True)
+    ]
     for value, figure, s in zip(flow, (0.938, 1.222, 1.752), spread, strict=True):
         assert abs(value - figure) < 3 * s / math.sqrt(20_000)
     family = family_moments(Polynomial(WIDE, 3, gradient=True), 1e-3)
@@ -300,7 +330,9 @@ def test_p3_v_kurtosis_by_degree(target, k, kurtosis, tolerance):
 
 def test_p3_v_degree_5_makes_two_spikes_and_loses_the_far_tail():
     """Kurtosis 1.03 of the particles that stay; its family has a positive leading coefficient, and some run away."""
-    y = sampling.last(sampling.euler(Polynomial(TWO, 5), sampling.initial_noise(20_000, 1, sigma=80), COS60))
+    y = sampling.last(
+        sampling.euler(Polynomial(TWO, 5), sampling.initial_noise(20_000, 1, sigma=80), COS60)
+    )
     stay = y[y.abs() < 10]
     assert printed(metrics.kurtosis(stay), 1.03, 2)
     assert 0.001 < 1 - len(stay) / len(y) < 0.003
@@ -312,7 +344,9 @@ def test_p3_v_even_degree_diverges():
     y = sampling.last(sampling.euler(Polynomial(SKEWED, 2), start, COS60))[:, 0]
     assert printed(w[~(y.abs() < 10)].sum(), 0.03, 2)
     y = sampling.last(sampling.euler(Polynomial(SKEWED, 2), start, sampling.log_linear(60)))[:, 0]
-    assert printed(w[y.isnan()].sum(), 0.03, 2)  # more small steps: those out of reach now all count as diverged
+    assert printed(
+        w[y.isnan()].sum(), 0.03, 2
+    )  # more small steps: those out of reach now all count as diverged
     odd = sampling.last(sampling.euler(Polynomial(SKEWED, 3), start, COS60))
     assert metrics.diverged(odd) == 0
 
@@ -377,7 +411,9 @@ def test_p4b_error_is_what_the_projection_loses_plus_what_stays_uncertain():
 def test_p4b_finite_training_set_gives_projected_copies():
     points = ring().sample(7, seed=3)
     denoiser = ProjectedDenoiser(points, 1)
-    end = sampling.last(sampling.heun(denoiser, sampling.initial_noise(100, 2, sigma=80), sampling.edm(40)))
+    end = sampling.last(
+        sampling.heun(denoiser, sampling.initial_noise(100, 2, sigma=80), sampling.edm(40))
+    )
     mean = points.mean(0)
     projected = mean + (points - mean) @ denoiser.basis @ denoiser.basis.T
     assert metrics.nearest(end, projected, k=1)[0].max() < 1e-8
@@ -387,27 +423,49 @@ def test_p4c_samples_lie_on_the_curve_of_the_last_decoder():
     schedule = sampling.log_linear(6, 0.1, 10)
     denoiser = PerLevelMLP(schedule[:-1], width=64, code=1)
     assert sum(p.numel() for p in denoiser.parameters()) == 6 * 515
-    losses = training.run(training.train_levels(denoiser, ring().sample(500), Recipe(steps=150, batch=256, rate=3e-3)))
+    losses = training.run(
+        training.train_levels(denoiser, ring().sample(500), Recipe(steps=150, batch=256, rate=3e-3))
+    )
     assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
-    end = sampling.last(sampling.euler(denoiser, sampling.initial_noise(200, 2, sigma=10), schedule))
-    curve = denoiser.decode(torch.linspace(-10, 10, 20_001, dtype=torch.float64)[:, None], float(schedule[-2]))
+    end = sampling.last(
+        sampling.euler(denoiser, sampling.initial_noise(200, 2, sigma=10), schedule)
+    )
+    curve = denoiser.decode(
+        torch.linspace(-10, 10, 20_001, dtype=torch.float64)[:, None], float(schedule[-2])
+    )
     spacing = (curve[1:] - curve[:-1]).norm(dim=1).max()
     assert metrics.nearest(end, curve, k=1)[0].max() < spacing < 0.01
     assert torch.pdist(end).max() > 1  # and are not all at one point of it
-    level, w, b = float(schedule[0]), denoiser.weights, denoiser.biases  # the same network, layer by layer
-    hidden = torch.nn.functional.leaky_relu(end.float() / math.sqrt(1 + level**2) @ w[0][0] + b[0][0], 0.2)
-    assert torch.allclose(denoiser.decode(hidden @ w[1][0] + b[1][0], level), denoiser(end.float(), level), atol=1e-5)
+    level, w, b = (
+        float(schedule[0]),
+        denoiser.weights,
+        denoiser.biases,
+    )  # the same network, layer by layer
+    hidden = torch.nn.functional.leaky_relu(
+        end.float() / math.sqrt(1 + level**2) @ w[0][0] + b[0][0], 0.2
+    )
+    assert torch.allclose(
+        denoiser.decode(hidden @ w[1][0] + b[1][0], level), denoiser(end.float(), level), atol=1e-5
+    )
 
 
 # P5 -------------------------------------------------------------------------------------------------------------------
 
 FREQUENCY = torch.fft.fftfreq(64, dtype=torch.float64).abs()
-SPECTRUM = (0.02 + FREQUENCY) ** -1.5 / ((0.02 + FREQUENCY) ** -1.5).mean()  # a pixel has variance 1
+SPECTRUM = (0.02 + FREQUENCY) ** -1.5 / (
+    (0.02 + FREQUENCY) ** -1.5
+).mean()  # a pixel has variance 1
 
 
 @pytest.mark.parametrize(
     ("width", "lowest", "total"),
-    [(1, 0.067, 1.000), (3, 0.184, 0.911), (7, 0.342, 0.956), (15, 0.543, 0.982), (63, 0.994, 0.999)],
+    [
+        (1, 0.067, 1.000),
+        (3, 0.184, 0.911),
+        (7, 0.342, 0.956),
+        (15, 0.543, 0.982),
+        (63, 0.994, 0.999),
+    ],
 )
 def test_p5_receptive_field_decides_the_generated_spectrum(width, lowest, total):
     """The printed figures start, as P2's table does, at variance 1 + sigma_max^2, the N(0, I) of VP."""
@@ -423,10 +481,14 @@ def test_p5_receptive_field_decides_the_generated_spectrum(width, lowest, total)
 def test_p5_formula_is_what_the_sampler_generates(width):
     denoiser = LinearConvolution(SPECTRUM, width)
     schedule = sampling.log_linear(600, 0.01, 80.0)[:-1]
-    wave = 80 * torch.cos(2 * math.pi * torch.arange(64).double() * torch.arange(33).double()[:, None] / 64)
+    wave = 80 * torch.cos(
+        2 * math.pi * torch.arange(64).double() * torch.arange(33).double()[:, None] / 64
+    )
     end = sampling.last(sampling.heun(denoiser, wave, schedule))  # a filter keeps every wave a wave
     gain = end[:, 0] / 80
-    assert torch.allclose(80**2 * gain**2, denoiser.generated_spectrum(0.01, 80.0)[:33], rtol=1e-3, atol=2e-4)
+    assert torch.allclose(
+        80**2 * gain**2, denoiser.generated_spectrum(0.01, 80.0)[:33], rtol=1e-3, atol=2e-4
+    )
 
 
 def test_p5_filter_is_the_best_of_its_support():
@@ -437,7 +499,9 @@ def test_p5_filter_is_the_best_of_its_support():
     support[[0, 0, 1, 7, 2], [0, 1, 0, 7, 3]] = True  # no symmetry needed
     R = torch.fft.ifftn(spectrum).real
     at = [(int(a), int(b)) for a, b in support.nonzero()]
-    noisy_covariance = torch.tensor([[R[a - c, b - d] + sigma**2 * ((a, b) == (c, d)) for c, d in at] for a, b in at])
+    noisy_covariance = torch.tensor(
+        [[R[a - c, b - d] + sigma**2 * ((a, b) == (c, d)) for c, d in at] for a, b in at]
+    )
     taps = torch.linalg.solve(noisy_covariance, torch.stack([R[p] for p in at]))
     y = torch.randn(2, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expected = sum(h * y.roll(p, (1, 2)) for h, p in zip(taps, at, strict=True))
@@ -458,7 +522,9 @@ def test_p6_the_exact_denoiser_generates_its_target(name):
     """
     target, sigma = TARGETS[name](), 0.1
     x = target.sample(250, seed=1)
-    y = x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    y = x + sigma * torch.randn(
+        x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    )
     log_q = density.generated_log_density(target, y, sigma, 1000.0, steps=120)
     shortfall = (1 - (log_q - target.log_prob(y, sigma)).exp()).clamp(min=0)
     assert shortfall.mean() < 1e-3
@@ -488,7 +554,11 @@ def test_p7_error_from_noisy_points_alone(sigma):
     """Stein: E||f - x||^2 = E[||y - f||^2 + 2 sigma^2 tr J - sigma^2 d], and sigma^2 E tr J for the best f."""
     target = three_points()
     x, y, w = noisy(target, sigma)
-    for f in (target, LinearDenoiser.from_moments(target.mean, target.covariance), Polynomial(target, 3)):
+    for f in (
+        target,
+        LinearDenoiser.from_moments(target.mean, target.covariance),
+        Polynomial(target, 3),
+    ):
         jacobian, x_hat = density.jacobian_and_estimate(f, y, sigma)
         trace = jacobian.diagonal(dim1=1, dim2=2).sum(1)
         mse = float(w @ (x_hat - x).square().sum(1))

@@ -23,10 +23,14 @@ def test_fid_is_the_formula_by_scipy():
     mean, std = x.mean(0), x.std(0)
     a, b = ((v - mean) / std for v in (x, y))
     c, d = np.cov(a.T.numpy()), np.cov(b.T.numpy())
-    expected = float((a.mean(0) - b.mean(0)).square().sum()) + np.trace(c + d - 2 * scipy.linalg.sqrtm(c @ d).real)
+    expected = float((a.mean(0) - b.mean(0)).square().sum()) + np.trace(
+        c + d - 2 * scipy.linalg.sqrtm(c @ d).real
+    )
     assert realism.fid(x, y) == pytest.approx(expected, rel=1e-6)
     assert realism.fid(x, x) == pytest.approx(0, abs=1e-9)
-    assert realism.fid(5 + 7 * x, 5 + 7 * y) == pytest.approx(expected, rel=1e-6)  # in units of the real features
+    assert realism.fid(5 + 7 * x, 5 + 7 * y) == pytest.approx(
+        expected, rel=1e-6
+    )  # in units of the real features
 
 
 def test_kid_is_the_mean_over_pairs():
@@ -38,7 +42,8 @@ def test_kid_is_the_mean_over_pairs():
         return float((u @ v / 3 + 1) ** 3)
 
     within = [
-        sum(kernel(u[i], u[j]) for i in range(len(u)) for j in range(len(u)) if i != j) / (len(u) * (len(u) - 1))
+        sum(kernel(u[i], u[j]) for i in range(len(u)) for j in range(len(u)) if i != j)
+        / (len(u) * (len(u) - 1))
         for u in (a, b)
     ]
     across = sum(kernel(u, v) for u in a for v in b) / 35
@@ -48,30 +53,42 @@ def test_kid_is_the_mean_over_pairs():
 def test_the_error_of_kid_is_the_jackknife_over_made_images():
     x, y = noise(9, 3, dtype=torch.float64), 0.5 + noise(6, 3, seed=1, dtype=torch.float64)
     value, error = realism.kid_with_error(x, y)
-    without = torch.tensor([realism.kid(x, torch.cat([y[:i], y[i + 1 :]])) for i in range(6)], dtype=torch.float64)
+    without = torch.tensor(
+        [realism.kid(x, torch.cat([y[:i], y[i + 1 :]])) for i in range(6)], dtype=torch.float64
+    )
     assert value == realism.kid(x, y)
-    assert error == pytest.approx(float((5 / 6 * (without - without.mean()).square().sum()).sqrt()), rel=1e-9)
+    assert error == pytest.approx(
+        float((5 / 6 * (without - without.mean()).square().sum()).sqrt()), rel=1e-9
+    )
     assert math.isnan(realism.kid_with_error(x, y[:2])[1])
 
 
 def test_the_error_of_kid_is_its_spread():
     real = noise(400, 4)
-    found = torch.tensor([realism.kid_with_error(real, 1 + noise(60, 4, seed=i + 1)) for i in range(100)])
+    found = torch.tensor(
+        [realism.kid_with_error(real, 1 + noise(60, 4, seed=i + 1)) for i in range(100)]
+    )
     assert float(found[:, 1].mean()) == pytest.approx(float(found[:, 0].std()), rel=0.3)
 
 
 def test_kid_of_equal_laws_is_zero_in_the_mean():
-    found = torch.tensor([realism.kid(noise(400, 4, seed=2 * i), noise(60, 4, seed=2 * i + 1)) for i in range(60)])
+    found = torch.tensor(
+        [realism.kid(noise(400, 4, seed=2 * i), noise(60, 4, seed=2 * i + 1)) for i in range(60)]
+    )
     assert abs(found.mean()) < 3 * found.std() / math.sqrt(60)
     assert realism.kid(noise(400, 4), noise(60, 4, seed=1) + 1) > 10 * found.std()
 
 
-@pytest.mark.parametrize(("k", "ring"), [((0, 0), 0), ((3, 0), 3), ((0, 5), 5), ((3, 4), 5), ((8, 0), 8)])
+@pytest.mark.parametrize(
+    ("k", "ring"), [((0, 0), 0), ((3, 0), 3), ((0, 5), 5), ((3, 4), 5), ((8, 0), 8)]
+)
 def test_spectrum_of_a_wave_lies_in_its_ring(k, ring):
     i, j = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
     wave = (2 * math.pi * (k[0] * i + k[1] * j) / 16).cos()
     found = realism.radial_spectrum(wave[None])
-    assert len(found) == 9 and int(found.argmax()) == ring and float(found.sum() - found.max()) < 1e-9
+    assert (
+        len(found) == 9 and int(found.argmax()) == ring and float(found.sum() - found.max()) < 1e-9
+    )
 
 
 def test_spectrum_of_white_noise_is_its_variance():
@@ -87,7 +104,9 @@ def test_sharpness_falls_with_blur_and_is_20_for_white_noise():
     i = torch.arange(8.0)
     assert realism.sharpness((3 * i[:, None] - i)[None]) == pytest.approx(0, abs=1e-10)
     images = load("fashion-mnist", "test", 50).images
-    assert realism.sharpness(torch.nn.functional.avg_pool2d(images, 3, 1)) < 0.3 * realism.sharpness(images)
+    assert realism.sharpness(
+        torch.nn.functional.avg_pool2d(images, 3, 1)
+    ) < 0.3 * realism.sharpness(images)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +136,10 @@ def test_autoencoder_passes_all_through_its_code():
     torch.testing.assert_close(net.decoder(net.features(y))[:, 0], net(y, 0.1))
     torch.testing.assert_close(net(y[4:5], 2.0), net(y, 0.1)[4:5])  # blind, row by row
     assert (
-        torch.linalg.matrix_rank(torch.func.jacrev(lambda v: net(v[None], 0.1)[0])(y[0]).view(256, 256).double()) == 3
+        torch.linalg.matrix_rank(
+            torch.func.jacrev(lambda v: net(v[None], 0.1)[0])(y[0]).view(256, 256).double()
+        )
+        == 3
     )
 
 

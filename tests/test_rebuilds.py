@@ -55,7 +55,9 @@ def test_names_are_followed_to_the_files_that_define_them(package, code):
     package.chapter("01_plain", code)
     found = Book(package.root).dependencies(Path("book/01_plain.ipynb"), "quick")
     modules = {name[8:-3] for name in found if name.startswith("helpers/")}
-    acting = {"plots"} if "numpy" not in code else set()  # what acts when it is imported counts wherever any is
+    acting = (
+        {"plots"} if "numpy" not in code else set()
+    )  # what acts when it is imported counts wherever any is
     assert modules == acting | set(REACHED[code].split())
 
 
@@ -67,31 +69,52 @@ def test_data_counts_where_the_last_run_opened_it(scratch):
     cards = {"net-1": {"n": 1}, "net-2": {"n": 2}}
     for name in cards:
         (models / f"{name}.safetensors").write_text(name)
-    for file in (recorded / "found.json", recorded / "other.json", scratch.root / "src/helpers/loop.c"):
+    for file in (
+        recorded / "found.json",
+        recorded / "other.json",
+        scratch.root / "src/helpers/loop.c",
+    ):
         file.write_text("{}")
     manifest = models / "manifest.json"
     manifest.write_text(json.dumps(cards))
     code = "from pathlib import Path\nimport helpers\nroot = Path(helpers.__file__).parents[2]"
-    (scratch.root / "src/helpers/toy.py").write_text(f"{code}\ndef read(name):\n    return open(root / name).read()")
+    (scratch.root / "src/helpers/toy.py").write_text(
+        f"{code}\ndef read(name):\n    return open(root / name).read()"
+    )
     load = "for n in [1]:\n    toy.read('models/MANIFEST.json'.lower()), toy.read(f'models/net-{n}.safetensors')"
     scratch.chapter("01_net", "from helpers import toy", load)
-    scratch.chapter("02_all", "from helpers import toy", "print(len(toy.read('models/manifest.json')))")
-    scratch.chapter("03_record", "from helpers import toy", "toy.read('src/helpers/recorded/found.json')")
+    scratch.chapter(
+        "02_all", "from helpers import toy", "print(len(toy.read('models/manifest.json')))"
+    )
+    scratch.chapter(
+        "03_record", "from helpers import toy", "toy.read('src/helpers/recorded/found.json')"
+    )
     names = ("01_net", "02_all", "03_record")
 
     def why():
-        return [Book(scratch.root).why_run(scratch.path(name).relative_to(scratch.root)) for name in names]
+        return [
+            Book(scratch.root).why_run(scratch.path(name).relative_to(scratch.root))
+            for name in names
+        ]
 
     assert scratch("execute").returncode == 0
     assert why() == ["", "", ""]
-    for file in (models / "net-2.safetensors", recorded / "other.json", scratch.root / "src/helpers/loop.c"):
+    for file in (
+        models / "net-2.safetensors",
+        recorded / "other.json",
+        scratch.root / "src/helpers/loop.c",
+    ):
         file.write_text("another")
     assert why() == ["", "", ""]
     manifest.write_text(json.dumps({"net-1": {"n": 1}, "net-2": {"n": 9}}))
     assert why() == ["", "models/manifest.json changed", ""]
     manifest.write_text(json.dumps({**cards, "net-1": {"n": 9}}))
     (recorded / "found.json").write_text("[]")
-    changed = "models/net-1.safetensors changed", "models/manifest.json changed", "helpers/recorded/found.json changed"
+    changed = (
+        "models/net-1.safetensors changed",
+        "models/manifest.json changed",
+        "helpers/recorded/found.json changed",
+    )
     assert why() == list(changed)
 
 
@@ -100,25 +123,34 @@ def leads():
     """Of each chapter of the book, the modules on which it depends."""
     book = Book(ROOT)
     found = {chapter.stem: book.dependencies(chapter, "quick") for chapter in book.chapters}
-    return {stem: {ROOT / "src" / n for n in names if n.endswith(".py")} for stem, names in found.items()}
+    return {
+        stem: {ROOT / "src" / n for n in names if n.endswith(".py")}
+        for stem, names in found.items()
+    }
 
 
 def test_an_edit_makes_few_chapters_stale(leads):
     modules = [m for m in (ROOT / "src/helpers").rglob("*.py") if m.parent.name != "pipeline"]
     stale = {module: sum(module in files for files in leads.values()) for module in modules}
     assert 1 <= stale[ROOT / "src/helpers/denoisers/two_images.py"] <= 2
-    assert all(stale[ROOT / f"src/helpers/{name}.py"] <= 2 for name in ("lab/voters", "kernels/local"))
+    assert all(
+        stale[ROOT / f"src/helpers/{name}.py"] <= 2 for name in ("lab/voters", "kernels/local")
+    )
     assert sum(stale.values()) / len(modules) <= 9
     for module in modules:
         code = module.read_bytes()
         remark = b'"""Another text."""\n# and a comment\n'
-        assert digest(remark + code.partition(b'"""')[2].partition(b'"""')[2]) == digest(code), module
+        assert digest(remark + code.partition(b'"""')[2].partition(b'"""')[2]) == digest(code), (
+            module
+        )
         assert digest(code + b"\nx = 1") != digest(code)
 
 
 def test_only_the_models_themselves_read_cards_for_others():
     """`dependencies` looks for the word in chapters only."""
-    asking = [m.name for m in (ROOT / "src/helpers").rglob("*.py") if "manifest()" in m.read_text("utf-8")]
+    asking = [
+        m.name for m in (ROOT / "src/helpers").rglob("*.py") if "manifest()" in m.read_text("utf-8")
+    ]
     assert sorted(asking) == ["cards.py", "models.py", "sweep.py"]
 
 

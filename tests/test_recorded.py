@@ -12,7 +12,9 @@ from helpers import models, recorded
 
 ROOT = Path(__file__).resolve().parents[1]
 CARDS = models.manifest()
-WEIGHTS = {n: (ROOT / f"models/{n}.safetensors").read_bytes() for n in ("disks", "sine")}  # of one shape
+WEIGHTS = {
+    n: (ROOT / f"models/{n}.safetensors").read_bytes() for n in ("disks", "sine")
+}  # of one shape
 RECORDS = sorted(path.stem for path in (ROOT / "src/helpers/recorded").glob("*.json"))
 
 
@@ -93,7 +95,9 @@ def test_sections_keep_the_networks_they_open(record, zoo, tmp_path, monkeypatch
     assert "networks" not in made["none"]
 
 
-def test_a_grid_is_measured_anew_when_one_of_its_networks_was_trained_again(record, zoo, tmp_path, monkeypatch):
+def test_a_grid_is_measured_anew_when_one_of_its_networks_was_trained_again(
+    record, zoo, tmp_path, monkeypatch
+):
     import ablations
 
     asked = []

@@ -12,7 +12,9 @@ from conftest import ROOT
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-CHAPTERS = sorted(p for p in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+CHAPTERS = sorted(
+    p for p in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts
+)
 
 
 def setup_cell(path):
@@ -71,8 +73,14 @@ def colab(monkeypatch):
 @pytest.mark.parametrize(
     ("opened", "asked"),
     [
-        ("https%3A//github.com/owner/name/blob/v1/book/x.ipynb", "https://github.com/owner/name@v1"),
-        ("https://github.com/a/b/blob/0123abc/book/part1_plane/01.ipynb", "https://github.com/a/b@0123abc"),
+        (
+            "https%3A//github.com/owner/name/blob/v1/book/x.ipynb",
+            "https://github.com/owner/name@v1",
+        ),
+        (
+            "https://github.com/a/b/blob/0123abc/book/part1_plane/01.ipynb",
+            "https://github.com/a/b@0123abc",
+        ),
     ],
 )
 def test_on_colab_it_installs_what_was_opened(source, shell, colab, opened, asked):
@@ -81,14 +89,17 @@ def test_on_colab_it_installs_what_was_opened(source, shell, colab, opened, aske
     assert [line.split() for line in shell.asked] == [["install", "-q", f'"git+{asked}"']]
 
 
-@pytest.mark.parametrize("path", ["fileId=1AbCdEf", "Untitled.ipynb", "fileId=https%3A//example.org/x.ipynb"])
+@pytest.mark.parametrize(
+    "path", ["fileId=1AbCdEf", "Untitled.ipynb", "fileId=https%3A//example.org/x.ipynb"]
+)
 def test_on_colab_without_the_badge_it_says_what_to_do(source, shell, colab, path, capsys):
     colab["path"] = path
     with pytest.warns(UserWarning, match="To exit"):  # IPython's word on SystemExit
         result = shell.run_cell(source)
     assert isinstance(result.error_in_exec, SystemExit)
     assert (
-        str(result.error_in_exec) == "Open this notebook with its Colab badge, so that it knows where its package is."
+        str(result.error_in_exec)
+        == "Open this notebook with its Colab badge, so that it knows where its package is."
     )
     assert shell.asked == []
 

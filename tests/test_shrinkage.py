@@ -72,7 +72,9 @@ def test_frequency_by_its_definition_and_of_white_noise():
     power = (waves @ images.to(waves) @ waves.T).abs().square()
     want = (power * (w[:, None] ** 2 + w**2).sqrt()).sum((1, 2)) / power.sum((1, 2))
     torch.testing.assert_close(eigenbasis.frequency(images), want)
-    assert float(eigenbasis.frequency(noise(20, 40, 40)).mean()) / 40 == pytest.approx(0.3826, abs=0.01)
+    assert float(eigenbasis.frequency(noise(20, 40, 40)).mean()) / 40 == pytest.approx(
+        0.3826, abs=0.01
+    )
 
 
 def test_edges_and_energy():
@@ -83,7 +85,9 @@ def test_edges_and_energy():
     vectors = noise(3, 8, 8)
     want = vectors[:, :, 3:5].square().sum((1, 2)) / vectors.square().sum((1, 2))
     torch.testing.assert_close(eigenbasis.energy_on(vectors, mask), want)
-    torch.testing.assert_close(eigenbasis.energy_on(torch.ones(1, 8, 8), mask), torch.tensor([0.25]).double())
+    torch.testing.assert_close(
+        eigenbasis.energy_on(torch.ones(1, 8, 8), mask), torch.tensor([0.25]).double()
+    )
 
 
 def test_pictures_have_zero_at_mid_gray():
@@ -129,14 +133,19 @@ def test_a_network_with_bias_is_not():
 def test_wiener_and_a_projection_are_recovered_in_full_and_by_the_largest():
     """In float32, as the networks: shrinkage factors and the space of the axes, to 1e-5."""
     axes = basis(6, 64).T
-    for variances in (torch.tensor([9.0, 4, 1, 0.5, 0.2, 0.1]).double(), torch.full((6,), 1e9).double()):
+    for variances in (
+        torch.tensor([9.0, 4, 1, 0.5, 0.2, 0.1]).double(),
+        torch.full((6,), 1e9).double(),
+    ):
         denoiser = LinearDenoiser(torch.zeros(8, 8).float(), axes.float(), variances.float())
         jacobian = Jacobian(denoiser, noise(1, 8, 8).float(), 0.5)
         for found in (eigen(jacobian), eigen(jacobian, 6)):
             want = (variances / (variances + 0.25)).float()
             torch.testing.assert_close(found.values[:6], want, rtol=0, atol=1e-5)
             space = axes.T.reshape(6, 8, 8)
-            assert eigenbasis.overlap(found.vectors[:6].double(), space) == pytest.approx(1, abs=1e-5)
+            assert eigenbasis.overlap(found.vectors[:6].double(), space) == pytest.approx(
+                1, abs=1e-5
+            )
         assert eigenbasis.asymmetry_on(jacobian, found.vectors) < 1e-5
 
 
@@ -148,7 +157,9 @@ def test_asymmetry_of_a_part_and_its_estimate():
     want = float((inner - inner.T).norm() / inner.norm())
     assert want > 0.1
     assert eigenbasis.asymmetry_on(jacobian, v) == pytest.approx(want, rel=1e-9)
-    assert eigenbasis.estimated_asymmetry(jacobian, 200) == pytest.approx(asymmetry(jacobian), rel=0.06)
+    assert eigenbasis.estimated_asymmetry(jacobian, 200) == pytest.approx(
+        asymmetry(jacobian), rel=0.06
+    )
 
 
 def test_the_optimal_denoiser_of_n_points_has_n_minus_one_eigenvectors_in_their_differences():
@@ -178,7 +189,9 @@ class Scaled(Denoiser):
 
 def test_random_signs_give_the_trace():
     factors = noise(8, 8).abs()
-    exact = eigenbasis.trace(Scaled(factors), noise(3, 8, 8), 0.5)  # one probe is enough when J is diagonal
+    exact = eigenbasis.trace(
+        Scaled(factors), noise(3, 8, 8), 0.5
+    )  # one probe is enough when J is diagonal
     torch.testing.assert_close(exact, factors.sum().expand(3))
     net, y = small_net(normalisation="none"), 0.5 + noise(2, 8, 8)
     want = torch.stack([Jacobian(net, row[None], 0.3).matrix.trace() for row in y])
@@ -193,7 +206,9 @@ def test_rows_of_a_batch_do_not_matter():
     torch.testing.assert_close(eigenbasis.trace(net, y[:1], 0.3), whole[:1])
     with torch.no_grad():
         x_hat = net(y, 0.3)
-    rows = torch.cat([eigenbasis.sure(x_hat[i : i + 1], y[i : i + 1], 0.3, whole[i : i + 1]) for i in range(3)])
+    rows = torch.cat(
+        [eigenbasis.sure(x_hat[i : i + 1], y[i : i + 1], 0.3, whole[i : i + 1]) for i in range(3)]
+    )
     torch.testing.assert_close(eigenbasis.sure(x_hat, y, 0.3, whole), rows)
 
 
@@ -206,7 +221,9 @@ def test_sure_is_unbiased_for_a_linear_denoiser_however_wrong(sigma):
     trace = (VARIANCES / (VARIANCES + 4 * sigma**2)).sum()
     off = eigenbasis.sure(x_hat, y, sigma, trace.expand(n)) - (x_hat - x).flatten(1).square().sum(1)
     assert abs(float(off.mean())) < 4 * float(off.std()) / n**0.5
-    doubled = eigenbasis.sure(x_hat, y, sigma, 2 * trace.expand(n)) - (x_hat - x).flatten(1).square().sum(1)
+    doubled = eigenbasis.sure(x_hat, y, sigma, 2 * trace.expand(n)) - (x_hat - x).flatten(
+        1
+    ).square().sum(1)
     assert abs(float(doubled.mean())) > 20 * float(doubled.std()) / n**0.5
 
 
@@ -226,8 +243,13 @@ def test_the_trace_tells_the_error_of_the_optimum_only():
 @pytest.fixture(scope="module")
 def panel():
     net = small_net(normalisation="none").float()
-    clean, n = torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(0)), noise(16, 16).float()
-    return Shrinkage(net, clean, n, [0.1, 0.5], "A caption.", "What it shows.", count=6, basis=48, level=1)
+    clean, n = (
+        torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(0)),
+        noise(16, 16).float(),
+    )
+    return Shrinkage(
+        net, clean, n, [0.1, 0.5], "A caption.", "What it shows.", count=6, basis=48, level=1
+    )
 
 
 def test_a_changed_eigenvalue_is_a_rank_one_change_of_the_jacobian():
@@ -238,7 +260,9 @@ def test_a_changed_eigenvalue_is_a_rank_one_change_of_the_jacobian():
     changed = jacobian.matrix + rows.T @ ((values - found.values)[:, None] * rows)
     with torch.no_grad():
         x_hat = net(y, 0.3)[0]
-    torch.testing.assert_close(reshaped(x_hat, y[0], found, values).flatten(), changed @ y.flatten())
+    torch.testing.assert_close(
+        reshaped(x_hat, y[0], found, values).flatten(), changed @ y.flatten()
+    )
     assert torch.equal(reshaped(x_hat, y[0], found, found.values), x_hat)
 
 
@@ -246,14 +270,20 @@ def test_what_the_panel_carries(panel):
     spec = panel.carried()
     state, found = spec["states"][1][0], panel.found[1][0]
     y = panel.clean[1] + 0.1 * panel.noise
-    torch.testing.assert_close(torch.tensor(state["noisy"]).float(), (found.vectors * y).sum((1, 2)))
-    small = torch.frombuffer(bytearray(base64.b64decode(state["vectors"])), dtype=torch.int8).view(6, 16, 16)
+    torch.testing.assert_close(
+        torch.tensor(state["noisy"]).float(), (found.vectors * y).sum((1, 2))
+    )
+    small = torch.frombuffer(bytearray(base64.b64decode(state["vectors"])), dtype=torch.int8).view(
+        6, 16, 16
+    )
     vectors = small * torch.tensor(state["peaks"]).view(6, 1, 1) / 127
     assert (vectors - found.vectors).abs().max() <= 0.51 * max(state["peaks"]) / 127
     with torch.no_grad():
         x_hat = small_net(normalisation="none").float()(y[None], 0.1)[0]
     assert state["error"] == pytest.approx(float((x_hat - panel.clean[1]).square().sum()), rel=1e-5)
-    carried = torch.frombuffer(bytearray(base64.b64decode(spec["x_hat"])), dtype=torch.int16).view(2, 2, 16, 16)
+    carried = torch.frombuffer(bytearray(base64.b64decode(spec["x_hat"])), dtype=torch.int16).view(
+        2, 2, 16, 16
+    )
     assert (carried[1, 0] / spec["unit"] - x_hat).abs().max() <= 0.51 / spec["unit"]
 
 
@@ -269,7 +299,9 @@ def errors(panel, picture, level):
     """The errors after each of CHOSEN, by images."""
     found, x = panel.found[picture][level], panel.clean[picture]
     for chosen in CHOSEN:
-        values = torch.tensor([float(v) if c is None else c for c, v in zip(chosen, found.values, strict=True)])
+        values = torch.tensor(
+            [float(v) if c is None else c for c, v in zip(chosen, found.values, strict=True)]
+        )
         changed = reshaped(panel.x_hat[picture, level], panel.y[picture, level], found, values)
         yield float((changed - x).double().square().sum())
 
@@ -336,15 +368,21 @@ def test_keys_and_buttons_give_the_numbers_of_python(tab, panel):
 def test_it_fits_a_phone_and_says_what_it_shows(tab, panel):
     show_panel(tab, panel, ".eigen rect")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
-    assert tab.locator("img").count() == 0 and tab.locator("figcaption").inner_text() == "A caption."
-    labels = tab.locator(".eigen [role=img]").evaluate_all("all => all.map(e => e.getAttribute('aria-label'))")
+    assert (
+        tab.locator("img").count() == 0 and tab.locator("figcaption").inner_text() == "A caption."
+    )
+    labels = tab.locator(".eigen [role=img]").evaluate_all(
+        "all => all.map(e => e.getAttribute('aria-label'))"
+    )
     assert len(labels) == 5 and all(labels)
 
 
 def test_a_picture_stands_where_no_script_runs(tab, panel):
     tab.set_content(panel.html())
     assert tab.locator("img").get_attribute("alt") == "What it shows."
-    assert tab.locator("img").evaluate("async i => { await i.decode(); return i.naturalWidth }") > 500
+    assert (
+        tab.locator("img").evaluate("async i => { await i.decode(); return i.naturalWidth }") > 500
+    )
 
 
 def test_beside_a_kernel():
@@ -363,26 +401,50 @@ NET = UNet(1, channels=4).eval()
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: eigenbasis.overlap(B, basis(2, 8, 8)), "a spans 3 dimensions, b 2: pass the smaller space first"),
+        (
+            lambda: eigenbasis.overlap(B, basis(2, 8, 8)),
+            "a spans 3 dimensions, b 2: pass the smaller space first",
+        ),
         (lambda: eigenbasis.overlap(B, basis(3, 64)[:, :9]), "rows of b are not orthonormal: .*qr"),
         (lambda: eigenbasis.overlap(basis(3, 9), B), "a has dimension 9, b has 64"),
         (lambda: eigenbasis.overlap(2 * B, B), "rows of a are not orthonormal"),
         (lambda: eigenbasis.overlap(B * torch.nan, B), "a holds NaN"),
-        (lambda: eigenbasis.frequency(torch.ones(2, 8, 6)), r"shape \(2, 8, 6\): pass gray squares"),
+        (
+            lambda: eigenbasis.frequency(torch.ones(2, 8, 6)),
+            r"shape \(2, 8, 6\): pass gray squares",
+        ),
         (lambda: eigenbasis.frequency(0 * IMAGES), "one of the vectors is zero"),
         (lambda: eigenbasis.edges(IMAGES), r"shape \(2, 8, 8\): pass one gray image"),
         (lambda: eigenbasis.edges(IMAGES[0], 1.0), "share is 1.0: choose a number between 0 and 1"),
-        (lambda: eigenbasis.energy_on(IMAGES, torch.ones(8, 8)), "mask is torch.float32 .* pass booleans"),
+        (
+            lambda: eigenbasis.energy_on(IMAGES, torch.ones(8, 8)),
+            "mask is torch.float32 .* pass booleans",
+        ),
         (lambda: eigenbasis.energy_on(IMAGES, torch.ones(8, 6) > 0), r"pass booleans \(8, 8\)"),
-        (lambda: eigenbasis.energy_on(0 * IMAGES, torch.ones(8, 8) > 0), "one of the vectors is zero"),
+        (
+            lambda: eigenbasis.energy_on(0 * IMAGES, torch.ones(8, 8) > 0),
+            "one of the vectors is zero",
+        ),
         (lambda: eigenbasis.trace(NET, IMAGES.float(), 0.5, 0), "probes is 0"),
         (lambda: eigenbasis.trace(NET, IMAGES.float(), 0.0), "sigma is 0.0"),
         (lambda: eigenbasis.sure(IMAGES, IMAGES, -1.0, torch.ones(2)), "sigma is -1.0"),
-        (lambda: eigenbasis.sure(IMAGES, IMAGES, 1.0, torch.ones(3)), r"traces \(3,\): .* one trace a row"),
+        (
+            lambda: eigenbasis.sure(IMAGES, IMAGES, 1.0, torch.ones(3)),
+            r"traces \(3,\): .* one trace a row",
+        ),
         (lambda: eigenbasis.sure(IMAGES[:1], IMAGES, 1.0, torch.ones(2)), r"x_hat \(1, 8, 8\)"),
-        (lambda: Shrinkage(NET, IMAGES, IMAGES, [0.1], "", ""), r"noise \(2, 8, 8\): pass \(K, H, W\) and \(H, W\)"),
-        (lambda: Shrinkage(NET, IMAGES, IMAGES[0], [0.1], "", "", k=24), "start has k = 24: choose"),
-        (lambda: Shrinkage(NET, IMAGES, IMAGES[0], [0.1], "", "", face=0), "start has face = 0: choose"),
+        (
+            lambda: Shrinkage(NET, IMAGES, IMAGES, [0.1], "", ""),
+            r"noise \(2, 8, 8\): pass \(K, H, W\) and \(H, W\)",
+        ),
+        (
+            lambda: Shrinkage(NET, IMAGES, IMAGES[0], [0.1], "", "", k=24),
+            "start has k = 24: choose",
+        ),
+        (
+            lambda: Shrinkage(NET, IMAGES, IMAGES[0], [0.1], "", "", face=0),
+            "start has face = 0: choose",
+        ),
     ],
 )
 def test_bad_input(call, message):

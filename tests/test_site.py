@@ -15,7 +15,9 @@ pytestmark = pytest.mark.site
 WEIGHT = 800_000  # bytes, gzip: what a page loads before the reader scrolls; pictures, its content, are not counted
 LESSONS = [
     html.unescape(link)
-    for link in re.findall(r'<a href="([^"]*\?lab=[^"]*)"', (ROOT / "book/teach.md").read_text("utf-8"))
+    for link in re.findall(
+        r'<a href="([^"]*\?lab=[^"]*)"', (ROOT / "book/teach.md").read_text("utf-8")
+    )
 ]
 TEX = re.compile(r"\$\$|\\(begin|end|frac|sigma|hat|mathbb|mathbf|operatorname|left|label|eqref)\b")
 
@@ -32,7 +34,9 @@ def test_no_page_loads_anything_from_elsewhere(soup, page):
 
 
 def test_no_style_loads_anything_from_elsewhere(fresh_site):
-    styles = {file.name: file.read_text(encoding="utf-8") for file in (SITE / "_static").rglob("*.css")}
+    styles = {
+        file.name: file.read_text(encoding="utf-8") for file in (SITE / "_static").rglob("*.css")
+    }
     outside = re.compile(r"(url\(\s*['\"]?|@import\s+['\"])(https?:)?//")
     assert [name for name, text in styles.items() if outside.search(text)] == []
 
@@ -42,11 +46,16 @@ def test_every_figure_is_described_and_captioned(soup, page):
     article = soup[page].find("article") or soup[page]
     for image in article.find_all("img"):
         alt = image.get("alt", "").strip()
-        assert alt and alt != image["src"] and not re.search(r"\.(png|svg|jpe?g)$|_images/", alt), image
+        assert alt and alt != image["src"] and not re.search(r"\.(png|svg|jpe?g)$|_images/", alt), (
+            image
+        )
     for image in article.select(".cell_output img"):
         assert image.find_parent("figure") and image.find_parent("figure").find("figcaption"), image
     for figure in article.select("figure.plotly-lab"):
-        assert figure.select_one("[aria-label]")["aria-label"].strip() and figure.find("figcaption").text.strip()
+        assert (
+            figure.select_one("[aria-label]")["aria-label"].strip()
+            and figure.find("figcaption").text.strip()
+        )
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -68,7 +77,12 @@ def test_every_internal_link_leads_somewhere(soup, page):
         target = (SITE / page).parent / path if path else SITE / page
         inside = target.resolve().is_relative_to(SITE.resolve()) and target.is_file()
         name = target.resolve().relative_to(SITE.resolve()).as_posix() if inside else ""
-        known = not anchor or name not in soup or soup[name].find(id=anchor) or soup[name].find(attrs={"name": anchor})
+        known = (
+            not anchor
+            or name not in soup
+            or soup[name].find(id=anchor)
+            or soup[name].find(attrs={"name": anchor})
+        )
         if not inside or not known:
             broken.append(link["href"])
     assert broken == []
@@ -81,12 +95,19 @@ def test_every_internal_link_leads_somewhere(soup, page):
 @pytest.mark.parametrize("page", PAGES)
 def test_page_in_a_browser(opened, address, page, prefix):
     tab = opened(page, prefix)
-    loaded = [response for response in list(tab.received) if response.request.resource_type != "image"]
+    loaded = [
+        response for response in list(tab.received) if response.request.resource_type != "image"
+    ]
     weight = sum(len(gzip.compress(response.body())) for response in loaded)
-    formulas, typeset = tab.locator(".math:not(.nohighlight .math)").count(), tab.locator("mjx-container").count()
+    formulas, typeset = (
+        tab.locator(".math:not(.nohighlight .math)").count(),
+        tab.locator("mjx-container").count(),
+    )
     assert typeset >= formulas, f"{formulas} formulas, {typeset} typeset"
     assert tab.locator("mjx-merror, [data-mjx-error]").count() == 0
-    assert tab.locator("mjx-assistive-mml").count() == typeset, "a formula that a screen reader cannot read"
+    assert tab.locator("mjx-assistive-mml").count() == typeset, (
+        "a formula that a screen reader cannot read"
+    )
 
     for lab in tab.locator(".plotly-lab").all():
         lab.scroll_into_view_if_needed()
@@ -95,15 +116,23 @@ def test_page_in_a_browser(opened, address, page, prefix):
         if rail.count():
             traces = lab.locator(".cartesianlayer").first
             before, box = traces.inner_html(), rail.first.bounding_box()
-            moved = lab.locator(".plotly-target").evaluate("target => target.layout.sliders[0].active > 0")
-            rail.first.click(position={"x": 2 if moved else box["width"] - 2, "y": box["height"] / 2}, force=True)
+            moved = lab.locator(".plotly-target").evaluate(
+                "target => target.layout.sliders[0].active > 0"
+            )
+            rail.first.click(
+                position={"x": 2 if moved else box["width"] - 2, "y": box["height"] / 2}, force=True
+            )
             tab.wait_for_timeout(500)
             assert traces.inner_html() != before, "the slider moves nothing"
     for image in tab.locator("article img").all():
         image.scroll_into_view_if_needed()
         assert image.evaluate("async i => { await i.decode(); return i.naturalWidth }") > 0
 
-    assert [url for url in tab.requested if not url.startswith((f"{address}{prefix}/", "data:", "blob:"))] == []
+    assert [
+        url
+        for url in tab.requested
+        if not url.startswith((f"{address}{prefix}/", "data:", "blob:"))
+    ] == []
     assert tab.problems == []
     assert weight < WEIGHT, f"{page} loads {weight} bytes"
 
@@ -119,12 +148,15 @@ def test_page_is_accessible(opened, page):
 @pytest.mark.parametrize("link", LESSONS)
 def test_a_lab_opens_in_the_state_that_the_teaching_page_names(opened, link):
     tab = opened(f"book/{link}")
-    asked = {key: values[0].replace("~", ",") for key, values in parse_qs(urlsplit(link).query).items()}
+    asked = {
+        key: values[0].replace("~", ",") for key, values in parse_qs(urlsplit(link).query).items()
+    }
     panel = tab.locator(f"#lab-{asked.pop('lab')}")
     panel.locator(".lab-panel").first.wait_for()
     state = panel.evaluate("lab => lab.panel.state")
     assert {key: str(value) for key, value in asked.items()} == {
-        key: ",".join(state[key]) if isinstance(state[key], list) else str(state[key]) for key in asked
+        key: ",".join(state[key]) if isinstance(state[key], list) else str(state[key])
+        for key in asked
     }
     assert panel.locator(".lab-status[data-bad]").count() == 0
 
@@ -144,9 +176,17 @@ def test_every_chapter_says_how_its_claims_fared(soup):
         badge = article.select_one("p a:has([class^=verdict])")
         assert bool(badge) == claims.is_file()
         if badge:
-            verdicts = Counter(claim["verdict"] for claim in json.loads(claims.read_text(encoding="utf-8"))["claims"])
-            shown = {words: int(number) for number, words in re.findall(r"(\d+) (\D+?)(?:, |$)", badge.get_text())}
-            assert shown == {"claims": verdicts.total(), **verdicts} and badge["href"].endswith("ledger.html")
+            verdicts = Counter(
+                claim["verdict"]
+                for claim in json.loads(claims.read_text(encoding="utf-8"))["claims"]
+            )
+            shown = {
+                words: int(number)
+                for number, words in re.findall(r"(\d+) (\D+?)(?:, |$)", badge.get_text())
+            }
+            assert shown == {"claims": verdicts.total(), **verdicts} and badge["href"].endswith(
+                "ledger.html"
+            )
 
 
 def test_the_glossary_can_be_linked_and_searched(soup):

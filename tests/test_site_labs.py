@@ -15,7 +15,9 @@ LABS = [  # (page, name), one for each `Lab("name", ...)` of the chapters
     (chapter.with_suffix(".html").as_posix(), name)
     for chapter in BOOK.chapters
     for cell in read_notebook(ROOT / chapter).cells
-    for name in re.findall(r'^Lab\(\s*"([^"]+)"', cell.source if cell.cell_type == "code" else "", re.M)
+    for name in re.findall(
+        r'^Lab\(\s*"([^"]+)"', cell.source if cell.cell_type == "code" else "", re.M
+    )
 ]
 LAB_WEIGHT = 60_000  # bytes, gzip: what a lab adds to its page before the first press
 SHOTS = ROOT / "build/screenshots"
@@ -54,18 +56,33 @@ def test_lab_shows_the_numbers_of_python(opened, address, soup, page, name, pref
     tab, element = opened(page, prefix), str(soup[page].select_one(f"#lab-{name}"))
     script = (SITE / "_static/lab.js").read_bytes()
     assert len(gzip.compress(element.encode())) + len(gzip.compress(script)) < LAB_WEIGHT
-    assert [url for url in tab.requested if "/ort/" in url or "/labs/" in url] == [], "loaded before the first press"
+    assert [url for url in tab.requested if "/ort/" in url or "/labs/" in url] == [], (
+        "loaded before the first press"
+    )
     lab = press(tab, name)
-    assert lab.locator(".lab-status[data-bad]").count() == 0, lab.locator(".lab-status").inner_text()
+    assert lab.locator(".lab-status[data-bad]").count() == 0, lab.locator(
+        ".lab-status"
+    ).inner_text()
     spec = tab.evaluate("name => document.querySelector(`#lab-${name}`).panel.spec", name)
     order = ["distance", "copies", "diverged", "total variation"]
     for side in ("left", "right"):
-        shown = lab.locator(f".lab-{side} dd").evaluate_all("list => list.map(dd => dd.dataset.value)")
+        shown = lab.locator(f".lab-{side} dd").evaluate_all(
+            "list => list.map(dd => dd.dataset.value)"
+        )
         for key, text in zip(order, shown, strict=False):
-            assert apart(spec["numbers"][side][key], float(text) if text else None) < 1e-4, (side, key)
-    if not prefix:  # what does not depend on the address is tried once, on the lab that is pressed already
+            assert apart(spec["numbers"][side][key], float(text) if text else None) < 1e-4, (
+                side,
+                key,
+            )
+    if (
+        not prefix
+    ):  # what does not depend on the address is tried once, on the lab that is pressed already
         assert_every_denoiser_samples_as_in_python(tab, name)
-    assert [url for url in tab.requested if not url.startswith((f"{address}{prefix}/", "data:", "blob:"))] == []
+    assert [
+        url
+        for url in tab.requested
+        if not url.startswith((f"{address}{prefix}/", "data:", "blob:"))
+    ] == []
     assert tab.problems == []
     if not prefix:
         assert_accessible_and_fits_a_phone(tab, lab, name)
@@ -76,7 +93,11 @@ def assert_every_denoiser_samples_as_in_python(tab, name):
     assert manifest["models"]
     for key, entry in manifest["models"].items():
         target, count, family, value = key.split("/")
-        state = manifest["check"] | {"target": target, "count": count, "left": [family, value, "Heun"]}
+        state = manifest["check"] | {
+            "target": target,
+            "count": count,
+            "left": [family, value, "Heun"],
+        }
         found = tab.evaluate(
             """async ([name, state]) => {
               const { end, numbers } = await document.querySelector(`#lab-${name}`).sample(state);
@@ -88,8 +109,16 @@ def assert_every_denoiser_samples_as_in_python(tab, name):
         gaps = [apart(a, b) for a, b in zip(python["end"], found["end"], strict=False)]
         gaps += [apart(python[k], found[k]) for k in ("distance", "diverged")]
         # A copy is a yes or a no: a particle on the edge may fall to either side in float32.
-        assert apart(python["copies"], found["copies"]) <= 2 / int(state["particles"]), (key, python["copies"], found)
-        assert max(gaps) < 1e-4, (key, python, {k: found[k] for k in ("distance", "copies", "diverged")})
+        assert apart(python["copies"], found["copies"]) <= 2 / int(state["particles"]), (
+            key,
+            python["copies"],
+            found,
+        )
+        assert max(gaps) < 1e-4, (
+            key,
+            python,
+            {k: found[k] for k in ("distance", "copies", "diverged")},
+        )
 
 
 def assert_accessible_and_fits_a_phone(tab, lab, name):
@@ -97,7 +126,9 @@ def assert_accessible_and_fits_a_phone(tab, lab, name):
         serious = serious_faults(tab, theme, f"#lab-{name}")
         assert not serious, "\n".join(serious)
     tab.set_viewport_size({"width": 390, "height": 844})
-    right = lab.evaluate("lab => Math.max(...[...lab.querySelectorAll('*')].map(e => e.getBoundingClientRect().right))")
+    right = lab.evaluate(
+        "lab => Math.max(...[...lab.querySelectorAll('*')].map(e => e.getBoundingClientRect().right))"
+    )
     assert right <= 390
     # Last, since for a picture of something tall Chromium resizes the window, and the theme answers every resize.
     SHOTS.mkdir(parents=True, exist_ok=True)
@@ -117,23 +148,36 @@ def test_lab_follows_its_controls_and_its_link(opened):
     def numbers():
         return lab.locator("dd").evaluate_all("list => list.map(dd => dd.dataset.value)")
 
-    assert (state()["target"], state()["left"], state()["seed"]) == ("ring", ["polynomial", "5", "Heun"], 7)
+    assert (state()["target"], state()["left"], state()["seed"]) == (
+        "ring",
+        ["polynomial", "5", "Heun"],
+        7,
+    )
     assert lab.locator("svg:visible").count() == 0, "the still picture shows another state"
     press(tab, LAB)
     linked = numbers()
     lab.get_by_label("degree, left panel").press("ArrowLeft")
     settled(tab, LAB)
-    assert state()["left"][1] == "4" and numbers() != linked and "left=polynomial%7E4%7EHeun" in tab.url
+    assert (
+        state()["left"][1] == "4"
+        and numbers() != linked
+        and "left=polynomial%7E4%7EHeun" in tab.url
+    )
     tab.reload()
     assert state()["left"][1] == "4"
     press(tab, LAB)
     lab.get_by_role("button", name="Reset").click()
     settled(tab, LAB)
-    assert state() == tab.evaluate("name => document.querySelector(`#lab-${name}`).panel.spec.start", LAB)
+    assert state() == tab.evaluate(
+        "name => document.querySelector(`#lab-${name}`).panel.spec.start", LAB
+    )
     assert "?" not in tab.url
     lab.locator(".lab-left canvas").click()
     number = lab.get_by_label("particle number")
-    assert number.input_value() and f"Particle {number.input_value()}," in lab.locator(".lab-detail").inner_text()
+    assert (
+        number.input_value()
+        and f"Particle {number.input_value()}," in lab.locator(".lab-detail").inner_text()
+    )
     slider = lab.get_by_label("step of the sampler")
     slider.press("Home")
     assert "step 0 of" in lab.locator("output").inner_text()
@@ -141,7 +185,9 @@ def test_lab_follows_its_controls_and_its_link(opened):
     play.press("Enter")
     lab.get_by_role("button", name="Pause").press("Enter")
     assert play.is_visible()
-    tab.wait_for_function("name => document.querySelector(`#lab-${name}`).panel.playing === 0", arg=LAB)
+    tab.wait_for_function(
+        "name => document.querySelector(`#lab-${name}`).panel.playing === 0", arg=LAB
+    )
     assert tab.problems == []
 
 
@@ -177,7 +223,10 @@ def test_lab_says_what_is_wrong_and_goes_on(opened, fault):
     opened(LAB_PAGE)
     lab = press(tab, LAB)
     assert words in lab.locator(".lab-status[data-bad]").inner_text()
-    assert tab.locator("article h1").first.is_visible() and lab.get_by_role("button", name=PRESS).is_enabled()
+    assert (
+        tab.locator("article h1").first.is_visible()
+        and lab.get_by_role("button", name=PRESS).is_enabled()
+    )
     tab.context.unroute(pattern)
     if "prefix" not in answer:  # what was missing is there now: the same button works
         press(tab, LAB)

@@ -21,7 +21,9 @@ def watched(opened):
     def go(page, body="", policy=True):
         def change(route):
             html = (found := route.fetch()).text().replace("</body>", f"{body}</body>")
-            route.fulfill(response=found, body=html if policy else re.sub(r"<meta http-equiv[^>]*>", "", html))
+            route.fulfill(
+                response=found, body=html if policy else re.sub(r"<meta http-equiv[^>]*>", "", html)
+            )
 
         tab = opened(PAGES[0])
         tab.add_init_script("""
@@ -36,13 +38,22 @@ def watched(opened):
 
 def test_every_page_has_the_policy_and_no_script_in_an_attribute(fresh_site):
     for page in SITE.rglob("*.html"):
-        if "_static" in page.parts or page == SITE / "index.html":  # parts of the theme, and a line that forwards
+        if (
+            "_static" in page.parts or page == SITE / "index.html"
+        ):  # parts of the theme, and a line that forwards
             continue
         html = page.read_text(encoding="utf-8")
         policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)"', html)
-        assert policy and policy.start() < html.index("<script") and policy.start() < html.index("<link")
+        assert (
+            policy
+            and policy.start() < html.index("<script")
+            and policy.start() < html.index("<link")
+        )
         scripts = next(part for part in policy[1].split("; ") if part.startswith("script-src"))
-        assert "unsafe" not in policy[1].replace("style-src 'self' 'unsafe-inline'", "") and "http" not in scripts
+        assert (
+            "unsafe" not in policy[1].replace("style-src 'self' 'unsafe-inline'", "")
+            and "http" not in scripts
+        )
         assert re.findall(r"<\w[^<>]*\son\w+\s*=", html) == [], page
 
 
@@ -50,7 +61,9 @@ def test_an_injected_script_does_not_run(watched):
     tab = watched(LAB_PAGE, INJECTED)
     tab.locator("#link").click()
     tab.wait_for_function("violated.length >= 4")
-    assert tab.evaluate("found") == [] and {"script-src-elem", "script-src-attr"} <= set(tab.evaluate("violated"))
+    assert tab.evaluate("found") == [] and {"script-src-elem", "script-src-attr"} <= set(
+        tab.evaluate("violated")
+    )
 
 
 def test_the_injected_scripts_would_run_without_the_policy(watched):
@@ -62,15 +75,24 @@ def test_the_injected_scripts_would_run_without_the_policy(watched):
 
 def test_nothing_is_fetched_from_or_sent_to_another_server(watched):
     tab = watched(LAB_PAGE)
-    assert tab.evaluate("fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')") == "refused"
+    assert (
+        tab.evaluate("fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')")
+        == "refused"
+    )
     assert tab.evaluate("violated") == ["connect-src"]
 
 
 def test_our_scripts_make_no_code_from_text():
-    files = [file for folder in ("book/assets", "src/helpers/lab") for file in (ROOT / folder).glob("*.js")]
+    files = [
+        file
+        for folder in ("book/assets", "src/helpers/lab")
+        for file in (ROOT / folder).glob("*.js")
+    ]
     scripts = {file.name: file.read_text(encoding="utf-8") for file in files}
     assert {"lab.js", "buttons.js"} <= set(scripts)
-    made = re.compile(r"\beval\s*\(|\bFunction\s*\(|document\.write|set(Timeout|Interval)\(\s*['\"`]")
+    made = re.compile(
+        r"\beval\s*\(|\bFunction\s*\(|document\.write|set(Timeout|Interval)\(\s*['\"`]"
+    )
     assert [name for name, text in scripts.items() if made.search(text)] == []
 
 
@@ -119,7 +141,10 @@ def test_search_finds_a_chapter_with_and_without_a_server(opened, address, brows
         tab.goto(f"{SITE.as_uri()}/search.html?q=bottleneck")
     results = tab.locator("#search-results ul.search li a")
     results.first.wait_for()
-    assert any("05_bottleneck.html" in link for link in results.evaluate_all("links => links.map(a => a.href)"))
+    assert any(
+        "05_bottleneck.html" in link
+        for link in results.evaluate_all("links => links.map(a => a.href)")
+    )
     if scheme == "http":
         tab.locator("#search-results p.context").first.wait_for()
         assert tab.problems == []
@@ -130,9 +155,15 @@ def test_search_finds_a_chapter_with_and_without_a_server(opened, address, brows
 
 
 def test_every_icon_on_a_page_is_left_in_the_fonts(opened):
-    fonts = [TTFont(file).getBestCmap() for file in (SITE / "_static/vendor/fontawesome/webfonts").iterdir()]
+    fonts = [
+        TTFont(file).getBestCmap()
+        for file in (SITE / "_static/vendor/fontawesome/webfonts").iterdir()
+    ]
     shown = opened(LAB_PAGE).evaluate("""() => [...document.querySelectorAll("*")].flatMap((element) =>
         ["::before", "::after"].map((part) => getComputedStyle(element, part))
         .filter((style) => style.fontFamily.includes("Font Awesome") && /^"."$/.test(style.content))
         .map((style) => style.content.codePointAt(1)))""")
-    assert len(set(shown)) > 8 and [hex(sign) for sign in shown if not any(sign in font for font in fonts)] == []
+    assert (
+        len(set(shown)) > 8
+        and [hex(sign) for sign in shown if not any(sign in font for font in fonts)] == []
+    )

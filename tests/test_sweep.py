@@ -72,11 +72,17 @@ def undisturbed(tmp_path_factory):
 def table(folder) -> list[dict]:
     """Its rows, less what depends on the clock."""
     rows = list(csv.DictReader((folder / "table.csv").open()))
-    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
+    return [
+        {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows
+    ]
 
 
 def files(folder) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.suffix in (".json", ".safetensors")}
+    return {
+        file.name: file.read_bytes()
+        for file in folder.iterdir()
+        if file.suffix in (".json", ".safetensors")
+    }
 
 
 # The file -------------------------------------------------------------------------------------------------------------
@@ -137,7 +143,9 @@ def test_what_no_grid_has_is_named(change, message, tiny):
 
 
 def test_a_grid_that_is_not_there(tmp_path):
-    with pytest.raises(ValueError, match="none.toml is missing: name a file like those in benchmarks/grids"):
+    with pytest.raises(
+        ValueError, match="none.toml is missing: name a file like those in benchmarks/grids"
+    ):
         grid.read(tmp_path / "none.toml")
 
 
@@ -160,13 +168,19 @@ def test_without_ray_the_command_says_what_to_install(tiny, tmp_path, monkeypatc
     arguments = ["sweep", str(tiny()), "--engine", "ray", "--folder", str(tmp_path / "out")]
     result = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
     assert result.exit_code == 1 and not isinstance(result.exception, ValueError)
-    assert "error: engine is 'ray', which is not installed: pip install 'creative-denoiser[cluster]'" in result.output
+    assert (
+        "error: engine is 'ray', which is not installed: pip install 'creative-denoiser[cluster]'"
+        in result.output
+    )
 
 
 def test_an_address_where_nothing_answers():
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'creative-denoiser[cluster]'")
+    pytest.importorskip(
+        "ray", reason="Ray is not installed: pip install 'creative-denoiser[cluster]'"
+    )
     with pytest.raises(
-        ValueError, match="address is '127.0.0.1:1', where no cluster answers: start one with `ray start`"
+        ValueError,
+        match="address is '127.0.0.1:1', where no cluster answers: start one with `ray start`",
     ):
         list(sweep.on_ray(str, [1], "127.0.0.1:1", 0.0))
 
@@ -179,14 +193,23 @@ def test_a_row_is_what_its_weights_do(tiny, tmp_path):
     [cell, *_], threads = cells(tiny(n=(3,))), torch.get_num_threads()
     assert sweep.sweep([cell], tmp_path / "out", sweep.on_process, report=str) == []
     assert torch.get_num_threads() == threads
-    row, data = table(tmp_path / "out")[0], (tmp_path / "out" / f"{cell.key()}.safetensors").read_bytes()
-    card = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["card"])
+    row, data = (
+        table(tmp_path / "out")[0],
+        (tmp_path / "out" / f"{cell.key()}.safetensors").read_bytes(),
+    )
+    card = json.loads(
+        json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["card"]
+    )
     net = models.classes()[card["class"]](**card["arguments"])
     net.load_state_dict(models.read_tensors(data))
     images = grid.source(**{**cell.entry.data, "split": "test", "n": 200}).images
     psnr = models.psnr_table(net.eval(), images)["psnr"]
     assert [float(row[f"test_psnr_{level}"]) for level in models.LEVELS] == psnr
-    assert row["key"] == cell.key() and (row["n"], row["level"], row["images_seen"]) == ("3", "", "32")
+    assert row["key"] == cell.key() and (row["n"], row["level"], row["images_seen"]) == (
+        "3",
+        "",
+        "32",
+    )
 
 
 def test_a_second_sweep_trains_what_is_missing_and_a_failure_stops_only_its_own(tiny, tmp_path):
@@ -199,7 +222,9 @@ def test_a_second_sweep_trains_what_is_missing_and_a_failure_stops_only_its_own(
     said = []
     failed = sweep.sweep(cells(tiny(size=7)), out, engine, report=said.append)
     assert [cell.place["data"] for cell in failed] == ["other", "other"] and len(table(out)) == 2
-    assert said[2].startswith("3 of 4: grid tiny, network unet, data other, n 1, seed 0: failed, ValueError: ")
+    assert said[2].startswith(
+        "3 of 4: grid tiny, network unet, data other, n 1, seed 0: failed, ValueError: "
+    )
     assert not list((out / "running").iterdir())
     before = files(out)
     assert sweep.sweep(cells(tiny()), out, engine, report=str) == [] and trained == [4, 2]
@@ -215,7 +240,10 @@ def test_an_error_of_the_driver_loses_no_result_and_a_second_driver_is_refused(t
 
     def breaks(task, items):
         yield next(sweep.on_process(task, items))
-        with pytest.raises(ValueError, match="another sweep is at work in .*out: wait for it, or name another folder"):
+        with pytest.raises(
+            ValueError,
+            match="another sweep is at work in .*out: wait for it, or name another folder",
+        ):
             sweep.sweep(cells(tiny()), out, sweep.on_process)
         raise KeyboardInterrupt
 
@@ -261,7 +289,10 @@ def always_killed(item: int) -> None:
 
 def test_what_was_lost_with_its_process_is_done_again_and_not_for_ever(tmp_path, monkeypatch):
     task = partial(first_time_killed, tmp_path / "flag")
-    assert sorted(sweep.on_cores(task, [1, 2, 3], 1)) == [(1, 1), (2, 4), (3, 9)] and (tmp_path / "flag").exists()
+    assert (
+        sorted(sweep.on_cores(task, [1, 2, 3], 1)) == [(1, 1), (2, 4), (3, 9)]
+        and (tmp_path / "flag").exists()
+    )
     monkeypatch.setattr(sweep, "RETRIES", 0)
     [(item, error)] = sweep.on_cores(always_killed, [1], 1)
     assert item == 1 and isinstance(error, Exception)
@@ -271,7 +302,9 @@ def command(*arguments) -> list[str]:
     return [sys.executable, "-m", "helpers.pipeline", "sweep", *map(str, arguments)]
 
 
-def test_killed_at_random_moments_a_sweep_on_all_cores_loses_and_doubles_nothing(undisturbed, tmp_path):
+def test_killed_at_random_moments_a_sweep_on_all_cores_loses_and_doubles_nothing(
+    undisturbed, tmp_path
+):
     """kill -9 of the driver, until it comes to its end; SLOW=1 for fifty kills."""
     path, rows = undisturbed
     moment, kills = random.Random(0), 0
@@ -310,7 +343,9 @@ def state(folder) -> set:
 @pytest.fixture
 def cluster(monkeypatch):
     """Two nodes of one CPU each on this machine."""
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'creative-denoiser[cluster]'")
+    pytest.importorskip(
+        "ray", reason="Ray is not installed: pip install 'creative-denoiser[cluster]'"
+    )
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     from ray.cluster_utils import Cluster
 
@@ -322,7 +357,10 @@ def cluster(monkeypatch):
 
 
 def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()]
+    return [
+        int(child)
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+    ]
 
 
 def trains(pid: int) -> bool:
@@ -332,12 +370,24 @@ def trains(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
-def test_a_node_killed_in_the_middle_of_a_sweep_loses_and_doubles_nothing(cluster, undisturbed, tmp_path):
+def test_a_node_killed_in_the_middle_of_a_sweep_loses_and_doubles_nothing(
+    cluster, undisturbed, tmp_path
+):
     """All of its processes, one of them at a training, with kill -9; the other node does what is left."""
     (path, rows), out = undisturbed, tmp_path / "ray"
     [victim] = cluster.worker_nodes
     [raylet] = [process.process.pid for process in victim.all_processes["raylet"]]
-    options = "--engine", "ray", "--address", cluster.address, "--folder", out, "--shared", "--seconds", 0.1
+    options = (
+        "--engine",
+        "ray",
+        "--address",
+        cluster.address,
+        "--folder",
+        out,
+        "--shared",
+        "--seconds",
+        0.1,
+    )
     process = subprocess.Popen(command(path, *options), cwd=ROOT)
     while not (list(out.glob("*.json")) and any(map(trains, children(raylet)))):
         assert process.poll() is None
@@ -346,5 +396,8 @@ def test_a_node_killed_in_the_middle_of_a_sweep_loses_and_doubles_nothing(cluste
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
     assert process.wait() == 0
-    assert len(before) < len(files(out)) == 2 * len(cells(path)) and before.items() <= files(out).items()
+    assert (
+        len(before) < len(files(out)) == 2 * len(cells(path))
+        and before.items() <= files(out).items()
+    )
     assert table(out) == rows and len({row["key"] for row in rows}) == len(cells(path))

@@ -8,7 +8,16 @@ import torch
 import torch.nn.functional as F
 
 from helpers.data import synthetic
-from helpers.data.synthetic import black_white, c_alpha, disk_image, disk_parameters, disks, ray, shuffled, sine
+from helpers.data.synthetic import (
+    black_white,
+    c_alpha,
+    disk_image,
+    disk_parameters,
+    disks,
+    ray,
+    shuffled,
+    sine,
+)
 from helpers.denoisers import LocalMean, PosteriorMean
 
 FACE = torch.rand(9, 12, generator=torch.Generator().manual_seed(5))
@@ -23,7 +32,11 @@ CLASSES = {
 
 def draws(n, size):
     """The uniform numbers behind c_alpha, a row per image: coin, r_1, r_2, the contour's noise, the backgrounds'."""
-    return torch.rand(n, 3 + size + 2 * size**2, generator=torch.Generator().manual_seed(0)).double().numpy()
+    return (
+        torch.rand(n, 3 + size + 2 * size**2, generator=torch.Generator().manual_seed(0))
+        .double()
+        .numpy()
+    )
 
 
 def slope(power, k):
@@ -45,7 +58,9 @@ def test_fewer_images_are_the_first_of_more(make):
 @pytest.mark.parametrize("make", CLASSES.values(), ids=CLASSES)
 def test_the_seed_decides_and_the_global_generator_stays(make):
     state = torch.get_rng_state()
-    assert torch.equal(make(3, seed=7), make(3, seed=7)) and not torch.equal(make(3, seed=7), make(3, seed=8))
+    assert torch.equal(make(3, seed=7), make(3, seed=7)) and not torch.equal(
+        make(3, seed=7), make(3, seed=8)
+    )
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -57,7 +72,12 @@ def test_intensities_fill_the_unit_interval(name):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda **k: c_alpha(3, 2, **k), lambda **k: disks(3, **k), lambda **k: sine(3, **k), black_white],
+    [
+        lambda **k: c_alpha(3, 2, **k),
+        lambda **k: disks(3, **k),
+        lambda **k: sine(3, **k),
+        black_white,
+    ],
     ids=["c_alpha", "disks", "sine", "black_white"],
 )
 def test_all_work_is_done_on_the_device(make):
@@ -70,7 +90,9 @@ def test_all_work_is_done_on_the_device(make):
 # C^alpha --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("alpha", "beta", "size"), [(0.4, 2.0, 24), (1.0, 1.0, 25), (3.0, None, 40)])
+@pytest.mark.parametrize(
+    ("alpha", "beta", "size"), [(0.4, 2.0, 24), (1.0, 1.0, 25), (3.0, None, 40)]
+)
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_c_alpha_equals_loops_over_columns(alpha, beta, size, variant):
     """Complex transforms in double precision, masks filled column by column, 2x2 means of the padded mask."""
@@ -90,12 +112,16 @@ def test_c_alpha_equals_loops_over_columns(alpha, beta, size, variant):
         if variant == "released":
             padded = np.pad(mask, ((1, 0), (1, 0)), "reflect")
             mask = np.lib.stride_tricks.sliding_window_view(padded, (2, 2)).mean((2, 3))
-        b = np.fft.ifft2(np.fft.fft2(noise[size:].reshape(2, size, size)) * k2 ** -(beta or alpha)).real
+        b = np.fft.ifft2(
+            np.fft.fft2(noise[size:].reshape(2, size, size)) * k2 ** -(beta or alpha)
+        ).real
         b = [(b - b.min()) / (b.max() - b.min()) for b in b]
         i = int(coin >= 0.5)  # the brighter background
         b[i], b[1 - i] = r1 + (1 - r1) * b[i], r2 * b[1 - i]
         np.testing.assert_allclose(x, mask * b[0] + (1 - mask) * b[1], atol=1e-5)
-    assert above or alpha > 0.5 or variant == "paper"  # contours that leave the frame are among them
+    assert (
+        above or alpha > 0.5 or variant == "paper"
+    )  # contours that leave the frame are among them
 
 
 @pytest.mark.parametrize("alpha", [0.75, 1.0, 1.5])
@@ -111,13 +137,17 @@ def test_contours_have_the_power_spectrum_of_their_regularity(alpha, beta):
     power = (np.abs(np.fft.rfft(height, axis=1)) ** 2).mean(0)
     k = np.arange(1, 13)  # beyond, rounding to whole rows shows
     assert slope(power[k], k) == pytest.approx(-2 * alpha, abs=0.12)
-    assert np.mean(power[k] * k ** (2 * alpha)) == pytest.approx(size**3 / 12, rel=0.1)  # noise of variance 1/12
+    assert np.mean(power[k] * k ** (2 * alpha)) == pytest.approx(
+        size**3 / 12, rel=0.1
+    )  # noise of variance 1/12
 
 
 @pytest.mark.parametrize("beta", [1.0, 2.0, 3.0])
 def test_backgrounds_have_the_power_spectrum_of_their_regularity(beta):
     noise = torch.rand(100, 2, 64, 64, generator=torch.Generator().manual_seed(1)) - 0.5
-    power = (np.abs(np.fft.fft2(synthetic._filter(noise, beta, 2).double().numpy())) ** 2).mean((0, 1))
+    power = (np.abs(np.fft.fft2(synthetic._filter(noise, beta, 2).double().numpy())) ** 2).mean(
+        (0, 1)
+    )
     k = np.hypot(*np.meshgrid(np.fft.fftfreq(64, 1 / 64), np.fft.fftfreq(64, 1 / 64)))
     assert slope(power[k > 0], k[k > 0]) == pytest.approx(-2 * beta, abs=0.02)
     assert power[0, 0] == pytest.approx(64**2 / 12, rel=0.3)  # the gain of k = 0 is 1
@@ -145,7 +175,10 @@ def some_disks(n):
 def test_the_area_of_a_disk():
     row, column, radius, *_ = some_disks(100)
     torch.testing.assert_close(
-        disk_image(row, column, radius, 1.0, 0.0).sum((1, 2)), math.pi * radius**2, rtol=0.01, atol=0
+        disk_image(row, column, radius, 1.0, 0.0).sum((1, 2)),
+        math.pi * radius**2,
+        rtol=0.01,
+        atol=0,
     )
 
 
@@ -184,7 +217,8 @@ def test_tangent_vectors_equal_finite_differences():
 def test_tangent_vectors_are_continuous_where_the_edge_reaches_a_pixel():
     for radius in (5.0 - 0.65, 5.0 + 0.65):
         before, after = (
-            tangents(torch.tensor([8.5, 8.5, r, 1, 0]).double(), 17) for r in (radius - 1e-6, radius + 1e-6)
+            tangents(torch.tensor([8.5, 8.5, r, 1, 0]).double(), 17)
+            for r in (radius - 1e-6, radius + 1e-6)
         )
         torch.testing.assert_close(before, after, rtol=0, atol=1e-4)
 
@@ -196,7 +230,9 @@ def test_gradients_are_finite_for_a_centre_in_the_middle_of_a_pixel():
 
 
 def test_disk_arguments_broadcast():
-    x = disk_image(torch.tensor([[4.0], [9.0]]), 8.0, torch.tensor([2.0, 3.0, 4.0]), 1, 0.25, size=16)
+    x = disk_image(
+        torch.tensor([[4.0], [9.0]]), 8.0, torch.tensor([2.0, 3.0, 4.0]), 1, 0.25, size=16
+    )
     assert x.shape == (2, 3, 16, 16)
     torch.testing.assert_close(x[1, 2], disk_image(9, 8, 4, 1, 0.25, 16))
 
@@ -207,17 +243,24 @@ def test_the_law_of_disks():
     assert ((radius >= 5) & (radius < room)).all()
     for centre in (row, column):
         counts = torch.bincount(centre.long(), minlength=80)
-        assert counts[:10].sum() == counts[70:].sum() == 0 and ((counts[10:70] - 333).abs() < 5 * math.sqrt(333)).all()
+        assert (
+            counts[:10].sum() == counts[70:].sum() == 0
+            and ((counts[10:70] - 333).abs() < 5 * math.sqrt(333)).all()
+        )
     share = torch.bincount(radius[room == 12].long())[5:] / (room == 12).sum()
     assert len(share) == 7 and ((share - 1 / 7).abs() < 0.06).all()
     for g in gray:
-        assert g.mean() == pytest.approx(0.5, abs=0.01) and g.std() == pytest.approx(12**-0.5, abs=0.01)
+        assert g.mean() == pytest.approx(0.5, abs=0.01) and g.std() == pytest.approx(
+            12**-0.5, abs=0.01
+        )
 
 
 def test_disks_are_the_images_of_their_parameters_at_any_size():
     torch.testing.assert_close(disks(70), disk_image(*disk_parameters(70).T))
     torch.testing.assert_close(disk_parameters(9, 40)[:, :3], disk_parameters(9)[:, :3] / 2)
-    torch.testing.assert_close(disks(9, 40), F.avg_pool2d(disks(9), 2), rtol=0, atol=0.05)  # but for the softer edge
+    torch.testing.assert_close(
+        disks(9, 40), F.avg_pool2d(disks(9), 2), rtol=0, atol=0.05
+    )  # but for the softer edge
 
 
 # Cones, permutations, two images --------------------------------------------------------------------------------------
@@ -227,13 +270,19 @@ def test_a_ray_is_one_image_times_uniform_intensities():
     x, n = ray(FACE, 5000), 5000
     s = x.flatten(1) @ FACE.flatten() / FACE.square().sum()
     torch.testing.assert_close(x, s[:, None, None] * FACE)
-    assert 0 < s.min() < 5 / n and 1 - 5 / n < s.max() <= 1 and s.mean() == pytest.approx(0.5, abs=0.02)
+    assert (
+        0 < s.min() < 5 / n
+        and 1 - 5 / n < s.max() <= 1
+        and s.mean() == pytest.approx(0.5, abs=0.02)
+    )
 
 
 def test_sines_span_two_quadrature_waves_and_no_direction_is_preferred():
     x = sine(4000, 32).double()
     angle = 2 * math.pi * torch.arange(32).double() / 32
-    basis = torch.stack([angle.cos(), angle.sin()]).repeat_interleave(32, 0).view(2, 32, 32).flatten(1) / math.sqrt(512)
+    basis = torch.stack([angle.cos(), angle.sin()]).repeat_interleave(32, 0).view(
+        2, 32, 32
+    ).flatten(1) / math.sqrt(512)
     c = x.flatten(1) @ basis.T
     torch.testing.assert_close(c @ basis, x.flatten(1), rtol=0, atol=1e-6)
     amplitude = c.norm(dim=1) / math.sqrt(512)
@@ -259,7 +308,9 @@ def test_one_permutation_shuffles_all_images_and_channels():
 
 def test_the_optimal_denoiser_commutes_with_shuffling():
     x, y = torch.rand(20, 8, 8).double(), torch.rand(5, 8, 8).double()
-    torch.testing.assert_close(PosteriorMean(shuffled(x))(shuffled(y), 0.3), shuffled(PosteriorMean(x)(y, 0.3)))
+    torch.testing.assert_close(
+        PosteriorMean(shuffled(x))(shuffled(y), 0.3), shuffled(PosteriorMean(x)(y, 0.3))
+    )
 
 
 def test_black_and_white_make_a_local_machine_vote():

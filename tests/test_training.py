@@ -21,7 +21,16 @@ from torch import nn
 from helpers import models, training
 from helpers import recipe as recipes
 from helpers.data import load
-from helpers.denoisers import CNN, MLP, Denoiser, Network, PerLevel, PerLevelMLP, PosteriorMean, UNet
+from helpers.denoisers import (
+    CNN,
+    MLP,
+    Denoiser,
+    Network,
+    PerLevel,
+    PerLevelMLP,
+    PosteriorMean,
+    UNet,
+)
 from helpers.experiments import runner, zoo
 from helpers.pipeline import cost, sweep
 from helpers.training import BINS, Recipe, fit, run, train, train_levels
@@ -89,7 +98,11 @@ LAWS = {
 def test_levels_follow_their_law(law):
     cdf, low, high = LAWS[law]
     sigma = Recipe(noise=law).levels(20_000, generator())
-    assert sigma.dtype == torch.float32 and (sigma >= 0.999999 * low).all() and (sigma <= 1.000001 * high).all()
+    assert (
+        sigma.dtype == torch.float32
+        and (sigma >= 0.999999 * low).all()
+        and (sigma <= 1.000001 * high).all()
+    )
     assert stats.kstest(sigma.double().numpy(), cdf).pvalue > 1e-3
 
 
@@ -97,7 +110,9 @@ def test_a_fixed_level():
     assert Recipe(noise=("fixed", 0.3)).levels(5, generator()).tolist() == [pytest.approx(0.3)] * 5
 
 
-@pytest.mark.parametrize("law", [("quadratic", 1.0), ("uniform", 0.0, 1.0), ("log-uniform", 0.01, 20.0)])
+@pytest.mark.parametrize(
+    "law", [("quadratic", 1.0), ("uniform", 0.0, 1.0), ("log-uniform", 0.01, 20.0)]
+)
 def test_no_level_is_zero_even_where_the_uniform_number_is(law, monkeypatch):
     """torch.rand gives 0 once in 2^24 draws: the papers' schedule meets it a dozen times."""
     monkeypatch.setattr(torch, "rand", lambda n, **_: torch.zeros(n))
@@ -145,7 +160,9 @@ def test_bad_recipes(fields, message):
 def test_a_recipe_survives_its_card_and_whole_floats():
     recipe = Recipe(noise=("log-normal", -1.0, 1.6), ema=0.9)
     assert Recipe(**json.loads(json.dumps(asdict(recipe)))) == recipe
-    losses = run(train(Constant(0.0, 0.0), torch.zeros(2, 2), Recipe(steps=3.0, batch=4.0, loss="sum")))
+    losses = run(
+        train(Constant(0.0, 0.0), torch.zeros(2, 2), Recipe(steps=3.0, batch=4.0, loss="sum"))
+    )
     assert len(losses) == 3
 
 
@@ -156,7 +173,9 @@ def batches(loss: str, steps: int = 1, **fields):
     """sigma, squared errors per pixel and the loss of every step, of a network that hardly moves."""
     grid = 40.0 * torch.cartesian_prod(torch.arange(3.0), torch.arange(4.0))
     denoiser = Scaled(0.7)
-    recipe = Recipe(**{"steps": steps, "batch": 32, "rate": 1e-12, "noise": ("log-uniform", 0.1, 5.0), **fields})
+    recipe = Recipe(
+        **{"steps": steps, "batch": 32, "rate": 1e-12, "noise": ("log-uniform", 0.1, 5.0), **fields}
+    )
     losses = run(train(denoiser, grid, replace(recipe, loss=loss)))
     rows = zip(denoiser.asked, asked_x(denoiser, 40.0), losses, strict=True)
     return [(s.double(), (0.7 * y - x).double().square().mean(1), v) for (y, s), x, v in rows]
@@ -198,8 +217,12 @@ def test_running_means_of_the_levels():
         training._level_means(means, sigma, e)
         rows.append((sigma, e))
     expected = slow_table(rows)
-    assert set(means.isfinite().nonzero().flatten().tolist()) == set(expected) and len(expected) > 30
-    torch.testing.assert_close(means[list(expected)], torch.tensor(list(expected.values())), rtol=1e-5, atol=0)
+    assert (
+        set(means.isfinite().nonzero().flatten().tolist()) == set(expected) and len(expected) > 30
+    )
+    torch.testing.assert_close(
+        means[list(expected)], torch.tensor(list(expected.values())), rtol=1e-5, atol=0
+    )
 
 
 def test_the_level_loss_divides_by_the_mean_error_at_that_level():
@@ -209,17 +232,23 @@ def test_the_level_loss_divides_by_the_mean_error_at_that_level():
     levels = [table[round(16 * math.log10(s) + BINS / 2)] for s in sigma.tolist()]
     assert value == pytest.approx(float((e / torch.tensor(levels)).mean()), rel=1e-5)
     later = [value for *_, value in batches("level", 50, noise=("fixed", 0.5), batch=256)]
-    assert later[0] == pytest.approx(1) and all(0.7 < v < 1.4 for v in later) and len(set(later)) > 1
+    assert (
+        later[0] == pytest.approx(1) and all(0.7 < v < 1.4 for v in later) and len(set(later)) > 1
+    )
 
 
 @pytest.mark.parametrize("sigma", [1e-9, 1e9])
 def test_levels_beyond_the_table_are_put_at_its_ends(sigma):
     means = torch.full((BINS,), math.nan)
-    assert training._level_means(means, torch.tensor([sigma]), torch.tensor([2.0])).tolist() == [2.0]
+    assert training._level_means(means, torch.tensor([sigma]), torch.tensor([2.0])).tolist() == [
+        2.0
+    ]
     assert means[0 if sigma < 1 else -1] == 2 and means.isfinite().sum() == 1
 
 
-POINTS = torch.tensor([[1.0, -1.0], [1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])  # their mean is (1/2, -1/2)
+POINTS = torch.tensor(
+    [[1.0, -1.0], [1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]]
+)  # their mean is (1/2, -1/2)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +258,9 @@ POINTS = torch.tensor([[1.0, -1.0], [1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])  # t
 def test_the_best_single_guess_is_the_mean(loss, batch, steps):
     """Also where every error is alone in its batch: an error must not weigh less because it is large itself."""
     denoiser, path = Constant(0.1, -0.2), []
-    for _ in train(denoiser, POINTS, Recipe(steps, batch, 1e-2, ("fixed", 1.0), loss, decay="none")):
+    for _ in train(
+        denoiser, POINTS, Recipe(steps, batch, 1e-2, ("fixed", 1.0), loss, decay="none")
+    ):
         path.append(denoiser.a.detach().clone())
     a = torch.stack(path[200:]).mean(0)
     torch.testing.assert_close(a, torch.tensor([0.5, -0.5]), rtol=0, atol=0.04)
@@ -279,7 +310,13 @@ RATES = {
 @pytest.mark.parametrize("case", RATES, ids=str)
 def test_decay_and_warmup(case, rates):
     decay, steps, warmup = case
-    run(train(Constant(0.0, 0.0), POINTS, Recipe(steps, 2, 0.5, loss="sum", decay=decay, warmup=warmup)))
+    run(
+        train(
+            Constant(0.0, 0.0),
+            POINTS,
+            Recipe(steps, 2, 0.5, loss="sum", decay=decay, warmup=warmup),
+        )
+    )
     assert rates == pytest.approx([0.5 * factor for factor in RATES[case]])
 
 
@@ -290,7 +327,11 @@ def test_the_gradient_is_clipped_to_its_norm():
         steps = train(denoiser, 100 * POINTS, Recipe(1, 16, loss="sum", clip=clip))
         next(steps)
         norms.append(float(torch.cat([p.grad.flatten() for p in denoiser.parameters()]).norm()))
-    assert norms[0] > 1 and norms[1] == pytest.approx(0.1, rel=1e-4) and norms[2] == pytest.approx(norms[0])
+    assert (
+        norms[0] > 1
+        and norms[1] == pytest.approx(0.1, rel=1e-4)
+        and norms[2] == pytest.approx(norms[0])
+    )
 
 
 def drawn(n: int, **fields) -> torch.Tensor:
@@ -313,7 +354,9 @@ def test_in_an_epoch_each_image_comes_equally_often(n, epoch, batch):
     order = drawn(n, steps=3 * images // batch, batch=batch, epoch=epoch).view(3, images)
     assert all(part.bincount(minlength=n).tolist() == [epoch // n] * n for part in order)
     assert n == 1 or (order[0] != order[1]).any() and (order[1] != order[2]).any()
-    assert torch.equal(order, drawn(n, steps=3 * images // batch, batch=batch, epoch=epoch).view(3, images))
+    assert torch.equal(
+        order, drawn(n, steps=3 * images // batch, batch=batch, epoch=epoch).view(3, images)
+    )
 
 
 def test_the_last_batch_that_an_epoch_does_not_fill_is_left_out():
@@ -342,7 +385,9 @@ def test_half_of_the_images_are_mirrored_left_to_right():
 
 def test_compiled_networks_go_through_torch_compile(monkeypatch):
     results = []
-    monkeypatch.setattr(torch, "compile", lambda network: lambda y, sigma: results.append(0) or network(y, sigma))
+    monkeypatch.setattr(
+        torch, "compile", lambda network: lambda y, sigma: results.append(0) or network(y, sigma)
+    )
     ends = [MLP(8), MLP(8)]
     for denoiser, compiled in zip(ends, (False, True), strict=True):
         run(train(denoiser, POINTS, Recipe(3, 8, compiled=compiled)))
@@ -356,27 +401,44 @@ def test_short_numbers_are_for_products_alone(dtype, monkeypatch):
     results = []
     for precision in ("float32", "mixed"):
         denoiser = MLP(16)
-        results.append((run(train(denoiser, POINTS, Recipe(20, 64, precision=precision))), state(denoiser)))
-    assert results[0][0] == pytest.approx(results[1][0], rel=0.05) and results[0][0] != results[1][0]
+        results.append(
+            (run(train(denoiser, POINTS, Recipe(20, 64, precision=precision))), state(denoiser))
+        )
+    assert (
+        results[0][0] == pytest.approx(results[1][0], rel=0.05) and results[0][0] != results[1][0]
+    )
     assert all(v.dtype == torch.float32 for v in results[1][1].values())
 
 
 @pytest.mark.parametrize(
     ("capability", "dtype"),
-    [((6, 0), torch.float32), ((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)],
+    [
+        ((6, 0), torch.float32),
+        ((7, 5), torch.float16),
+        ((8, 0), torch.bfloat16),
+        ((9, 0), torch.bfloat16),
+    ],
 )
 def test_a_gpu_multiplies_in_what_its_generation_has(capability, dtype, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert recipes.native(torch.device("cuda")) == dtype
 
 
-@pytest.mark.parametrize(("flag", "dtype"), [("avx512_bf16", torch.bfloat16), ("avx512_f", torch.float32)])
-def test_a_cpu_without_instructions_for_bfloat16_is_not_made_to_emulate_it(flag, dtype, monkeypatch):
+@pytest.mark.parametrize(
+    ("flag", "dtype"), [("avx512_bf16", torch.bfloat16), ("avx512_f", torch.float32)]
+)
+def test_a_cpu_without_instructions_for_bfloat16_is_not_made_to_emulate_it(
+    flag, dtype, monkeypatch
+):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {flag: True})
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
     assert recipes.native(torch.device("cpu")) == dtype
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)  # held to AVX2
-    assert recipes.native(torch.device("cpu")) == recipes.native(torch.device("mps")) == torch.float32
+    monkeypatch.setattr(
+        torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False
+    )  # held to AVX2
+    assert (
+        recipes.native(torch.device("cpu")) == recipes.native(torch.device("mps")) == torch.float32
+    )
 
 
 def test_gradients_that_float16_cannot_hold_are_not_lost(monkeypatch):
@@ -413,7 +475,9 @@ def test_the_average_is_its_recursion_over_the_trajectory():
         for k, v in p.denoiser.named_parameters():
             torch.testing.assert_close(v.double(), mean[k], rtol=1e-5, atol=1e-6)
         assert equal(dict(p.denoiser.named_buffers()), dict(denoiser.named_buffers()))
-        assert any((v.double() - mean[k]).abs().max() > 1e-4 for k, v in denoiser.named_parameters())
+        assert any(
+            (v.double() - mean[k]).abs().max() > 1e-4 for k, v in denoiser.named_parameters()
+        )
     assert p.denoiser is not denoiser and equal(state(p.denoiser), state(denoiser))
 
 
@@ -443,7 +507,11 @@ def test_normalised_networks_train_on_their_batches():
     denoiser = UNet(1, channels=3)
     before = state(denoiser)
     run(train(denoiser, IMAGES, ORDINARY))
-    moved = [k for k, v in denoiser.state_dict().items() if "running_sd" in k and not torch.equal(v, before[k])]
+    moved = [
+        k
+        for k, v in denoiser.state_dict().items()
+        if "running_sd" in k and not torch.equal(v, before[k])
+    ]
     assert len(moved) == 4
 
 
@@ -467,10 +535,14 @@ CONTINUED = {
 
 @pytest.mark.parametrize(("make", "points", "recipe"), CONTINUED.values(), ids=CONTINUED)
 @pytest.mark.parametrize("stop", [1, 5])
-def test_an_interrupted_training_goes_on_with_the_same_numbers(make, points, recipe, stop, tmp_path, monkeypatch):
+def test_an_interrupted_training_goes_on_with_the_same_numbers(
+    make, points, recipe, stop, tmp_path, monkeypatch
+):
     # where the recipe has short numbers, the shortest, with a scale of the loss that overflows at first and falls
     monkeypatch.setattr(recipes, "native", lambda device: torch.float16)
-    monkeypatch.setattr(torch.amp.GradScaler, "__init__", functools.partialmethod(SCALER, init_scale=2.0**18))
+    monkeypatch.setattr(
+        torch.amp.GradScaler, "__init__", functools.partialmethod(SCALER, init_scale=2.0**18)
+    )
     whole, path = make(), tmp_path / "new" / "state.safetensors"
     expected = [(p.step, p.loss) for p in train(whole, points, recipe)]
     first = list(itertools.islice(train(make(), points, recipe, path, 0.0), stop))
@@ -582,7 +654,10 @@ OTHERS = {
 
 @pytest.mark.parametrize(("make", "points", "recipe"), OTHERS.values(), ids=OTHERS)
 def test_a_checkpoint_of_another_training_is_refused(make, points, recipe, interrupted):
-    with pytest.raises(ValueError, match=r"state\.safetensors is of another network, recipe or training set: remove"):
+    with pytest.raises(
+        ValueError,
+        match=r"state\.safetensors is of another network, recipe or training set: remove",
+    ):
         next(train(make(), points, recipe, interrupted))
 
 
@@ -599,13 +674,17 @@ def test_a_checkpoint_does_not_mind_how_a_network_prints(tmp_path, monkeypatch):
 @pytest.mark.parametrize("damage", ["cut", "shorter", "empty", "text", "folder", "foreign"])
 def test_a_damaged_checkpoint_is_named(damage, interrupted):
     whole = interrupted.read_bytes()
-    interrupted.write_bytes({"cut": whole[:-5], "shorter": whole[:100], "text": b"{}"}.get(damage, b""))
+    interrupted.write_bytes(
+        {"cut": whole[:-5], "shorter": whole[:100], "text": b"{}"}.get(damage, b"")
+    )
     if damage == "folder":
         interrupted.unlink()
         interrupted.mkdir()
     if damage == "foreign":
         save_file({"x": torch.zeros(2)}, interrupted)
-    message = r"state\.safetensors is (damaged: remove it to train from the start|of another network)"
+    message = (
+        r"state\.safetensors is (damaged: remove it to train from the start|of another network)"
+    )
     with pytest.raises(ValueError, match=message):
         next(train(MLP(8), POINTS, Recipe(5, 8), interrupted))
 
@@ -614,10 +693,30 @@ def test_a_damaged_checkpoint_is_named(damage, interrupted):
     ("denoiser", "points", "recipe", "message"),
     [
         (UNet(1, channels=2), noise(4, 2), ORDINARY, r"y has shape \(4, 2\): this network takes"),
-        (UNet(2, channels=2), noise(4, 8, 6), ORDINARY, "width is 6: 2 poolings need a multiple of 4"),
-        (MLP(4, dimension=3), noise(4, 2), ORDINARY, r"points have shape \(4, 2\): for this denoiser pass \(N, 3\)"),
-        (CNN(2, 2), IMAGES, Recipe(2, 4), "loss is 'edm', and CNN has no data_std: take 'log' or 'sum'"),
-        (MLP(4), POINTS, Recipe(50, 8, 1e30), "the loss is (nan|inf): lower the learning rate or check"),
+        (
+            UNet(2, channels=2),
+            noise(4, 8, 6),
+            ORDINARY,
+            "width is 6: 2 poolings need a multiple of 4",
+        ),
+        (
+            MLP(4, dimension=3),
+            noise(4, 2),
+            ORDINARY,
+            r"points have shape \(4, 2\): for this denoiser pass \(N, 3\)",
+        ),
+        (
+            CNN(2, 2),
+            IMAGES,
+            Recipe(2, 4),
+            "loss is 'edm', and CNN has no data_std: take 'log' or 'sum'",
+        ),
+        (
+            MLP(4),
+            POINTS,
+            Recipe(50, 8, 1e30),
+            "the loss is (nan|inf): lower the learning rate or check",
+        ),
         (PosteriorMean(POINTS), POINTS, ORDINARY, "PosteriorMean has no parameters"),
     ],
     ids=str,
@@ -643,13 +742,21 @@ def test_progress_counts_time_over_interruptions(tmp_path, monkeypatch):
     first = list(itertools.islice(train(MLP(4), POINTS, recipe, path, 0.0), 4))
     tick[0] = 0.25
     reached, *rest = train(MLP(4), POINTS, recipe, path)
-    assert (reached.step, reached.seconds) == (4, first[-1].seconds) and math.isnan(reached.remaining)
+    assert (reached.step, reached.seconds) == (4, first[-1].seconds) and math.isnan(
+        reached.remaining
+    )
     steps = first + rest
     assert [p.step for p in steps] == list(range(1, 11))
-    assert all(a.seconds < b.seconds for a, b in itertools.pairwise(steps)) and steps[4].seconds < 2 + first[-1].seconds
+    assert (
+        all(a.seconds < b.seconds for a, b in itertools.pairwise(steps))
+        and steps[4].seconds < 2 + first[-1].seconds
+    )
     assert all(0 < p.images_per_second <= 8 for p in first)
     assert all(2 * first[-1].images_per_second < p.images_per_second <= 32 for p in steps[4:])
-    assert all(p.remaining == (10 - p.step) * 8 / p.images_per_second for p in steps) and steps[-1].remaining == 0
+    assert (
+        all(p.remaining == (10 - p.step) * 8 / p.images_per_second for p in steps)
+        and steps[-1].remaining == 0
+    )
 
 
 def test_time_spent_by_the_caller_is_not_training(monkeypatch):
@@ -697,7 +804,9 @@ def test_a_level_of_a_network_for_each_trains_as_it_would_alone():
     run(train(net, IMAGES, Recipe(3, 4, 1e-2, ("levels", 1.0), "edm")))
     assert equal(state(net.networks[0]), before[0]) and not equal(state(net.networks[1]), before[1])
     y = noise(2, 8, 8)
-    assert torch.equal(net(y, 0.9), net.networks[1](y, 1.0)) and torch.equal(net(y, 0.2), net.networks[0](y, 0.1))
+    assert torch.equal(net(y, 0.9), net.networks[1](y, 1.0)) and torch.equal(
+        net(y, 0.2), net.networks[0](y, 0.1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -728,7 +837,9 @@ def test_entries_have_names_keys_and_networks(profile):
         with torch.device("meta"):
             models.classes()[entry.network](**entry.options)
         assert entry.data.get("split", "train") in ("train", "disjoint")
-    with pytest.raises(ValueError, match="profile is 'tpu': choose one of cpu, gpu, full, t4, h200"):
+    with pytest.raises(
+        ValueError, match="profile is 'tpu': choose one of cpu, gpu, full, t4, h200"
+    ):
         zoo.zoo("tpu")
 
 
@@ -795,13 +906,26 @@ def test_the_full_profile_takes_the_papers_schedule():
     """Adam at 1e-3, halved after each tenth of 1000 epochs, batches of 512, sigma = u^2, sums of squares."""
     studied = [e for e in zoo.zoo("full").values() if e.network != "Autoencoder"]
     assert {e.recipe for e in studied} == {zoo.PAPER}
-    judges = [{n: e.key() for n, e in zoo.zoo(p).items() if e.network == "Autoencoder"} for p in STUDIES]
-    assert len(judges[0]) == 2 and judges[0] == judges[1] == judges[2]  # one judge, whoever is judged
+    judges = [
+        {n: e.key() for n, e in zoo.zoo(p).items() if e.network == "Autoencoder"} for p in STUDIES
+    ]
+    assert (
+        len(judges[0]) == 2 and judges[0] == judges[1] == judges[2]
+    )  # one judge, whoever is judged
     r = zoo.PAPER
-    assert (r.rate, r.batch, r.loss, r.decay, r.noise) == (1e-3, 512, "sum", "halving", ("quadratic", 1.0))
+    assert (r.rate, r.batch, r.loss, r.decay, r.noise) == (
+        1e-3,
+        512,
+        "sum",
+        "halving",
+        ("quadratic", 1.0),
+    )
     assert r.epoch == 250_000 and r.steps // (r.epoch // r.batch) == 1000
     face = zoo.zoo("full")["faces-n1000-a"]
-    assert sum(p.numel() for p in UNet(**face.options).parameters()) == 7_659_264 and face.data["size"] == 80
+    assert (
+        sum(p.numel() for p in UNet(**face.options).parameters()) == 7_659_264
+        and face.data["size"] == 80
+    )
 
 
 # Making and shipping them ---------------------------------------------------------------------------------------------
@@ -840,7 +964,9 @@ def here(monkeypatch):
 def test_a_sweep_trains_what_is_missing_and_a_failure_stops_only_its_own(tiny, here, tmp_path):
     assert sweep.pending([], tiny) == ["good", "bad", "chain"]
     failed = sweep.sweep_zoo([], tiny, "cpu", "cpu", 1, tmp_path / "train")
-    assert here == ["good", "bad", "chain"] and list(failed) == ["bad"] and "7" in str(failed["bad"])
+    assert (
+        here == ["good", "bad", "chain"] and list(failed) == ["bad"] and "7" in str(failed["bad"])
+    )
     assert sweep.pending([], tiny) == ["bad"] and set(models.manifest()) == {"good", "chain"}
     assert list((tmp_path / "train" / "cpu").iterdir()) == []
     here.clear()
@@ -865,8 +991,12 @@ def test_what_is_made_another_way_or_gone_is_pending(tiny, here, tmp_path):
 
 def test_pending_names(tiny):
     assert sweep.pending(["chain", "good"], tiny) == ["chain", "good"]
-    assert sweep.pending(["chain", "chain"], tiny) == ["chain"]  # two processes would write to one checkpoint
-    with pytest.raises(ValueError, match="no entry of the zoo is called x, y: choose among good, bad, chain"):
+    assert sweep.pending(["chain", "chain"], tiny) == [
+        "chain"
+    ]  # two processes would write to one checkpoint
+    with pytest.raises(
+        ValueError, match="no entry of the zoo is called x, y: choose among good, bad, chain"
+    ):
         sweep.pending(["x", "good", "y"], tiny)
 
 
@@ -920,10 +1050,14 @@ def test_what_lies_damaged_among_the_trainings_is_named(tiny, tmp_path):
     state.unlink()
     for text in ("[]", "{", '{"a": 0}', "5", "", '{"a": null}'):
         (tmp_path / "speeds.json").write_text(text)
-        assert sweep.progress(["good"], tiny, "cpu", tmp_path)[-1].startswith("0 networks are there, 1 to go")
+        assert sweep.progress(["good"], tiny, "cpu", tmp_path)[-1].startswith(
+            "0 networks are there, 1 to go"
+        )
 
 
-def test_weights_that_do_not_ship_stay_on_the_machine_and_are_not_asked_for_again(tiny, here, tmp_path):
+def test_weights_that_do_not_ship_stay_on_the_machine_and_are_not_asked_for_again(
+    tiny, here, tmp_path
+):
     tiny["good"] = replace(tiny["good"], ships=False)
     sweep.sweep_zoo(["good"], tiny, "cpu", "cpu", 1, tmp_path)
     kept = models.models_folder() / "unshipped" / "good.safetensors"
@@ -931,7 +1065,9 @@ def test_weights_that_do_not_ship_stay_on_the_machine_and_are_not_asked_for_agai
     assert models.load("good").blocks == 1
     kept.unlink()  # as for whoever clones the book
     assert sweep.pending([], {"good": tiny["good"]}) == []
-    with pytest.raises(ValueError, match="good.safetensors is missing: train it: python -m helpers.pipeline train"):
+    with pytest.raises(
+        ValueError, match="good.safetensors is missing: train it: python -m helpers.pipeline train"
+    ):
         models.load("good")
     assert sweep.pending(["good"], tiny) == ["good"], "the remedy works"
 
@@ -939,8 +1075,12 @@ def test_weights_that_do_not_ship_stay_on_the_machine_and_are_not_asked_for_agai
 def test_a_profile_of_minutes_is_planned_once_by_what_is_measured(tiny, tmp_path, monkeypatch):
     """Two thirds of the time for one of three kinds that is twice as slow; a plan that is there is kept."""
     speed = {"UNet": 100.0, "CNN": 50.0}
-    monkeypatch.setattr(sweep, "on_cores", lambda task, items, workers: sweep.on_process(task, items))
-    monkeypatch.setattr(sweep, "measure", lambda entry, device, seconds: cost.Measured(speed[entry.network], 1, 1))
+    monkeypatch.setattr(
+        sweep, "on_cores", lambda task, items, workers: sweep.on_process(task, items)
+    )
+    monkeypatch.setattr(
+        sweep, "measure", lambda entry, device, seconds: cost.Measured(speed[entry.network], 1, 1)
+    )
     monkeypatch.setitem(zoo.MINUTES, "t4", 1)
     planned = sweep.entries("t4", "cpu", 1, tmp_path)
     steps = {name: entry.recipe.steps for name, entry in planned.items()}
@@ -956,18 +1096,28 @@ def test_a_profile_of_minutes_is_planned_once_by_what_is_measured(tiny, tmp_path
 def test_a_profile_of_minutes_trains_what_it_planned(tiny, tmp_path, monkeypatch):
     """In a reduced form, here: measured, planned, trained, packed, unpacked."""
     del tiny["bad"]
-    monkeypatch.setattr(sweep, "on_cores", lambda task, items, *others: sweep.on_process(task, items))
+    monkeypatch.setattr(
+        sweep, "on_cores", lambda task, items, *others: sweep.on_process(task, items)
+    )
     monkeypatch.setitem(zoo.MINUTES, "h200", 1e-3)
     planned = sweep.entries("h200", "cpu", 2, tmp_path)
-    assert sweep.sweep_zoo([], planned, "h200", "cpu", 2, tmp_path) == {} and not sweep.pending([], planned)
+    assert sweep.sweep_zoo([], planned, "h200", "cpu", 2, tmp_path) == {} and not sweep.pending(
+        [], planned
+    )
     cards = models.manifest()
-    assert {n: c["images_seen"] for n, c in cards.items()} == {n: 4 * e.recipe.steps for n, e in planned.items()}
-    files = sweep.pack(planned, tmp_path / "out", most=models.weights("good", cards["good"]).stat().st_size + 1)
+    assert {n: c["images_seen"] for n, c in cards.items()} == {
+        n: 4 * e.recipe.steps for n, e in planned.items()
+    }
+    files = sweep.pack(
+        planned, tmp_path / "out", most=models.weights("good", cards["good"]).stat().st_size + 1
+    )
     assert [path.name for path in files] == ["models-1.zip", "models-2.zip", "models-3.zip"]
     monkeypatch.setenv(models.MODELS, str(tmp_path / "elsewhere"))
     own = models.save("own", UNet(1, channels=2), {}, IMAGES)
     assert sweep.unpack(tmp_path / "out") == ["good", "chain"]
-    assert models.manifest() == {"own": own, **cards} and models.load("chain").arguments["depth"] == 2
+    assert (
+        models.manifest() == {"own": own, **cards} and models.load("chain").arguments["depth"] == 2
+    )
     with pytest.raises(ValueError, match="elsewhere holds no archive of models"):
         sweep.unpack(tmp_path / "elsewhere")
 
@@ -983,11 +1133,20 @@ def test_the_card_says_how_a_network_was_made(tiny, tmp_path, capsys):
     runner.make("good", tiny["good"], "cpu", "cpu", tmp_path)
     card, net = models.manifest()["good"], models.load("good")
     assert Recipe(**card["training"], seed=card["seed"]) == TINY
-    assert card["recipe"] == "python -m helpers.pipeline train good --profile cpu" and card["key"] == tiny["good"].key()
+    assert (
+        card["recipe"] == "python -m helpers.pipeline train good --profile cpu"
+        and card["key"] == tiny["good"].key()
+    )
     assert card["N"] == 10 and card["data"] == "10 images, train, 8x8 gray: synthetic disks, seed 0"
-    assert card["images_seen"] == 48 and card["parameters"] == sum(p.numel() for p in net.parameters())
-    assert card["arguments"]["data_std"] == pytest.approx(float(load(**DISKS).images.std()), abs=1e-3)
-    assert [images for images, *_ in card["curve"]] == [4 * k for k in (1, 2, 3, 4, 6, 7, 8, 9, 10, 12)]
+    assert card["images_seen"] == 48 and card["parameters"] == sum(
+        p.numel() for p in net.parameters()
+    )
+    assert card["arguments"]["data_std"] == pytest.approx(
+        float(load(**DISKS).images.std()), abs=1e-3
+    )
+    assert [images for images, *_ in card["curve"]] == [
+        4 * k for k in (1, 2, 3, 4, 6, 7, 8, 9, 10, 12)
+    ]
     assert card["test"]["images"] == 1000 and card["train"]["images"] == 100
     assert "good: step 12 of 12" in capsys.readouterr().out
 
@@ -1019,11 +1178,17 @@ def test_an_interrupted_network_has_the_same_curve_and_weights(ema, tiny, tmp_pa
     assert list(tmp_path.glob("good-*.safetensors"))
     runner.make("good", tiny["good"], "cpu", "cpu", tmp_path)
     again = models.manifest()["good"]
-    assert again["curve"] == card["curve"] and again["sha256"] == card["sha256"] and again["test"] == card["test"]
+    assert (
+        again["curve"] == card["curve"]
+        and again["sha256"] == card["sha256"]
+        and again["test"] == card["test"]
+    )
     assert equal(state(models.load("good")), weights) and not list(tmp_path.glob("good-*"))
 
 
-@pytest.mark.parametrize(("test_images", "training_images"), [(1000, 3), (6, 1000), (6, 2), (200, 150)])
+@pytest.mark.parametrize(
+    ("test_images", "training_images"), [(1000, 3), (6, 1000), (6, 2), (200, 150)]
+)
 def test_the_table_of_training_images_has_a_hundred_drawings(test_images, training_images, tiny):
     """As many training images as test images, each as often as it takes."""
     net, x = UNet(1, channels=2), torch.rand(1000, 4, 4, generator=generator())
@@ -1085,7 +1250,11 @@ def test_cards_are_those_of_the_zoo_and_have_their_samples():
     """Also of networks whose weights do not ship."""
     for name, card in CARDS.items():
         entry = zoo.zoo(card["profile"])[name]
-        assert card["key"] == entry.key() and card["class"] == entry.network and card.get("ships", True) == entry.ships
+        assert (
+            card["key"] == entry.key()
+            and card["class"] == entry.network
+            and card.get("ships", True) == entry.ships
+        )
         sheet = models.models_folder() / f"{name}.webp"
         assert entry.watched == ("looks" in card) == sheet.exists(), name
         if "sheet" in card:

@@ -15,12 +15,16 @@ def ready(**options) -> UNet:
     return settled(UNet(**{"blocks": 2, "channels": 6, **options}))
 
 
-@pytest.mark.parametrize(("blocks", "count"), [(1, 366_080), (2, 1_825_024), (3, 7_659_264), (4, 30_993_152)])
+@pytest.mark.parametrize(
+    ("blocks", "count"), [(1, 366_080), (2, 1_825_024), (3, 7_659_264), (4, 30_993_152)]
+)
 def test_sizes_of_kadkhodaie_et_al(blocks, count):
     assert sum(p.numel() for p in UNet(blocks).parameters()) == count
 
 
-@pytest.mark.parametrize(("blocks", "count"), [(1, 93_248), (2, 458_560), (3, 1_918_272), (4, 7_754_048)])
+@pytest.mark.parametrize(
+    ("blocks", "count"), [(1, 93_248), (2, 458_560), (3, 1_918_272), (4, 7_754_048)]
+)
 def test_sizes_of_levine_and_weiss(blocks, count):
     net = UNet(blocks, channels=32, image_channels=3, normalisation="batch")
     assert sum(p.numel() for p in net.parameters()) == count
@@ -29,12 +33,16 @@ def test_sizes_of_levine_and_weiss(blocks, count):
 def test_names_of_the_released_checkpoints():
     """Conv, norm, ReLU in sequences numbered from the full resolution; norms hold `gammas` and `running_sd`."""
     state = UNet(2, channels=4).state_dict()
-    stage = [f"{i}.{w}" for i, ws in ((0, ["weight"]), (1, NORM), (3, ["weight"]), (4, NORM)) for w in ws]
+    stage = [
+        f"{i}.{w}" for i, ws in ((0, ["weight"]), (1, NORM), (3, ["weight"]), (4, NORM)) for w in ws
+    ]
     want = {f"{s}.{k}" for s in ("encoder.1", "mid_block", "decoder.1") for k in stage}
     want |= {f"encoder.0.{k}" for k in ("0.weight", "2.weight", "3.gammas", "3.running_sd")}
     want |= {f"decoder.0.{k}" for k in stage[:4]} | {"upsample.0.weight", "upsample.1.weight"}
     assert set(state) == want
-    assert state["mid_block.1.gammas"].shape == state["mid_block.1.running_sd"].shape == (1, 16, 1, 1)
+    assert (
+        state["mid_block.1.gammas"].shape == state["mid_block.1.running_sd"].shape == (1, 16, 1, 1)
+    )
 
 
 NORM = ["gammas", "running_sd"]
@@ -80,13 +88,18 @@ def test_a_bias_free_denoiser_is_its_jacobian():
 def test_circular_padding_commutes_with_shifts(pooling, upsampling):
     net, y = ready(padding="circular", pooling=pooling, upsampling=upsampling), noise(2, 1, 16, 16)
     shift, axes = ((3, -5) if pooling == "none" else (4, -8)), (2, 3)
-    torch.testing.assert_close(net(y.roll(shift, axes), 1.0), net(y, 1.0).roll(shift, axes), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        net(y.roll(shift, axes), 1.0), net(y, 1.0).roll(shift, axes), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("window", [2, 3, 4, 5])
 @pytest.mark.parametrize("pooling", OPTIONS["pooling"])
 def test_wide_windows_still_halve_and_commute_with_shifts(pooling, window):
-    net, y = ready(blocks=1, window=window, padding="circular", pooling=pooling), noise(2, 1, 16, 16)
+    net, y = (
+        ready(blocks=1, window=window, padding="circular", pooling=pooling),
+        noise(2, 1, 16, 16),
+    )
     by_two, by_one = ((net(y.roll(s, 2), 1.0) - net(y, 1.0).roll(s, 2)).abs().max() for s in (2, 1))
     assert by_two < 1e-5 and (by_one < 1e-5) == (pooling == "none")
 
@@ -127,7 +140,10 @@ def test_seed_decides_the_weights_and_leaves_the_global_generator():
 
 def test_arguments_build_the_network_again():
     net = UNet(2, channels=5, pooling="max", blind=False, seed=7)
-    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), UNet(**net.arguments).parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(net.parameters(), UNet(**net.arguments).parameters(), strict=True)
+    )
 
 
 def test_bias_free_norm_divides_by_the_standard_deviation_and_keeps_the_mean():
@@ -147,7 +163,11 @@ def test_trains_in_bfloat16(normalisation):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"normalisation": "none", "bias": True, "blind": False}, {"pooling": "none", "padding": "circular"}]
+    [
+        {},
+        {"normalisation": "none", "bias": True, "blind": False},
+        {"pooling": "none", "padding": "circular"},
+    ]
     + [{"upsampling": u, "pooling": p} for u, p in (("nearest", "max"), ("bilinear", "strided"))],
 )
 def test_export_equals_torch(options, tmp_path):
@@ -166,7 +186,9 @@ def test_export_equals_torch(options, tmp_path):
             given = {"y": y.numpy(), "sigma": torch.tensor(sigma).numpy()}
             (x_hat,) = session.run(None, given)
             with torch.no_grad():
-                torch.testing.assert_close(torch.from_numpy(x_hat), net(y, sigma), rtol=1e-5, atol=1e-5)
+                torch.testing.assert_close(
+                    torch.from_numpy(x_hat), net(y, sigma), rtol=1e-5, atol=1e-5
+                )
 
 
 @pytest.mark.parametrize(
@@ -178,7 +200,10 @@ def test_export_equals_torch(options, tmp_path):
         ({"data_std": 0.0}, "data_std is 0.0: pass the standard deviation"),
         ({"image_channels": 4}, "image_channels is 4: choose 1 for gray or 3 for colour"),
         ({"window": 1}, "window is 1: choose 2 to 5"),
-        *(({name: "wrong"}, f"{name} is 'wrong': choose one of {', '.join(c)}") for name, c in OPTIONS.items()),
+        *(
+            ({name: "wrong"}, f"{name} is 'wrong': choose one of {', '.join(c)}")
+            for name, c in OPTIONS.items()
+        ),
     ],
 )
 def test_bad_options(options, message):
@@ -189,13 +214,29 @@ def test_bad_options(options, message):
 @pytest.mark.parametrize(
     ("options", "shape", "message"),
     [
-        ({"blocks": 3}, (2, 28, 32), "height is 28: 3 poolings need a multiple of 8; pad the images to 32"),
+        (
+            {"blocks": 3},
+            (2, 28, 32),
+            "height is 28: 3 poolings need a multiple of 8; pad the images to 32",
+        ),
         ({"blocks": 3}, (2, 1, 32, 28), "width is 28: .* or take fewer blocks"),
-        ({"blocks": 1}, (2, 3, 28, 28), r"y has shape \(2, 3, 28, 28\): this network takes \(batch, 1, H, W\) or"),
+        (
+            {"blocks": 1},
+            (2, 3, 28, 28),
+            r"y has shape \(2, 3, 28, 28\): this network takes \(batch, 1, H, W\) or",
+        ),
         ({"blocks": 1, "image_channels": 3}, (2, 28, 28), r"takes \(batch, 3, H, W\)"),
         ({"blocks": 1}, (2, 784), r"y has shape \(2, 784\)"),
-        ({"blocks": 3, "padding": "reflect"}, (2, 8, 8), "height is 8: reflect padding needs at least 16"),
-        ({"blocks": 4, "pooling": "none", "padding": "circular"}, (2, 28, 12), "width is 12: circular padding needs"),
+        (
+            {"blocks": 3, "padding": "reflect"},
+            (2, 8, 8),
+            "height is 8: reflect padding needs at least 16",
+        ),
+        (
+            {"blocks": 4, "pooling": "none", "padding": "circular"},
+            (2, 28, 12),
+            "width is 12: circular padding needs",
+        ),
     ],
 )
 def test_bad_images(options, shape, message):
@@ -222,7 +263,11 @@ def test_saved_networks_load_again(folder, options):
     again, y = models.load("one"), noise(2, 16, 16)
     assert set(models.manifest()) == {"one", "two"} and not again.training
     assert card["N"] == 6 and card["bytes"] == (folder / "one.safetensors").stat().st_size
-    assert sorted(p.name for p in folder.iterdir()) == ["manifest.json", "one.safetensors", "two.safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "manifest.json",
+        "one.safetensors",
+        "two.safetensors",
+    ]
     torch.testing.assert_close(again(y, 0.5), net(y, 0.5), rtol=0, atol=0.02)  # float16 at most
     assert card["test"]["psnr"] == models.psnr_table(again, IMAGES)["psnr"]
 
@@ -244,11 +289,15 @@ def test_damaged_missing_and_foreign_files(folder):
     models.save("two", UNet(1, channels=5), {}, IMAGES)
     with pytest.raises(ValueError, match="no model is called 'three': choose one of one, two"):
         models.load("three")
-    one, two, listed = (folder / name for name in ("one.safetensors", "two.safetensors", "manifest.json"))
+    one, two, listed = (
+        folder / name for name in ("one.safetensors", "two.safetensors", "manifest.json")
+    )
     whole = one.read_bytes()
     for wrong in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1]), b"", two.read_bytes()):
         one.write_bytes(wrong)
-        with pytest.raises(ValueError, match=r"one\.safetensors does not match its checksum .* restore both"):
+        with pytest.raises(
+            ValueError, match=r"one\.safetensors does not match its checksum .* restore both"
+        ):
             models.load("one")
     one.unlink()
     with pytest.raises(ValueError, match=r"one\.safetensors is missing: .* make it so"):
@@ -257,10 +306,15 @@ def test_damaged_missing_and_foreign_files(folder):
     cards = json.loads(listed.read_text())
     for change in ({"arguments": {"blocks": 1, "channels": 5}}, {"arguments": {"depth": 3}}):
         listed.write_text(json.dumps({"one": {**cards["one"], **change}}))
-        with pytest.raises(ValueError, match=r"one\.safetensors holds another network than its card says"):
+        with pytest.raises(
+            ValueError, match=r"one\.safetensors holds another network than its card says"
+        ):
             models.load("one")
     listed.write_text(json.dumps({"one": {**cards["one"], "class": "Other"}}))
-    with pytest.raises(ValueError, match="one is a 'Other', which is not defined here: import or run what defines it"):
+    with pytest.raises(
+        ValueError,
+        match="one is a 'Other', which is not defined here: import or run what defines it",
+    ):
         models.load("one")
     for text in ("", "[]", '{"one": 1}', "{"):
         listed.write_text(text)

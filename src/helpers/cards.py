@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 MODELS = "CREATIVE_DENOISER_MODELS"  # environment variable: the folder of models
-UNSHIPPED = "unshipped"  # the folder, among the models, of weights that are too many for the repository
+UNSHIPPED = (
+    "unshipped"  # the folder, among the models, of weights that are too many for the repository
+)
 NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
 
 
@@ -27,7 +29,9 @@ def manifest() -> dict[str, dict[str, Any]]:
     path = models_folder() / "manifest.json"
     try:
         cards = json.loads(path.read_text("utf-8"))
-        if not isinstance(cards, dict) or not all(isinstance(card, dict) for card in cards.values()):
+        if not isinstance(cards, dict) or not all(
+            isinstance(card, dict) for card in cards.values()
+        ):
             raise TypeError
         if not all(re.fullmatch(NAME, name) for name in cards):  # part of a file's
             raise ValueError
@@ -52,7 +56,10 @@ def checksums(names: Iterable[str]) -> dict[str, str]:
     """
     cards = manifest()
     files = {name: weights(name, cards[name]) for name in names if name in cards}
-    return {n: digest(f.read_bytes()) if f.exists() else cards[n].get("sha256", "") for n, f in files.items()}
+    return {
+        n: digest(f.read_bytes()) if f.exists() else cards[n].get("sha256", "")
+        for n, f in files.items()
+    }
 
 
 def digest(data: bytes) -> str:

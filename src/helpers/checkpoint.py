@@ -31,7 +31,11 @@ class State(NamedTuple):
 
     def card(self) -> str:
         """What a checkpoint must agree with."""
-        network = [str(self.denoiser), getattr(self.denoiser, "arguments", {}), getattr(self.denoiser, "data_std", 0)]
+        network = [
+            str(self.denoiser),
+            getattr(self.denoiser, "arguments", {}),
+            getattr(self.denoiser, "data_std", 0),
+        ]
         shapes = {k: list(v.shape) for k, v in self.denoiser.state_dict().items()}
         data = [list(self.points.shape), self.digest]
         return json.dumps([network, shapes, asdict(self.recipe), data])
@@ -45,7 +49,12 @@ class State(NamedTuple):
             tensors |= {f"adam/{i}/{k}": v for k, v in moments.items()}
         tensors |= {f"scaler/{k}": torch.tensor(v) for k, v in self.scaler.state_dict().items()}
         tensors |= {"generator": self.g.get_state(), "means": self.means}
-        about = {"card": self.card(), "step": str(step), "loss": repr(loss), "seconds": repr(seconds)}
+        about = {
+            "card": self.card(),
+            "step": str(step),
+            "loss": repr(loss),
+            "seconds": repr(seconds),
+        }
         tensors = {k: v.contiguous() for k, v in tensors.items()}
         write_atomically(path, tensor_bytes(tensors, about | {"sha256": _digest(tensors, about)}))
 
@@ -65,7 +74,9 @@ class State(NamedTuple):
         if ours[0][1]:  # arguments that build it again; how a network prints changes with the code
             ours[0][0] = theirs[0][0]
         if ours != theirs:
-            raise ValueError(f"{path} is of another network, recipe or training set: remove it or name another file")
+            raise ValueError(
+                f"{path} is of another network, recipe or training set: remove it or name another file"
+            )
 
         def part(name: str) -> dict[str, Any]:
             return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
@@ -74,7 +85,10 @@ class State(NamedTuple):
         if self.average is not self.denoiser:
             self.average.load_state_dict(part("average/"))
         moments = {  # strided as the weights are, which torch's fused steps take for granted
-            i: {k: torch.empty_like(p).copy_(v) if v.ndim else v for k, v in part(f"adam/{i}/").items()}
+            i: {
+                k: torch.empty_like(p).copy_(v) if v.ndim else v
+                for k, v in part(f"adam/{i}/").items()
+            }
             for i, p in enumerate(self.denoiser.parameters())
             if part(f"adam/{i}/")
         }

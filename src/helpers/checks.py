@@ -11,17 +11,27 @@ WITHOUT_DOUBLE = {"mps"}  # kinds of devices that have no float64
 WIDEST = 4096  # channels, layers or pixels of a side: more is a slip, and would fill any memory
 
 
-def checked_sigma(y: Tensor, sigma: float | Tensor, event_shape: tuple[int, ...] | None = None) -> Tensor:
+def checked_sigma(
+    y: Tensor, sigma: float | Tensor, event_shape: tuple[int, ...] | None = None
+) -> Tensor:
     """sigma as a tensor that broadcasts against y, after checking both.
 
     Raises ValueError for a y that is not a floating batch of `event_shape` or holds NaN or infinity, and for a sigma of
     another shape than () or (batch,), or not finite and positive.
     """
     if not y.is_floating_point():
-        raise ValueError(f"y has dtype {y.dtype}: a denoiser needs floating point, call y.float() or y.double()")
+        raise ValueError(
+            f"y has dtype {y.dtype}: a denoiser needs floating point, call y.float() or y.double()"
+        )
     if y.ndim < 2 or (event_shape is not None and tuple(y.shape[1:]) != event_shape):
-        want = "(batch, *event)" if event_shape is None else f"(batch, {', '.join(map(str, event_shape))})"
-        raise ValueError(f"y has shape {tuple(y.shape)}: this denoiser takes {want}; one point is y[None]")
+        want = (
+            "(batch, *event)"
+            if event_shape is None
+            else f"(batch, {', '.join(map(str, event_shape))})"
+        )
+        raise ValueError(
+            f"y has shape {tuple(y.shape)}: this denoiser takes {want}; one point is y[None]"
+        )
     sigma = torch.as_tensor(sigma, dtype=y.dtype, device=y.device)
     if sigma.ndim > 1 or (sigma.ndim == 1 and len(sigma) != len(y)):
         raise ValueError(
@@ -31,7 +41,9 @@ def checked_sigma(y: Tensor, sigma: float | Tensor, event_shape: tuple[int, ...]
     if not (torch.compiler.is_compiling() or transformed(y, sigma)):
         bad = ~(torch.isfinite(sigma) & (sigma > 0))
         if bad.any():
-            raise ValueError(f"sigma is {sigma[bad].flatten()[0].item()}: the noise level must be positive and finite")
+            raise ValueError(
+                f"sigma is {sigma[bad].flatten()[0].item()}: the noise level must be positive and finite"
+            )
         if not torch.isfinite(y).all():
             row = int((~torch.isfinite(y.flatten(1)).all(1)).nonzero()[0])
             raise ValueError(
@@ -92,7 +104,9 @@ def exact(values: Tensor | Sequence | float) -> Tensor:
 def positive_int(name: str, value: int, remedy: str = "", most: int = 2**31 - 1) -> int:
     """`value` as an int from 1 to `most`; ValueError naming it otherwise."""
     if not _whole(value) or value < 1:
-        raise ValueError(f"{name} is {value}: it must be a whole number of at least 1{remedy and '; ' + remedy}")
+        raise ValueError(
+            f"{name} is {value}: it must be a whole number of at least 1{remedy and '; ' + remedy}"
+        )
     if value > most:
         raise ValueError(f"{name} is {value}: it must be at most {most}{remedy and '; ' + remedy}")
     return int(value)
@@ -121,7 +135,12 @@ def is_positive(value: float) -> bool:
     """Whether it is a finite number above 0."""
     try:
         return 0 < float(value) < math.inf and not isinstance(value, (str, bool))
-    except (TypeError, ValueError, OverflowError, RuntimeError):  # no number, or a tensor of several
+    except (
+        TypeError,
+        ValueError,
+        OverflowError,
+        RuntimeError,
+    ):  # no number, or a tensor of several
         return False
 
 
@@ -136,9 +155,13 @@ def checked_points(points: Tensor, name: str = "points") -> Tensor:
     """A training set (N, *event): floating, finite and not empty; ValueError naming what is wrong otherwise."""
     if not isinstance(points, Tensor) or not points.is_floating_point() or points.ndim < 2:
         shape = tuple(getattr(points, "shape", ()))
-        raise ValueError(f"{name} has shape {shape}: pass a floating tensor (N, *event), one training point per row")
+        raise ValueError(
+            f"{name} has shape {shape}: pass a floating tensor (N, *event), one training point per row"
+        )
     if len(points) == 0 or math.prod(points.shape[1:]) == 0:
-        raise ValueError(f"{name} is empty, shape {tuple(points.shape)}: a training set needs at least one point")
+        raise ValueError(
+            f"{name} is empty, shape {tuple(points.shape)}: a training set needs at least one point"
+        )
     if not transformed(points) and not torch.isfinite(points).all():
         raise ValueError(f"{name} holds NaN or infinity: remove those rows first")
     return points

@@ -26,14 +26,26 @@ class Grid(NamedTuple):
 def grid(extent: float = 3.0, n: int = 101, dimension: int = 2) -> Grid:
     """n^d cell centres that cover [-extent, extent]^d, d = 1 or 2; the last coordinate varies fastest."""
     if not (extent > 0 and dimension in (1, 2)):
-        raise ValueError(f"extent {extent}, dimension {dimension}: take extent > 0 and dimension 1 or 2")
+        raise ValueError(
+            f"extent {extent}, dimension {dimension}: take extent > 0 and dimension 1 or 2"
+        )
     width = 2 * extent / positive_int("n", n)
     axis = -extent + width * (torch.arange(n, dtype=torch.float64) + 0.5)
-    return Grid(torch.cartesian_prod(*[axis] * dimension).reshape(-1, dimension), n, width**dimension, extent)
+    return Grid(
+        torch.cartesian_prod(*[axis] * dimension).reshape(-1, dimension),
+        n,
+        width**dimension,
+        extent,
+    )
 
 
 def generated_log_density(
-    denoiser: Denoiser, y: Tensor, sigma_min: float = 0.02, sigma_max: float = 80.0, steps: int = 100, chunk: int = 4096
+    denoiser: Denoiser,
+    y: Tensor,
+    sigma_min: float = 0.02,
+    sigma_max: float = 80.0,
+    steps: int = 100,
+    chunk: int = 4096,
 ) -> Tensor:
     r"""log q(y), (batch,), of the law q at sigma_min of the probability-flow ODE started from N(0, sigma_max^2 I).
 
@@ -48,14 +60,21 @@ def generated_log_density(
     density is 0 (log -inf): the flow started from noise does not reach such points.
     """
     if not 0 < sigma_min < sigma_max:
-        raise ValueError(f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < sigma_min < sigma_max")
+        raise ValueError(
+            f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < sigma_min < sigma_max"
+        )
     checked_sigma(y, sigma_min, denoiser.event_shape)
     h = math.log(sigma_max / sigma_min) / positive_int("steps", steps)
-    parts = [_log_density(denoiser, part, math.log(sigma_min), h, steps, sigma_max) for part in y.split(chunk)]
+    parts = [
+        _log_density(denoiser, part, math.log(sigma_min), h, steps, sigma_max)
+        for part in y.split(chunk)
+    ]
     return torch.cat(parts)
 
 
-def _log_density(denoiser: Denoiser, y: Tensor, u: float, h: float, steps: int, sigma_max: float) -> Tensor:
+def _log_density(
+    denoiser: Denoiser, y: Tensor, u: float, h: float, steps: int, sigma_max: float
+) -> Tensor:
     change, rows = torch.zeros_like(y[:, 0]), torch.arange(len(y), device=y.device)
     log_q = torch.full_like(change, -math.inf)
     for _ in range(steps):
@@ -69,7 +88,9 @@ def _log_density(denoiser: Denoiser, y: Tensor, u: float, h: float, steps: int, 
         kept = y.abs().amax(1) < 1e3 * sigma_max  # False for NaN too
         y, change, rows = y[kept], change[kept], rows[kept]
     log_q[rows] = (
-        change - 0.5 * (y / sigma_max).square().sum(1) - y.shape[1] * math.log(sigma_max * math.sqrt(2 * math.pi))
+        change
+        - 0.5 * (y / sigma_max).square().sum(1)
+        - y.shape[1] * math.log(sigma_max * math.sqrt(2 * math.pi))
     )
     return log_q
 
@@ -93,7 +114,10 @@ def jacobian_and_estimate(denoiser: Denoiser, y: Tensor, sigma: float) -> tuple[
         if not x_hat.requires_grad:  # a constant denoiser
             return y.new_zeros(len(y), y.shape[1], y.shape[1]), x_hat
         # rows of D do not mix, so the gradient of the summed coordinate is the per-point gradient
-        rows = [torch.autograd.grad(x_hat[:, i].sum(), y, retain_graph=True)[0] for i in range(y.shape[1])]
+        rows = [
+            torch.autograd.grad(x_hat[:, i].sum(), y, retain_graph=True)[0]
+            for i in range(y.shape[1])
+        ]
     return torch.stack(rows, dim=1), x_hat.detach()
 
 

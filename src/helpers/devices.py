@@ -36,7 +36,9 @@ def resolve(device: str | torch.device = "auto", double: bool = False) -> torch.
     if kind not in KINDS:
         raise ValueError(f"device is {kind!r}: choose one of auto, {', '.join(choices)}")
     if kind not in choices:
-        raise ValueError(f"device is {kind!r}, which has no float64: choose one of auto, {', '.join(choices)}")
+        raise ValueError(
+            f"device is {kind!r}, which has no float64: choose one of auto, {', '.join(choices)}"
+        )
     if not KINDS[kind]():
         raise ValueError(f"device is {kind!r}, and this torch sees none: choose auto or cpu")
     return torch.device(kind)

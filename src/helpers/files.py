@@ -24,14 +24,18 @@ def cache_folder() -> Path:
     temporary files. Raises ValueError where that may not be written either.
     """
     try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "creative-denoiser"
+        folder = (
+            Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "creative-denoiser"
+        )
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.access(folder, os.W_OK):
             return folder
     except (OSError, RuntimeError):  # RuntimeError: no home
         pass
     try:
-        user = os.getuid() if hasattr(os, "getuid") else 0  # on Windows each user has a folder anyway
+        user = (
+            os.getuid() if hasattr(os, "getuid") else 0
+        )  # on Windows each user has a folder anyway
         folder = Path(tempfile.gettempdir()) / f"creative-denoiser-{user}"
         folder.mkdir(exist_ok=True, mode=0o700)
         status = folder.lstat()  # whoever else had made it could leave there what is run
@@ -56,7 +60,10 @@ def refuse_bomb(archive: zipfile.ZipFile, most: int) -> None:
     Readers stop at the size that is said. Other packings than deflate have no such brake.
     """
     for entry in archive.infolist():
-        if entry.file_size > most or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        if entry.file_size > most or entry.compress_type not in (
+            zipfile.ZIP_STORED,
+            zipfile.ZIP_DEFLATED,
+        ):
             raise ValueError(
                 f"{entry.filename} in {archive.filename} unpacks to {entry.file_size} bytes by method "
                 f"{entry.compress_type}: at most {most}, stored or deflated, belong there; download the archive again"
@@ -88,11 +95,15 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     """
     with refusals_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
+        )
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data.encode() if isinstance(data, str) else data)
-            os.chmod(temporary, 0o644)  # mkstemp's 0600 would follow the file into git and onto a server
+            os.chmod(
+                temporary, 0o644
+            )  # mkstemp's 0600 would follow the file into git and onto a server
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -109,7 +120,9 @@ def folder_atomically(folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         for left in folder.parent.glob(f".{folder.name}.*.tmp"):
             shutil.rmtree(left, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+        temporary = Path(
+            tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp")
+        )
         try:
             yield temporary
             temporary.rename(folder)

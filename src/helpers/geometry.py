@@ -38,7 +38,12 @@ class Parts(NamedTuple):
 
 
 def c_alpha_parts(
-    n: int, alpha: float, beta: float | None = None, size: int = 80, variant: str = "released", seed: int = 0
+    n: int,
+    alpha: float,
+    beta: float | None = None,
+    size: int = 80,
+    variant: str = "released",
+    seed: int = 0,
 ) -> Parts:
     """Contours and backgrounds of `c_alpha` with the same arguments, from the same random numbers."""
     size = positive_int("size", size)
@@ -107,13 +112,17 @@ def wavelets(images: Tensor, wavelet: str = "db2", levels: int = 4) -> Tensor:
     """
     x = _divisible(images, wavelet, levels)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the coarsest wavelets are wider than the frame: they are periodic
+        warnings.simplefilter(
+            "ignore"
+        )  # that the coarsest wavelets are wider than the frame: they are periodic
         coarse, *details = pywt.wavedec2(x, wavelet, "periodization", levels, axes=(1, 2))
     parts = [coarse, *(band for bands in details for band in bands)]
     return as_tensor(np.concatenate([p.reshape(len(x), -1) for p in parts], 1), images)
 
 
-def cycle_spun(y: Tensor, sigma: float, wavelet: str = "db2", levels: int = 4, threshold: float = 3.0) -> Tensor:
+def cycle_spun(
+    y: Tensor, sigma: float, wavelet: str = "db2", levels: int = 4, threshold: float = 3.0
+) -> Tensor:
     r"""Noisy images y (n, H, W) denoised by setting wavelet coefficients below threshold sigma to zero, float64.
 
     The mean over all 2^levels x 2^levels shifts of: shift, threshold the details in the basis of `wavelets`, shift back
@@ -129,7 +138,9 @@ def cycle_spun(y: Tensor, sigma: float, wavelet: str = "db2", levels: int = 4, t
 def slope(x: Tensor, y: Tensor) -> Tensor:
     """Least-squares slope of each row of y (n, m) on x (m,), (n,)."""
     if x.ndim != 1 or len(x) < 2 or y.ndim != 2 or y.shape[1] != len(x):
-        raise ValueError(f"x {tuple(x.shape)}, y {tuple(y.shape)}: pass (m,) with m >= 2 and (n, m)")
+        raise ValueError(
+            f"x {tuple(x.shape)}, y {tuple(y.shape)}: pass (m,) with m >= 2 and (n, m)"
+        )
     centred = widened(x) - widened(x).mean()
     return (widened(y) * centred).sum(1) / centred.square().sum()
 
@@ -149,8 +160,12 @@ def near(rows: Tensor, reach: float = 2.0) -> Tensor:
     shown[:, :-1] = (row >= low) & (row < high)
     shown |= row == rows
     if not shown.any():
-        raise ValueError("the contour lies outside of the frame: there is nothing near it, choose another image")
-    return torch.from_numpy(distance_transform_edt(~shown.numpy(force=True)) <= reach).to(rows.device)
+        raise ValueError(
+            "the contour lies outside of the frame: there is nothing near it, choose another image"
+        )
+    return torch.from_numpy(distance_transform_edt(~shown.numpy(force=True)) <= reach).to(
+        rows.device
+    )
 
 
 def oscillation(vectors: Tensor, rows: Tensor, reach: int = 2) -> tuple[Tensor, Tensor]:
@@ -165,20 +180,27 @@ def oscillation(vectors: Tensor, rows: Tensor, reach: int = 2) -> tuple[Tensor, 
     """
     x, size = widened(checked_points(vectors, "vectors")), len(_rows(rows))
     if x.shape[1:] != (size, size):
-        raise ValueError(f"vectors have shape {tuple(x.shape)}: pass (k, {size}, {size}), as the contour")
+        raise ValueError(
+            f"vectors have shape {tuple(x.shape)}: pass (k, {size}, {size}), as the contour"
+        )
     at = rows + torch.arange(-positive_int("reach", reach), reach + 1, device=rows.device)[:, None]
     inside = (at >= 0) & (at < size)
     band = x[:, at.clamp(0, size - 1), torch.arange(size, device=rows.device)]
 
     def frequency(a: Tensor, b: Tensor, both: Tensor) -> Tensor:
-        differences, squares = ((a - b).square() * both).sum((1, 2)), ((a.square() + b.square()) * both).sum((1, 2))
+        differences, squares = (
+            ((a - b).square() * both).sum((1, 2)),
+            ((a.square() + b.square()) * both).sum((1, 2)),
+        )
         return size / math.pi * torch.asin((differences / squares / 2).sqrt())
 
     along = frequency(band[:, :, 1:], band[:, :, :-1], inside[:, 1:] & inside[:, :-1])
     return along, frequency(band[:, 1:], band[:, :-1], inside[1:] & inside[:-1])
 
 
-def walk(vectors: Sequence[Tensor], contours: Sequence[Tensor], levels: int = 9) -> list[list[dict]]:
+def walk(
+    vectors: Sequence[Tensor], contours: Sequence[Tensor], levels: int = 9
+) -> list[list[dict]]:
     """Frames for `plots.Slider`: in frame k the k-th of each stack of `vectors`, the contour drawn over it.
 
     vectors: stacks (count, size, size), a panel each; contours: rows (size,) for each. Values are rounded to `levels`
@@ -204,12 +226,35 @@ def grid(titles: Sequence[str], columns: int, gap: float = 0.04) -> dict:
         (row, column), name = divmod(i, columns), i + 1 if i else ""
         left, top = column / columns, 1 - row / deep
         sides = {"x": [left, left + 1 / columns - gap], "y": [top - 1 / deep + 2 * gap, top - gap]}
-        bare = {"showticklabels": False, "ticks": "", "showgrid": False, "zeroline": False, "fixedrange": True}
-        layout[f"xaxis{name}"] = {**bare, "domain": sides["x"], "constrain": "domain", "anchor": f"y{name}"}
-        y = {"scaleanchor": f"x{name}", "autorange": "reversed", "constrain": "domain", "anchor": f"x{name}"}
+        bare = {
+            "showticklabels": False,
+            "ticks": "",
+            "showgrid": False,
+            "zeroline": False,
+            "fixedrange": True,
+        }
+        layout[f"xaxis{name}"] = {
+            **bare,
+            "domain": sides["x"],
+            "constrain": "domain",
+            "anchor": f"y{name}",
+        }
+        y = {
+            "scaleanchor": f"x{name}",
+            "autorange": "reversed",
+            "constrain": "domain",
+            "anchor": f"x{name}",
+        }
         layout[f"yaxis{name}"] = {**bare, "domain": sides["y"], **y}
-        middle = {"x": sum(sides["x"]) / 2, "y": top - gap, "xanchor": "center", "yanchor": "bottom"}
-        notes.append({"text": title, "showarrow": False, "xref": "paper", "yref": "paper", **middle})
+        middle = {
+            "x": sum(sides["x"]) / 2,
+            "y": top - gap,
+            "xanchor": "center",
+            "yanchor": "bottom",
+        }
+        notes.append(
+            {"text": title, "showarrow": False, "xref": "paper", "yref": "paper", **middle}
+        )
     return {**layout, "annotations": notes}
 
 
@@ -231,11 +276,15 @@ def _divisible(images: Tensor, wavelet: str, levels: int) -> np.ndarray:
     if wavelet not in pywt.wavelist(kind="discrete") or not pywt.Wavelet(wavelet).orthogonal:
         raise ValueError(f"wavelet is {wavelet!r}: choose an orthogonal one, as haar, db2 or sym4")
     if x.shape[1] % part or x.shape[2] % part:
-        raise ValueError(f"images are {x.shape[1]} x {x.shape[2]}: {levels} levels need sides divisible by {part}")
+        raise ValueError(
+            f"images are {x.shape[1]} x {x.shape[2]}: {levels} levels need sides divisible by {part}"
+        )
     return x
 
 
 def _rows(rows: Tensor) -> Tensor:
     if rows.ndim != 1 or rows.is_floating_point() or len(rows) < 2:
-        raise ValueError(f"rows has shape {tuple(rows.shape)}, {rows.dtype}: pass one contour (size,) of whole rows")
+        raise ValueError(
+            f"rows has shape {tuple(rows.shape)}, {rows.dtype}: pass one contour (size,) of whole rows"
+        )
     return rows

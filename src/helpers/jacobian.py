@@ -44,18 +44,29 @@ class Jacobian:
 
     @torch.inference_mode(False)  # the adjoint needs a graph, whatever surrounds it
     def __init__(
-        self, denoiser: Denoiser, y: Tensor, sigma: float, method: str | None = None, chunk: int | None = None
+        self,
+        denoiser: Denoiser,
+        y: Tensor,
+        sigma: float,
+        method: str | None = None,
+        chunk: int | None = None,
     ):
         if method not in (None, FROZEN, REFERENCE):
-            raise ValueError(f"method is {method!r}: choose {FROZEN!r}, {REFERENCE!r}, or None to have it chosen")
+            raise ValueError(
+                f"method is {method!r}: choose {FROZEN!r}, {REFERENCE!r}, or None to have it chosen"
+            )
         level = checked_sigma(y, sigma, denoiser.event_shape)
         if len(y) != 1 or level.numel() != 1 or y.numel() == 0:
             raise ValueError(
                 f"y has shape {tuple(y.shape)}, sigma {tuple(level.shape)}: a Jacobian is taken at one point and one "
                 "level, pass y[i : i + 1] and a float"
             )
-        if any(True for _ in denoiser.parameters()) and any(module.training for module in denoiser.modules()):
-            raise ValueError(f"the {type(denoiser).__name__} is in training mode: call its eval() first")
+        if any(True for _ in denoiser.parameters()) and any(
+            module.training for module in denoiser.modules()
+        ):
+            raise ValueError(
+                f"the {type(denoiser).__name__} is in training mode: call its eval() first"
+            )
         self.denoiser, self.y, self.sigma = denoiser, y.detach().clone(), float(level)
         self.chunk = positive_int("chunk", max(1, CHUNK // y.numel()) if chunk is None else chunk)
         self._graph: tuple[Tensor, Tensor] | None = None
@@ -82,7 +93,9 @@ class Jacobian:
         self._check(vectors)
         if self.method == REFERENCE:
             pull = torch.func.vjp(self._estimate, self.y)[1]
-            return torch.func.vmap(lambda u: pull(u[None])[0][0], chunk_size=self.chunk)(vectors.detach()).detach()
+            return torch.func.vmap(lambda u: pull(u[None])[0][0], chunk_size=self.chunk)(
+                vectors.detach()
+            ).detach()
         # The graph of f is built for one size of batch and kept; the last part is filled up with zeros.
         size = math.ceil(len(vectors) / math.ceil(len(vectors) / self.chunk))
         if self._graph is None or len(self._graph[0]) != size:
@@ -95,7 +108,9 @@ class Jacobian:
         parts = []
         for part in vectors.detach().split(size):
             full = torch.cat([part, part.new_zeros(size - len(part), *part.shape[1:])])
-            (pulled,) = torch.autograd.grad(end, start, full, retain_graph=True, materialize_grads=True)
+            (pulled,) = torch.autograd.grad(
+                end, start, full, retain_graph=True, materialize_grads=True
+            )
             parts.append(pulled[: len(part)])
         return torch.cat(parts)
 
@@ -132,7 +147,11 @@ class Jacobian:
         self._masks = record.masks
         g, d = torch.Generator().manual_seed(0), self.y.numel()
         pixels = torch.zeros(4, d).scatter(1, torch.randint(d, (4, 1), generator=g), 1.0)
-        tests = torch.cat([torch.randn(4, d, generator=g), pixels]).to(self.y).view(-1, *self.y.shape[1:])
+        tests = (
+            torch.cat([torch.randn(4, d, generator=g), pixels])
+            .to(self.y)
+            .view(-1, *self.y.shape[1:])
+        )
         try:
             self._origin = self._frozen(torch.zeros_like(self.y))
             self._length = float(self.y.norm() + self._origin.norm()) or 1.0
@@ -146,7 +165,11 @@ class Jacobian:
         return bool((error <= min(100 * eps, 1e-3) * (length + image)).all())
 
     def _check(self, vectors: Tensor) -> None:
-        if vectors.shape[1:] != self.y.shape[1:] or len(vectors) == 0 or vectors.dtype != self.y.dtype:
+        if (
+            vectors.shape[1:] != self.y.shape[1:]
+            or len(vectors) == 0
+            or vectors.dtype != self.y.dtype
+        ):
             want = f"(k, {', '.join(map(str, self.y.shape[1:]))})"
             raise ValueError(
                 f"vectors have shape {tuple(vectors.shape)} and dtype {vectors.dtype}: pass {want} with k >= 1, "
@@ -167,7 +190,9 @@ class Eigen(NamedTuple):
     residuals: Tensor
 
 
-def eigen(jacobian: Jacobian, k: int | None = None, basis: int | None = None, seed: int = 0) -> Eigen:
+def eigen(
+    jacobian: Jacobian, k: int | None = None, basis: int | None = None, seed: int = 0
+) -> Eigen:
     """Eigenvalues and eigenvectors of the symmetric part S = (J + J^T) / 2, all d of them or the k largest.
 
     All: from the full matrix. The k largest: block Krylov with full reorthogonalisation from a random start block drawn
@@ -181,17 +206,23 @@ def eigen(jacobian: Jacobian, k: int | None = None, basis: int | None = None, se
             raise ValueError(f"basis is {basis} without k: it belongs to the k largest, pass k too")
         symmetric = (jacobian.matrix + jacobian.matrix.T) / 2
         values, vectors = (t.flip(-1) for t in torch.linalg.eigh(symmetric))
-        return Eigen(values, vectors.T.view(-1, *shape), (symmetric @ vectors - values * vectors).norm(dim=0))
+        return Eigen(
+            values, vectors.T.view(-1, *shape), (symmetric @ vectors - values * vectors).norm(dim=0)
+        )
     if positive_int("k", k) > d:
         raise ValueError(f"k is {k} in dimension {d}: choose 1 to {d}, or None for all")
     size = min(d, max(5 * k, 64)) if basis is None else positive_int("basis", basis)
     if not k <= size <= d:
         raise ValueError(f"basis is {size} for k = {k} in dimension {d}: choose {k} to {d}")
-    block = torch.randn(min(BLOCK, size), d, generator=torch.Generator().manual_seed(seed)).to(jacobian.y)
+    block = torch.randn(min(BLOCK, size), d, generator=torch.Generator().manual_seed(seed)).to(
+        jacobian.y
+    )
     space = images = block[:0]
     while len(space) < size:
         block = block[: size - len(space)]
-        for _ in range(3):  # where the space is exhausted the first pass leaves rounding errors, which the others clean
+        for _ in range(
+            3
+        ):  # where the space is exhausted the first pass leaves rounding errors, which the others clean
             block = torch.linalg.qr((block - (block @ space.T) @ space).T).Q.T
         vectors = block.reshape(-1, *shape)
         block_image = ((jacobian.matvec(vectors) + jacobian.adjoint(vectors)) / 2).flatten(1)
@@ -201,7 +232,9 @@ def eigen(jacobian: Jacobian, k: int | None = None, basis: int | None = None, se
     values, weights = torch.linalg.eigh((projected + projected.T) / 2)
     values, weights = values.flip(0)[:k], weights.flip(1)[:, :k].T
     vectors = weights @ space
-    return Eigen(values, vectors.view(-1, *shape), (weights @ images - values[:, None] * vectors).norm(dim=1))
+    return Eigen(
+        values, vectors.view(-1, *shape), (weights @ images - values[:, None] * vectors).norm(dim=1)
+    )
 
 
 def svd(jacobian: Jacobian) -> tuple[Tensor, Tensor, Tensor]:

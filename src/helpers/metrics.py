@@ -41,9 +41,13 @@ def sliced_w2(x: Tensor, y: Tensor, projections: int | Tensor = 200, seed: int =
     ot = transport()
     x, y = _both(x, y)
     if isinstance(projections, Tensor):
-        return float(ot.sliced_wasserstein_distance(x, y, projections=projections.numpy(force=True), p=2))
+        return float(
+            ot.sliced_wasserstein_distance(x, y, projections=projections.numpy(force=True), p=2)
+        )
     return float(
-        ot.sliced_wasserstein_distance(x, y, n_projections=positive_int("projections", projections), p=2, seed=seed)
+        ot.sliced_wasserstein_distance(
+            x, y, n_projections=positive_int("projections", projections), p=2, seed=seed
+        )
     )
 
 
@@ -55,7 +59,9 @@ def exact_w2(x: Tensor, y: Tensor) -> float:
     ot = transport()
     x, y = _both(x, y)
     if len(x) * len(y) > 25_000_000:
-        raise ValueError(f"{len(x)} x {len(y)} points: exact transport is quadratic in memory, use sliced_w2")
+        raise ValueError(
+            f"{len(x)} x {len(y)} points: exact transport is quadratic in memory, use sliced_w2"
+        )
     plan_cost = ot.emd2(ot.unif(len(x)), ot.unif(len(y)), ot.dist(x, y), numItermax=2_000_000)
     return math.sqrt(max(float(plan_cost), 0.0))  # rounding of equal samples
 
@@ -63,7 +69,9 @@ def exact_w2(x: Tensor, y: Tensor) -> float:
 def _both(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
     x, y = checked_points(x, "x").flatten(1).cpu(), checked_points(y, "y").flatten(1).cpu()
     if x.shape[1] != y.shape[1]:
-        raise ValueError(f"x has dimension {x.shape[1]}, y has {y.shape[1]}: the samples must live in one space")
+        raise ValueError(
+            f"x has dimension {x.shape[1]}, y has {y.shape[1]}: the samples must live in one space"
+        )
     return x.double().numpy(force=True), y.double().numpy(force=True)
 
 
@@ -72,19 +80,26 @@ def nearest(samples: Tensor, training: Tensor, k: int = 2) -> tuple[Tensor, Tens
 
     Equal training points count once, by the first of them: the second nearest is another point, not the same again.
     """
-    samples, training = checked_points(samples, "samples").flatten(1), checked_points(training, "training").flatten(1)
+    samples, training = (
+        checked_points(samples, "samples").flatten(1),
+        checked_points(training, "training").flatten(1),
+    )
     if samples.shape[1] != training.shape[1]:
         raise ValueError(
             f"samples have dimension {samples.shape[1]}, training {training.shape[1]}: they must live in one space"
         )
     kept = (
-        torch.arange(len(training), device=samples.device) if k == 1 else _first_of_equals(training).to(samples.device)
+        torch.arange(len(training), device=samples.device)
+        if k == 1
+        else _first_of_equals(training).to(samples.device)
     )
     if not 1 <= k <= len(kept):
         raise ValueError(
             f"k is {k} with {len(kept)} distinct training points: choose 1 to {len(kept)}, or pass at least {max(k, 1)}"
         )
-    exact = torch.cdist(samples, training.to(samples)[kept], compute_mode="donot_use_mm_for_euclid_dist")
+    exact = torch.cdist(
+        samples, training.to(samples)[kept], compute_mode="donot_use_mm_for_euclid_dist"
+    )
     distances, places = exact.topk(k, largest=False)
     return distances, kept[places]
 
@@ -117,7 +132,9 @@ def share_of_copies(samples: Tensor, training: Tensor, ratio: float = 1 / 3) -> 
 def kurtosis(x: Tensor) -> float:
     """Fourth standardised moment E[(x - m)^4] / Var^2 of one coordinate: 3 for a Gaussian, 1 for two points."""
     if x.numel() != len(x):
-        raise ValueError(f"x has shape {tuple(x.shape)}: pass a one-dimensional sample, one column at a time")
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}: pass a one-dimensional sample, one column at a time"
+        )
     z = widened(x).flatten() - widened(x).mean()
     return float((z**4).mean() / (z**2).mean() ** 2)
 
@@ -163,11 +180,16 @@ def similarity(a: Tensor, b: Tensor, centred: bool = True) -> Tensor:
         )
     x, y = (widened(t.flatten(1)) for t in (a, b))
     if centred:  # a constant image less its rounded mean is not quite 0
-        x, y = (torch.where(t.amin(1) == t.amax(1), 0.0, (t - t.mean(1, keepdim=True)).T).T for t in (x, y))
+        x, y = (
+            torch.where(t.amin(1) == t.amax(1), 0.0, (t - t.mean(1, keepdim=True)).T).T
+            for t in (x, y)
+        )
     return (x / x.norm(dim=1, keepdim=True)) @ (y / y.norm(dim=1, keepdim=True)).T
 
 
-def patch_sources(samples: Tensor, training: Tensor, side: int, blank: float = 0.0) -> tuple[Tensor, Tensor]:
+def patch_sources(
+    samples: Tensor, training: Tensor, side: int, blank: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """From which training image does each patch come? Indices and similarities, both (n, patches).
 
     Patches of side x side pixels side by side, each compared (centred) with the patches at the same place of all
@@ -178,8 +200,12 @@ def patch_sources(samples: Tensor, training: Tensor, side: int, blank: float = 0
     """
     h, w = samples.shape[-2:]
     if not 2 <= side <= min(h, w) or h % side or w % side:
-        raise ValueError(f"side is {side}: choose a divisor of the image's {h} x {w} pixels, at least 2")
-    kept = _first_of_equals(training.flatten(1)).to(training.device)  # of equal ones rounding would choose
+        raise ValueError(
+            f"side is {side}: choose a divisor of the image's {h} x {w} pixels, at least 2"
+        )
+    kept = _first_of_equals(training.flatten(1)).to(
+        training.device
+    )  # of equal ones rounding would choose
     patches = (t.unfold(-2, side, side).unfold(-2, side, side) for t in (samples, training[kept]))
     a, b = (t.flatten(1, 2).transpose(0, 1) for t in patches)
     alike = torch.stack([similarity(x, y) for x, y in zip(a, b, strict=True)], 1)  # (n, patches, N)
@@ -207,5 +233,7 @@ def determination(estimate: Tensor, reference: Tensor) -> Tensor:
 def _pairs(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Both as rows, float64 where there is float64."""
     if a.shape != b.shape or a.ndim < 2:
-        raise ValueError(f"shapes {tuple(a.shape)} and {tuple(b.shape)}: pass two batches of one shape (batch, *event)")
+        raise ValueError(
+            f"shapes {tuple(a.shape)} and {tuple(b.shape)}: pass two batches of one shape (batch, *event)"
+        )
     return widened(a.flatten(1)), widened(b.flatten(1))

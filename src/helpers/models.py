@@ -32,7 +32,9 @@ def classes() -> dict[str, type[Network]]:
         return [found for sub in subclasses for found in (sub, *below(sub))]
 
     # named, so that an edit of one is followed to the chapters that load it; last, so that nothing takes their names
-    return {cls.__name__: cls for cls in (*below(Network), CNN, Autoencoder, ImageMLP, PerLevel, UNet)}
+    return {
+        cls.__name__: cls for cls in (*below(Network), CNN, Autoencoder, ImageMLP, PerLevel, UNet)
+    }
 
 
 def load(name: str) -> Denoiser:
@@ -51,20 +53,30 @@ def load(name: str) -> Denoiser:
         restore = "restore it from the repository, or " if card.get("ships", True) else ""
         raise ValueError(f"{path} is missing: {restore}train it: {_recipe(card)}") from None
     if digest(data) != card.get("sha256"):
-        raise ValueError(f"{path} does not match its checksum in the manifest: restore both from the repository")
+        raise ValueError(
+            f"{path} does not match its checksum in the manifest: restore both from the repository"
+        )
     known = classes()
     if str(card.get("class")) not in known:
-        raise ValueError(f"{name} is a {card.get('class')!r}, which is not defined here: import or run what defines it")
+        raise ValueError(
+            f"{name} is a {card.get('class')!r}, which is not defined here: import or run what defines it"
+        )
     try:
         denoiser = known[card["class"]](**card["arguments"])
         denoiser.load_state_dict({k: v.float() for k, v in read_tensors(data).items()})
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError):
-        raise ValueError(f"{path} holds another network than its card says: restore both from the repository") from None
+        raise ValueError(
+            f"{path} holds another network than its card says: restore both from the repository"
+        ) from None
     return denoiser.eval()
 
 
 def save(
-    name: str, denoiser: Denoiser, card: dict[str, Any], images: Tensor, training: Tensor | None = None
+    name: str,
+    denoiser: Denoiser,
+    card: dict[str, Any],
+    images: Tensor,
+    training: Tensor | None = None,
 ) -> dict[str, Any]:
     """Write the weights and enter them in the manifest, both atomically; returns the completed card.
 
@@ -77,20 +89,31 @@ def save(
     if not re.fullmatch(NAME, name):
         raise ValueError(f"name is {name!r}: use lower-case letters, digits and single hyphens")
     if not isinstance(denoiser, Network):
-        raise ValueError(f"denoiser is a {type(denoiser).__name__}: only {', '.join(classes())} can be saved")
+        raise ValueError(
+            f"denoiser is a {type(denoiser).__name__}: only {', '.join(classes())} can be saved"
+        )
     if classes()[type(denoiser).__name__] is not type(denoiser):
-        raise ValueError(f"denoiser is a {type(denoiser).__name__}, as another network is called: give it another name")
+        raise ValueError(
+            f"denoiser is a {type(denoiser).__name__}, as another network is called: give it another name"
+        )
     whole = {k: v.detach().cpu().contiguous() for k, v in denoiser.eval().state_dict().items()}
     half = {k: v.half() if v.is_floating_point() else v for k, v in whole.items()}
     rounded = type(denoiser)(**denoiser.arguments).eval()
     rounded.load_state_dict({k: v.float() for k, v in half.items()})
     table, table_half = psnr_table(denoiser, images), psnr_table(rounded, images)
-    lossless = all(a - b < HALF_PRECISION_COST for a, b in zip(table["psnr"], table_half["psnr"], strict=True))
+    lossless = all(
+        a - b < HALF_PRECISION_COST for a, b in zip(table["psnr"], table_half["psnr"], strict=True)
+    )
     data = tensor_bytes(half if lossless else whole)
     seen = {}
     if training is not None:
         training = repeated(training[: len(images)], 100)
-        seen = {"train": {"images": len(training), **psnr_table(rounded if lossless else denoiser, training)}}
+        seen = {
+            "train": {
+                "images": len(training),
+                **psnr_table(rounded if lossless else denoiser, training),
+            }
+        }
     complete = {
         "class": type(denoiser).__name__,
         "arguments": denoiser.arguments,
@@ -115,7 +138,9 @@ def enter(new: dict[str, dict[str, Any]], files: dict[Path, bytes]) -> None:
         try:
             text = json.dumps({**cards, **new}, indent=1, sort_keys=False, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
-            raise ValueError(f"the card of {', '.join(new)} is no JSON ({error}): pass numbers and words") from None
+            raise ValueError(
+                f"the card of {', '.join(new)} is no JSON ({error}): pass numbers and words"
+            ) from None
         # weights first: a kill in between leaves an old card that refuses the new file, never a card without a file
         for file, data in files.items():
             file.parent.mkdir(exist_ok=True)
@@ -129,7 +154,9 @@ def repeated(images: Tensor, n: int) -> Tensor:
 
 
 @torch.no_grad()
-def psnr_table(denoiser: Denoiser, images: Tensor, levels: tuple[int, ...] = LEVELS, seed: int = 0) -> dict[str, list]:
+def psnr_table(
+    denoiser: Denoiser, images: Tensor, levels: tuple[int, ...] = LEVELS, seed: int = 0
+) -> dict[str, list]:
     """Mean PSNR in dB of noisy and of denoised images at each level of 255; the noise is drawn anew from `seed`."""
     noisy, denoised = [], []
     for level in levels:

@@ -29,7 +29,9 @@ def normal(*shape: int, seed: int = 0, stream: int = 0) -> Tensor:
     a, b = threefry((int(seed), int(stream)), np.arange((count + 1) // 2, dtype=np.uint32))
     radius = np.sqrt(-2 * _log(a))
     cosine, sine = _circle(b)
-    return torch.from_numpy(np.stack([radius * cosine, radius * sine], 1).ravel()[:count]).view(*shape)
+    return torch.from_numpy(np.stack([radius * cosine, radius * sine], 1).ravel()[:count]).view(
+        *shape
+    )
 
 
 def threefry(key: tuple[int, int], low: np.ndarray, high: int = 0) -> tuple[np.ndarray, np.ndarray]:

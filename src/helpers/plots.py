@@ -23,7 +23,10 @@ from .files import results_folder, write_atomically
 TARGET, GENERATED, TRAINING, ACCENT = "#4c72b0", "#d1495b", "#222222", "#2a9d8f"
 CYCLE = [TARGET, GENERATED, ACCENT, "#e9a23b", "#7b5ea7", "#6c757d"]
 # Matplotlib's magma for Plotly, whose JavaScript does not have it
-MAGMA = [[t, matplotlib.colors.to_hex(matplotlib.colormaps["magma"](t))] for t in np.linspace(0, 1, 17).tolist()]
+MAGMA = [
+    [t, matplotlib.colors.to_hex(matplotlib.colormaps["magma"](t))]
+    for t in np.linspace(0, 1, 17).tolist()
+]
 SITE = "CREATIVE_DENOISER_SITE"  # environment variable set while the book is built
 
 plt.rcParams.update({
@@ -34,12 +37,18 @@ plt.rcParams.update({
 
 
 def panels(
-    n: int, columns: int = 5, size: float = 2.0, extent: float | None = None, titles: Sequence[str] = ()
+    n: int,
+    columns: int = 5,
+    size: float = 2.0,
+    extent: float | None = None,
+    titles: Sequence[str] = (),
 ) -> tuple[Figure, list[Axes]]:
     """n square panels of `size` inches, at most `columns` in a row; `extent` makes each a plane without ticks."""
     columns = min(n, columns)
     rows = -(-n // columns)
-    fig, grid = plt.subplots(rows, columns, figsize=(size * columns, (size + 0.25) * rows), squeeze=False)
+    fig, grid = plt.subplots(
+        rows, columns, figsize=(size * columns, (size + 0.25) * rows), squeeze=False
+    )
     axes = list(grid.flat)
     for ax in axes[n:]:
         ax.set_axis_off()
@@ -59,19 +68,34 @@ def plane(ax: Axes, extent: float) -> Axes:
 
 
 def scatter(
-    ax: Axes, points: Tensor, color: str = GENERATED, size: float = 2.0, alpha: float = 0.6, label: str | None = None
+    ax: Axes,
+    points: Tensor,
+    color: str = GENERATED,
+    size: float = 2.0,
+    alpha: float = 0.6,
+    label: str | None = None,
 ) -> None:
     """Points (n, 2); rows that diverged (NaN) are not drawn: print their number."""
     x = points.numpy(force=True)
-    ax.scatter(x[:, 0], x[:, 1], s=size, c=color, alpha=alpha, linewidths=0, label=label, rasterized=True)
+    ax.scatter(
+        x[:, 0], x[:, 1], s=size, c=color, alpha=alpha, linewidths=0, label=label, rasterized=True
+    )
 
 
-def density(ax: Axes, log_p: Tensor, grid: Grid, peak: float | None = None, cmap: str = "magma") -> None:
+def density(
+    ax: Axes, log_p: Tensor, grid: Grid, peak: float | None = None, cmap: str = "magma"
+) -> None:
     """A density on a grid as an image, brightest at `peak` (default: its own maximum)."""
     p = log_p.exp().view(grid.n, grid.n).T.numpy(force=True)  # the second coordinate upwards
     e = grid.extent
     ax.imshow(
-        p, origin="lower", extent=(-e, e, -e, e), vmin=0, vmax=peak or p.max(), cmap=cmap, interpolation="bilinear"
+        p,
+        origin="lower",
+        extent=(-e, e, -e, e),
+        vmin=0,
+        vmax=peak or p.max(),
+        cmap=cmap,
+        interpolation="bilinear",
     )
 
 
@@ -96,13 +120,17 @@ def signed(vectors: Tensor) -> Tensor:
     return (0.5 + x / (2 * peak)).view_as(vectors)
 
 
-def line_trace(x: Any, y: Any, name: str, color: str | None = None, dash: str | None = None) -> dict:
+def line_trace(
+    x: Any, y: Any, name: str, color: str | None = None, dash: str | None = None
+) -> dict:
     """A Plotly line; arrays rounded to four decimals, so that stored outputs stay small."""
     return {"type": "scatter", "mode": "lines", "name": name, "x": _short(x), "y": _short(y),
             "line": {k: v for k, v in {"color": color, "dash": dash}.items() if v}}  # fmt: skip
 
 
-def point_trace(points: Any, name: str, color: str | None = None, size: float = 3.0, opacity: float = 0.6) -> dict:
+def point_trace(
+    points: Any, name: str, color: str | None = None, size: float = 3.0, opacity: float = 0.6
+) -> dict:
     """A Plotly cloud of points (n, 2)."""
     p = _array(points)
     return {"type": "scatter", "mode": "markers", "name": name, "x": _short(p[:, 0]), "y": _short(p[:, 1]),
@@ -175,17 +203,26 @@ class Slider:
             }
         import plotly.graph_objects as go
 
-        return go.Figure(**self.figure)._repr_mimebundle_(**arguments)  # Jupyter and Colab: Plotly knows where it is
+        return go.Figure(**self.figure)._repr_mimebundle_(
+            **arguments
+        )  # Jupyter and Colab: Plotly knows where it is
 
 
 def square(extent: float) -> dict:
     """Plotly layout of a square window [-extent, extent]^2: Slider(..., **square(3))."""
     axis = {"range": [-extent, extent], "zeroline": False, "showgrid": False, "fixedrange": True}
-    return {"xaxis": {**axis, "constrain": "domain"}, "yaxis": {**axis, "scaleanchor": "x", "constrain": "domain"}}
+    return {
+        "xaxis": {**axis, "constrain": "domain"},
+        "yaxis": {**axis, "scaleanchor": "x", "constrain": "domain"},
+    }
 
 
 def _array(values: Any) -> np.ndarray:
-    return values.numpy(force=True) if isinstance(values, torch.Tensor) else np.asarray(values, dtype=float)
+    return (
+        values.numpy(force=True)
+        if isinstance(values, torch.Tensor)
+        else np.asarray(values, dtype=float)
+    )
 
 
 def _short(values: Any) -> list:

@@ -27,9 +27,13 @@ def frechet(x: Tensor, y: Tensor) -> float:
     """
     a, b = (checked_points(v, name).flatten(1).cpu().double() for v, name in ((x, "x"), (y, "y")))
     if a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ValueError(f"shapes {tuple(x.shape)} and {tuple(y.shape)}: pass two or more points of one dimension each")
+        raise ValueError(
+            f"shapes {tuple(x.shape)} and {tuple(y.shape)}: pass two or more points of one dimension each"
+        )
     moments = a.mean(0), b.mean(0), torch.cov(a.T), torch.cov(b.T)
-    return float(transport().gaussian.bures_wasserstein_distance(*(m.numpy() for m in moments)) ** 2)
+    return float(
+        transport().gaussian.bures_wasserstein_distance(*(m.numpy() for m in moments)) ** 2
+    )
 
 
 def kid(real: Tensor, made: Tensor) -> float:
@@ -68,7 +72,9 @@ def radii(n: int) -> Tensor:
 def rings(spectrum: Tensor) -> Tensor:
     """Mean of a spectrum (n, n), in the order of torch.fft, over rings of radius 0, 1, ..., n // 2 periods an image."""
     if spectrum.ndim != 2 or spectrum.shape[0] != spectrum.shape[1]:
-        raise ValueError(f"spectrum has shape {tuple(spectrum.shape)}: pass that of gray squares, (n, n)")
+        raise ValueError(
+            f"spectrum has shape {tuple(spectrum.shape)}: pass that of gray squares, (n, n)"
+        )
     n = len(spectrum)
     radius = radii(n).round()
     return torch.stack([spectrum[radius == r].mean() for r in range(n // 2 + 1)])
@@ -101,5 +107,7 @@ def _standardised(real: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
         )
     mean, std = x.mean(0), x.std(0)
     if not bool((std > 0).all()):
-        raise ValueError(f"feature {int(std.argmin())} is the same for all real images: leave it out")
+        raise ValueError(
+            f"feature {int(std.argmin())} is the same for all real images: leave it out"
+        )
     return (x - mean) / std, (y - mean) / std

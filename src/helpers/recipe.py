@@ -10,18 +10,26 @@ from torch import Tensor
 
 from .checks import checked_seed, positive, positive_int
 
-NOISE: dict[str, Callable[..., Tensor]] = {  # law of sigma: a batch of uniform and of normal numbers, parameters
+NOISE: dict[
+    str, Callable[..., Tensor]
+] = {  # law of sigma: a batch of uniform and of normal numbers, parameters
     "log-uniform": lambda u, n, low, high: low * (high / low) ** u,
     "uniform": lambda u, n, low, high: low + (high - low) * u,
     "quadratic": lambda u, n, high: high * u**2,
     "log-normal": lambda u, n, mean, std: torch.exp(mean + std * n),
-    "cosine": lambda u, n, low, high: torch.tan(math.atan(low) + (math.atan(high) - math.atan(low)) * u),
+    "cosine": lambda u, n, low, high: torch.tan(
+        math.atan(low) + (math.atan(high) - math.atan(low)) * u
+    ),
     "levels": lambda u, n, *levels: (
-        torch.tensor(levels).to(u)[(u[0] * len(levels)).long().clamp(max=len(levels) - 1)].expand(len(u))
+        torch.tensor(levels)
+        .to(u)[(u[0] * len(levels)).long().clamp(max=len(levels) - 1)]
+        .expand(len(u))
     ),
     "fixed": lambda u, n, sigma: torch.full_like(u, sigma),
 }
-LEAST = 2.0**-25  # for the 0 that torch.rand gives once in 2^24 numbers, at which a level would be 0
+LEAST = (
+    2.0**-25
+)  # for the 0 that torch.rand gives once in 2^24 numbers, at which a level would be 0
 MOST = 10**8  # images of a batch or of an epoch: the order of those of an epoch is kept in memory
 EMA = "take a decay from 0 to below 1, or None"
 LOSSES = ("edm", "sum", "log", "level", "snr")
@@ -82,7 +90,9 @@ class Recipe:
             ("precision", ("float32", "mixed")),
         ):
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}")
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}"
+                )
         positive("rate", self.rate, "take a positive number")
         if self.warmup != 0:
             positive("warmup", self.warmup, "take a number of steps, or 0")
@@ -92,12 +102,18 @@ class Recipe:
             raise ValueError(f"ema is {self.ema}: {EMA}")
         if self.epoch is not None:
             if positive_int("epoch", self.epoch, most=MOST) < self.batch:
-                raise ValueError(f"epoch is {self.epoch}: take at least the batch, {self.batch} images")
+                raise ValueError(
+                    f"epoch is {self.epoch}: take at least the batch, {self.batch} images"
+                )
         try:
             object.__setattr__(self, "noise", tuple(self.noise))
-            sigma = NOISE[self.noise[0]](torch.tensor([LEAST, 1.0]), torch.tensor([-1.0, 1.0]), *self.noise[1:])
+            sigma = NOISE[self.noise[0]](
+                torch.tensor([LEAST, 1.0]), torch.tensor([-1.0, 1.0]), *self.noise[1:]
+            )
             good = bool((sigma.isfinite() & (sigma > 0)).all()) and bool(sigma[1] >= sigma[0])
-            good = good and all(0 < v < math.inf for v in self.noise[1:] if self.noise[0] == "levels")
+            good = good and all(
+                0 < v < math.inf for v in self.noise[1:] if self.noise[0] == "levels"
+            )
         except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError):
             good = False
         if not good:
@@ -133,8 +149,12 @@ def native(device: torch.device) -> torch.dtype:
         capability = torch.cuda.get_device_capability(device)
         if capability >= (7, 0):
             return torch.bfloat16 if capability >= (8, 0) else torch.float16
-    elif device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():  # False if it is held to AVX2
+    elif (
+        device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    ):  # False if it is held to AVX2
         has = torch.cpu.get_capabilities()
-        if any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):  # the last one as ARM calls it
+        if any(
+            has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")
+        ):  # the last one as ARM calls it
             return torch.bfloat16
     return torch.float32

@@ -104,7 +104,9 @@ def _load(path: str | Path, read: Callable[[Path], Any]) -> Denoiser:
             "take one of their checkpoints"
         ) from error
     if not all(v.isfinite().all() for v in state.values()):
-        raise ValueError(f"{path} holds NaN or infinity: download it again from the repository of its authors")
+        raise ValueError(
+            f"{path} holds NaN or infinity: download it again from the repository of its authors"
+        )
     return denoiser.eval()
 
 

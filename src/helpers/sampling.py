@@ -40,7 +40,8 @@ def edm(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: floa
     _check_levels(steps, sigma_min, sigma_max)
     positive("rho", rho, "it must be positive, EDM takes 7")
     return _ending_in_zero(
-        torch.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps, dtype=torch.float64) ** rho
+        torch.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps, dtype=torch.float64)
+        ** rho
         if steps > 1
         else torch.tensor([sigma_max]).double()
     )
@@ -49,7 +50,9 @@ def edm(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: floa
 def log_linear(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Tensor:
     """Geometric levels from sigma_max to sigma_min, then 0 (Permenter & Yuan 2024; smalldiffusion)."""
     _check_levels(steps, sigma_min, sigma_max)
-    return _ending_in_zero(torch.logspace(math.log10(sigma_max), math.log10(sigma_min), steps, dtype=torch.float64))
+    return _ending_in_zero(
+        torch.logspace(math.log10(sigma_max), math.log10(sigma_min), steps, dtype=torch.float64)
+    )
 
 
 def cosine_vp(steps: int, sigma_max: float = 80.0) -> Tensor:
@@ -59,7 +62,9 @@ def cosine_vp(steps: int, sigma_max: float = 80.0) -> Tensor:
     return _ending_in_zero(torch.tan(math.pi / 2 * t[:-1]))
 
 
-def ddim_linear(steps: int, beta_1: float = 1e-4, beta_n: float = 0.02, train_steps: int = 1000) -> Tensor:
+def ddim_linear(
+    steps: int, beta_1: float = 1e-4, beta_n: float = 0.02, train_steps: int = 1000
+) -> Tensor:
     """DDPM's linear betas converted, sigma = sqrt((1 - a) / a), at the training steps floor(i T / steps), T of them.
 
     DDIM's "leading" spacing where steps divides T; where it does not, libraries round T / steps first and miss the
@@ -67,7 +72,9 @@ def ddim_linear(steps: int, beta_1: float = 1e-4, beta_n: float = 0.02, train_st
     """
     _check_levels(steps, beta_1, beta_n)
     if steps > positive_int("train_steps", train_steps, most=MOST):
-        raise ValueError(f"steps is {steps}, above the {train_steps} training steps: choose at most {train_steps}")
+        raise ValueError(
+            f"steps is {steps}, above the {train_steps} training steps: choose at most {train_steps}"
+        )
     a = torch.cumprod(1 - torch.linspace(beta_1, beta_n, train_steps, dtype=torch.float64), 0)
     times = (torch.arange(steps) * train_steps // steps).flip(0)
     return _ending_in_zero(vp_to_ve(a)[times])
@@ -81,7 +88,9 @@ def vp_to_ve(a: Tensor) -> Tensor:
 def _check_levels(steps: int, sigma_min: float, sigma_max: float) -> None:
     positive_int("steps", steps, most=MOST)
     if not (is_positive(sigma_min) and is_positive(sigma_max) and sigma_min < sigma_max):
-        raise ValueError(f"noise levels from {sigma_max} down to {sigma_min}: take 0 < smallest < largest, both finite")
+        raise ValueError(
+            f"noise levels from {sigma_max} down to {sigma_min}: take 0 < smallest < largest, both finite"
+        )
 
 
 def _ending_in_zero(levels: Tensor) -> Tensor:
@@ -91,12 +100,19 @@ def _ending_in_zero(levels: Tensor) -> Tensor:
 # Starting points and what to do with a generator ----------------------------------------------------------------------
 
 
-def initial_noise(n: int, *event: int, sigma: float, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+def initial_noise(
+    n: int, *event: int, sigma: float, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> Tensor:
     """n starting points sigma * N(0, I), shape (n, *event): the same noise for every architecture at equal seed."""
     if not 0 < sigma < math.inf:
-        raise ValueError(f"sigma is {sigma}: the noise level of the start must be positive and finite")
+        raise ValueError(
+            f"sigma is {sigma}: the noise level of the start must be positive and finite"
+        )
     noise = torch.randn(
-        positive_int("n", n), *event, generator=torch.Generator().manual_seed(checked_seed(seed)), dtype=torch.float64
+        positive_int("n", n),
+        *event,
+        generator=torch.Generator().manual_seed(checked_seed(seed)),
+        dtype=torch.float64,
     )
     return (sigma * noise).to(dtype)
 
@@ -144,7 +160,11 @@ def heun(denoiser: Denoiser, y: Tensor, sigmas: Tensor) -> Iterator[State]:
 
 @torch.no_grad()
 def reverse_sde(
-    denoiser: Denoiser, y: Tensor, sigmas: Tensor, seed: int = 0, normal: Callable[..., Tensor] | None = None
+    denoiser: Denoiser,
+    y: Tensor,
+    sigmas: Tensor,
+    seed: int = 0,
+    normal: Callable[..., Tensor] | None = None,
 ) -> Iterator[State]:
     """Reverse diffusion by ancestral steps: the law of y_after given y and x = D exactly (DDPM, Ho et al. 2020, eq. 7).
 
@@ -163,7 +183,12 @@ def reverse_sde(
 
 @torch.no_grad()
 def langevin(
-    denoiser: Denoiser, y: Tensor, sigmas: Tensor, corrections: int = 10, rate: float = 0.1, seed: int = 0
+    denoiser: Denoiser,
+    y: Tensor,
+    sigmas: Tensor,
+    corrections: int = 10,
+    rate: float = 0.1,
+    seed: int = 0,
 ) -> Iterator[State]:
     """Annealed Langevin with predictor and corrector (Song & Ermon 2019, algorithm 1; Song et al. 2021, algorithm 2).
 
@@ -178,7 +203,11 @@ def langevin(
     g = _on_the_way(seed)
     for i, sigma, after in _levels(sigmas):
         for _ in range(corrections):
-            y = y + rate * (_denoise(denoiser, y, sigma) - y) + sigma * math.sqrt(2 * rate) * _normal(y, g)
+            y = (
+                y
+                + rate * (_denoise(denoiser, y, sigma) - y)
+                + sigma * math.sqrt(2 * rate) * _normal(y, g)
+            )
             y = _settle(y, sigmas)
         y, x_hat = _ancestral(denoiser, y, sigma, after, _normal(y, g))
         y = _settle(y, sigmas)
@@ -231,7 +260,9 @@ def stochastic_ascent(
             )
             return
         rate = h * t / (1 + h * (t - 1)) if growing else h
-        gamma = math.sqrt((1 - beta * rate) ** 2 - (1 - rate) ** 2) * level.view(-1, *[1] * (y.ndim - 1))
+        gamma = math.sqrt((1 - beta * rate) ** 2 - (1 - rate) ** 2) * level.view(
+            -1, *[1] * (y.ndim - 1)
+        )
         moved = _settle(y + rate * d + gamma * _normal(y, g), sigmas)
         y = torch.where(running.view(-1, *[1] * (y.ndim - 1)), moved, y)
         running = running & y.flatten(1).isfinite().all(1)
@@ -243,7 +274,9 @@ def stochastic_ascent(
 
 
 @torch.no_grad()
-def gradient_estimation(denoiser: Denoiser, y: Tensor, sigmas: Tensor, gamma: float = 2.0) -> Iterator[State]:
+def gradient_estimation(
+    denoiser: Denoiser, y: Tensor, sigmas: Tensor, gamma: float = 2.0
+) -> Iterator[State]:
     """Permenter & Yuan's sampler (2024, algorithm 2): Euler along an extrapolated noise direction.
 
     eps = (y - D)/sigma; step along gamma eps + (1 - gamma) eps_previous, the first step plain; gamma = 1 is Euler.
@@ -261,8 +294,12 @@ def gradient_estimation(denoiser: Denoiser, y: Tensor, sigmas: Tensor, gamma: fl
 
 def _levels(sigmas: Tensor) -> Iterator[tuple[int, float, float]]:
     levels = sigmas.tolist()
-    if len(levels) < 2 or not all(math.inf > a > b >= 0 for a, b in zip(levels, levels[1:], strict=False)):
-        raise ValueError(f"sigmas {[round(s, 4) for s in levels[:6]]}: a schedule decreases strictly to a level >= 0")
+    if len(levels) < 2 or not all(
+        math.inf > a > b >= 0 for a, b in zip(levels, levels[1:], strict=False)
+    ):
+        raise ValueError(
+            f"sigmas {[round(s, 4) for s in levels[:6]]}: a schedule decreases strictly to a level >= 0"
+        )
     for i, (sigma, after) in enumerate(zip(levels, levels[1:], strict=False), start=1):
         yield i, sigma, after
 
@@ -274,7 +311,9 @@ def _denoise(denoiser: Denoiser, y: Tensor, sigma: float | Tensor) -> Tensor:
         return denoiser(y, sigma)
     x_hat = torch.full_like(y, torch.nan)
     if alive.any():
-        x_hat[alive] = denoiser(y[alive], sigma[alive] if isinstance(sigma, Tensor) and sigma.ndim else sigma)
+        x_hat[alive] = denoiser(
+            y[alive], sigma[alive] if isinstance(sigma, Tensor) and sigma.ndim else sigma
+        )
     return x_hat
 
 
@@ -283,7 +322,9 @@ def _settle(y: Tensor, sigmas: Tensor) -> Tensor:
     return y.masked_fill(gone.view(-1, *[1] * (y.ndim - 1)), torch.nan)
 
 
-def _ancestral(denoiser: Denoiser, y: Tensor, sigma: float, after: float, z: Tensor) -> tuple[Tensor, Tensor]:
+def _ancestral(
+    denoiser: Denoiser, y: Tensor, sigma: float, after: float, z: Tensor
+) -> tuple[Tensor, Tensor]:
     x_hat, ratio = _denoise(denoiser, y, sigma), (after / sigma) ** 2
     return x_hat + ratio * (y - x_hat) + after * math.sqrt(1 - ratio) * z, x_hat
 

@@ -60,10 +60,14 @@ def train(
     rank, means = [1] * (points.ndim - 1), torch.full((BINS,), math.nan, device=device)
     network = torch.compile(denoiser) if recipe.compiled else denoiser
     if recipe.loss == "edm" and not hasattr(denoiser, "data_std"):
-        raise ValueError(f"loss is 'edm', and {type(denoiser).__name__} has no data_std: take 'log' or 'sum'")
+        raise ValueError(
+            f"loss is 'edm', and {type(denoiser).__name__} has no data_std: take 'log' or 'sum'"
+        )
     least = -(-recipe.batch // len(points)) * len(points)
     if recipe.epoch is not None and recipe.epoch < least:
-        raise ValueError(f"epoch is {recipe.epoch}: take at least {least}, all points as often as fills a batch")
+        raise ValueError(
+            f"epoch is {recipe.epoch}: take at least {least}, all points as often as fills a batch"
+        )
 
     def objective(step: int) -> Tensor:
         x = points[_indices(step, len(points), recipe, g)]
@@ -82,7 +86,9 @@ def train(
         if recipe.loss == "sum":
             return e.sum(1).mean()
         if recipe.loss == "log":
-            return e.mean(1).clamp(min=1e-12).log().mean()  # of an image met exactly: no gradient, no infinity
+            return (
+                e.mean(1).clamp(min=1e-12).log().mean()
+            )  # of an image met exactly: no gradient, no infinity
         if recipe.loss == "snr":
             return (e.mean(1) / sigma**2).mean()
         if recipe.loss == "level":
@@ -94,7 +100,9 @@ def train(
     yield from _loop(denoiser, objective, recipe, points, means, g, path, checkpoint_seconds)
 
 
-def train_levels(denoiser: PerLevelMLP, points: Tensor, recipe: Recipe | None = None) -> Iterator[Progress]:
+def train_levels(
+    denoiser: PerLevelMLP, points: Tensor, recipe: Recipe | None = None
+) -> Iterator[Progress]:
     """All levels of a PerLevelMLP at once, `recipe.batch` points for each, by E||D - x||^2 per level.
 
     The levels are those of the denoiser; of the recipe, noise, loss and precision are not used.
@@ -154,26 +162,36 @@ def _loop(
     if any(isinstance(module, nn.Conv2d) for module in denoiser.modules()):
         denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     average = copy.deepcopy(denoiser).eval() if recipe.ema is not None else denoiser
-    optimiser = torch.optim.Adam(denoiser.parameters(), lr=recipe.rate, fused=g.device.type in ("cpu", "cuda"))
+    optimiser = torch.optim.Adam(
+        denoiser.parameters(), lr=recipe.rate, fused=g.device.type in ("cpu", "cuda")
+    )
     digest = hashlib.sha256(points.numpy(force=True)).hexdigest() if checkpoint else ""
     # gradients of float16 vanish unless the loss is scaled; for other types this is off and does nothing
     scaler = torch.amp.GradScaler(g.device.type, enabled=recipe.products(g.device) == torch.float16)
     state = State(denoiser, average, optimiser, scaler, g, means, recipe, points, digest)
-    step, loss, seconds = state.read(checkpoint) if checkpoint and checkpoint.exists() else (0, math.nan, 0.0)
+    step, loss, seconds = (
+        state.read(checkpoint) if checkpoint and checkpoint.exists() else (0, math.nan, 0.0)
+    )
     first, before, saved = step, seconds, time.perf_counter()
     if step:  # what was reached: a look at it may have been lost with the process
-        yield Progress(step, loss, seconds, math.nan, math.nan if step < recipe.steps else 0.0, average.eval())
+        yield Progress(
+            step, loss, seconds, math.nan, math.nan if step < recipe.steps else 0.0, average.eval()
+        )
     for step in range(first + 1, recipe.steps + 1):
         begun = time.perf_counter()
         denoiser.train()
         warm = min(1.0, step / recipe.warmup) if recipe.warmup else 1.0
-        optimiser.param_groups[0]["lr"] = recipe.rate * warm * DECAYS[recipe.decay]((step - 1) / recipe.steps)
+        optimiser.param_groups[0]["lr"] = (
+            recipe.rate * warm * DECAYS[recipe.decay]((step - 1) / recipe.steps)
+        )
         value = objective(step)
         due = step == recipe.steps or time.perf_counter() - saved > checkpoint_seconds
         if g.device.type == "cpu" or due or step % 20 == 0:  # looking at a number makes a GPU wait
             loss = value.item()
             if not math.isfinite(loss):
-                raise ValueError(f"the loss is {loss}: lower the learning rate or check the training points")
+                raise ValueError(
+                    f"the loss is {loss}: lower the learning rate or check the training points"
+                )
         optimiser.zero_grad(set_to_none=True)
         scaler.scale(value).backward()
         if recipe.clip is not None:
@@ -188,7 +206,9 @@ def _loop(
             state.write(checkpoint, step, loss, seconds)
             saved = time.perf_counter()
         speed = (step - first) * recipe.batch / (seconds - before)
-        yield Progress(step, loss, seconds, speed, (recipe.steps - step) * recipe.batch / speed, average.eval())
+        yield Progress(
+            step, loss, seconds, speed, (recipe.steps - step) * recipe.batch / speed, average.eval()
+        )
     if average is not denoiser:
         denoiser.load_state_dict(average.state_dict())
     denoiser.eval()

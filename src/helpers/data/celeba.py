@@ -40,7 +40,9 @@ LARGEST = 2**20  # bytes of one image: the originals have at most some ten thous
 FIRST_TEST = 182_638  # number of the first test image in the official list
 VERSION = 1  # of the preparation, part of the key of what is cached
 
-Source = tuple[dict[str, list[str]], Callable[[str], bytes], bool, str]  # splits, reader, gray at 80x80, fingerprint
+Source = tuple[
+    dict[str, list[str]], Callable[[str], bytes], bool, str
+]  # splits, reader, gray at 80x80, fingerprint
 
 
 def celeba(split: str, size: int, colour: str) -> tuple[Tensor, str]:
@@ -73,8 +75,13 @@ def repeats(images: Tensor, threshold: float = REPEAT, block: int = 2048) -> Ten
     (Kadkhodaie et al. 2024, released code); of each group the first stays. In blocks: memory is O(block^2 + N).
     """
     if images.ndim != 3 or images.shape[1] % 20 or images.shape[2] % 20:
-        raise ValueError(f"images have shape {tuple(images.shape)}: pass (N, H, W) with H and W multiples of 20")
-    small = [torch.nn.functional.adaptive_avg_pool2d(part[:, None], 20).flatten(1) for part in images.split(block)]
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}: pass (N, H, W) with H and W multiples of 20"
+        )
+    small = [
+        torch.nn.functional.adaptive_avg_pool2d(part[:, None], 20).flatten(1)
+        for part in images.split(block)
+    ]
     z = torch.nn.functional.normalize(torch.cat(small) - torch.cat(small).mean(1, keepdim=True))
     out = torch.zeros(len(z), dtype=torch.bool)
     for i in range(0, len(z), block):
@@ -85,15 +92,21 @@ def repeats(images: Tensor, threshold: float = REPEAT, block: int = 2048) -> Ten
 
 
 def _prepared(root: Path, size: int, colour: str) -> Path:
-    splits, read, gray80, fingerprint = _source(root, gray80=colour == "gray" and size in (20, 40, 80))
+    splits, read, gray80, fingerprint = _source(
+        root, gray80=colour == "gray" and size in (20, 40, 80)
+    )
     key = _digest([VERSION, size, colour, fingerprint, splits])[:16]
     folder = cache_folder() / f"celeba-{colour}-{size}-{key}"
-    with FileLock(f"{folder}.lock"):  # many trainings may ask at once: one prepares, the others wait
+    with FileLock(
+        f"{folder}.lock"
+    ):  # many trainings may ask at once: one prepares, the others wait
         if folder.is_dir():
             return folder
         finer = _prepared(root, 80, colour) if colour == "gray" and size in (20, 40) else None
         if finer is None:
-            print(f"preparing CelebA, {colour} {size}x{size}, once ...", file=sys.stderr, flush=True)
+            print(
+                f"preparing CelebA, {colour} {size}x{size}, once ...", file=sys.stderr, flush=True
+            )
             if not (root / "index.csv").exists():  # a prepared subset has no repeats
                 splits = _distinct(splits, read, fingerprint)
         origin = f"CelebA, {'80x80 gray archive' if gray80 else 'aligned originals'}, key {key}"
@@ -104,9 +117,13 @@ def _prepared(root: Path, size: int, colour: str) -> Path:
                 count = len(splits[split] if fine is None else fine)
                 header = {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)}
                 images = (
-                    _decoded(splits[split], read, gray80, size, colour) if fine is None else _means(fine, 80 // size)
+                    _decoded(splits[split], read, gray80, size, colour)
+                    if fine is None
+                    else _means(fine, 80 // size)
                 )
-                with open(new / f"{split}.npy", "wb") as file:  # mapped into memory, a full disk would end the process
+                with open(
+                    new / f"{split}.npy", "wb"
+                ) as file:  # mapped into memory, a full disk would end the process
                     np.lib.format.write_array_header_1_0(file, header)
                     for image in images:
                         file.write(np.ascontiguousarray(image, "<f4"))
@@ -114,16 +131,26 @@ def _prepared(root: Path, size: int, colour: str) -> Path:
     return folder
 
 
-def _distinct(splits: dict[str, list[str]], read: Callable[[str], bytes], fingerprint: str) -> dict[str, list[str]]:
+def _distinct(
+    splits: dict[str, list[str]], read: Callable[[str], bytes], fingerprint: str
+) -> dict[str, list[str]]:
     """The names without repeats, the pool permuted: found once, on 80x80 gray, and so the same at every size."""
     file = cache_folder() / f"celeba-distinct-{_digest([VERSION, fingerprint, splits])[:16]}.json"
     if not file.exists():
         names, pool = splits["pool"] + splits["test"], len(splits["pool"])
         images = _decoded(names, read, False, 80, "gray")
-        keep = ~repeats(torch.stack([torch.from_numpy(x).view(20, 4, 20, 4).mean((1, 3)) for x in images])).numpy()
-        order = [*np.random.default_rng(SEED).permutation(np.flatnonzero(keep[:pool])), *np.flatnonzero(keep)]
+        keep = ~repeats(
+            torch.stack([torch.from_numpy(x).view(20, 4, 20, 4).mean((1, 3)) for x in images])
+        ).numpy()
+        order = [
+            *np.random.default_rng(SEED).permutation(np.flatnonzero(keep[:pool])),
+            *np.flatnonzero(keep),
+        ]
         kept = keep[:pool].sum()
-        found = {"pool": [names[i] for i in order[:kept]], "test": [names[i] for i in order[2 * kept :]]}
+        found = {
+            "pool": [names[i] for i in order[:kept]],
+            "test": [names[i] for i in order[2 * kept :]],
+        }
         write_atomically(file, json.dumps(found))
     return json.loads(file.read_text())
 
@@ -135,7 +162,11 @@ def _source(root: Path, gray80: bool) -> Source:
         raise ValueError(
             f"{ROOT}={root} holds no CelebA: it needs img_align_celeba (a folder or .zip of all images, or of "
             "some beside list_eval_partition.txt), or index.csv beside .zip archives of the files that it names"
-            + ("" if gray80 else "; colour, and gray sizes other than 20, 40 and 80, need the original JPEGs")
+            + (
+                ""
+                if gray80
+                else "; colour, and gray sizes other than 20, 40 and 80, need the original JPEGs"
+            )
         )
     return found
 
@@ -144,9 +175,13 @@ def _subset(root: Path, gray80: bool) -> Source | None:
     try:
         with open(root / "index.csv", newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        ranked = sorted((r["role"], int(r["rank"]), Path(r["file"]).stem) for r in rows if r["role"] in SPLITS)
+        ranked = sorted(
+            (r["role"], int(r["rank"]), Path(r["file"]).stem) for r in rows if r["role"] in SPLITS
+        )
     except (KeyError, ValueError, TypeError, csv.Error):
-        raise ValueError(f"{root / 'index.csv'} is damaged: it needs the columns role, rank, file") from None
+        raise ValueError(
+            f"{root / 'index.csv'} is damaged: it needs the columns role, rank, file"
+        ) from None
     # the gray archive first where it will do: it has more images
     for path in sorted(root.glob("*.zip"), key=lambda p: (("gray80" in p.name) != gray80, p.name)):
         if "gray80" in path.name and not gray80:
@@ -200,21 +235,44 @@ def _folder(folder: Path) -> tuple[list[str], Callable[[str], bytes], str]:
 def _archive(path: Path) -> tuple[list[str], Callable[[str], bytes], str]:
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, ValueError, LookupError, NotImplementedError, struct.error, zipfile.BadZipFile):
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        NotImplementedError,
+        struct.error,
+        zipfile.BadZipFile,
+    ):
         raise ValueError(f"{path} is not a readable .zip: download it again") from None
     refuse_bomb(archive, LARGEST)
-    entries = sorted((i for i in archive.infolist() if not i.filename.endswith("/")), key=lambda i: i.filename)
+    entries = sorted(
+        (i for i in archive.infolist() if not i.filename.endswith("/")), key=lambda i: i.filename
+    )
     sizes = {i.filename: i.file_size for i in entries}
 
     def read(name: str) -> bytes:
         try:
             with archive.open(name) as file:
-                return file.read(sizes[name])  # without a size, all that is packed would be unpacked and then cut
-        except (OSError, EOFError, ValueError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error):
+                return file.read(
+                    sizes[name]
+                )  # without a size, all that is packed would be unpacked and then cut
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            RuntimeError,
+            struct.error,
+            zipfile.BadZipFile,
+            zlib.error,
+        ):
             raise ValueError(f"{name} in {path} is damaged: download the archive again") from None
 
     # the archive's own checksums: its content is known without reading it
-    return [i.filename for i in entries], read, _digest([(i.filename, i.CRC, i.file_size) for i in entries])
+    return (
+        [i.filename for i in entries],
+        read,
+        _digest([(i.filename, i.CRC, i.file_size) for i in entries]),
+    )
 
 
 def _means(images: np.ndarray, k: int) -> Iterator[np.ndarray]:
@@ -243,7 +301,9 @@ def _decoded(
         except Exception:  # a damaged image fails in every way there is
             raise ValueError(f"{name} is not a readable image: download CelebA again") from None
         if size_is != expected:
-            raise ValueError(f"{name} is {size_is[0]}x{size_is[1]}: aligned CelebA is 178x218, its archive 80x80")
+            raise ValueError(
+                f"{name} is {size_is[0]}x{size_is[1]}: aligned CelebA is 178x218, its archive 80x80"
+            )
         if gray80:
             return np.asarray(image, np.float32) / 255
         pixels = np.asarray(image.crop(CROP).resize((size, size), Image.Resampling.BICUBIC))
@@ -251,6 +311,8 @@ def _decoded(
             return pixels.sum(-1, dtype=np.float32) / 765
         return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / 255
 
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock; zipfile reads in one thread
+    with (
+        ThreadPoolExecutor() as pool
+    ):  # Pillow decodes outside the interpreter's lock; zipfile reads in one thread
         for i in range(0, len(names), 256):
             yield from pool.map(decode, [(n, read(n)) for n in names[i : i + 256]])

@@ -16,7 +16,9 @@ PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 SPLITS = {"train": 0, "valid": 1, "validation": 1, "test": 2}  # numbers as in CelebA's own list
 
 
-def download_celeba(root: str | Path, accept_terms: bool = False, dataset: str | None = None) -> None:
+def download_celeba(
+    root: str | Path, accept_terms: bool = False, dataset: str | None = None
+) -> None:
     """Fetch CelebA's aligned images (1.4 GB) into the folder `root`; then set CELEBA_ROOT to it.
 
     From the authors' Google Drive, checked by its MD5, and continued after an interruption; or from

@@ -24,10 +24,14 @@ def resumed(url: str, output_file: str, pooch: Any = None) -> None:
         raise ValueError(f"{url} is not secure: take an address that begins with {SECURE}")
     with requests.get(url, headers=headers, stream=True, timeout=60) as answer:
         if not answer.url.startswith(SECURE):
-            raise ValueError(f"{url} leads to {answer.url}, which is not secure: try again elsewhere")
+            raise ValueError(
+                f"{url} leads to {answer.url}, which is not secure: try again elsewhere"
+            )
         if answer.status_code != requests.codes.range_not_satisfiable:  # else it is all there
             answer.raise_for_status()
-            with open(part, "ab" if answer.status_code == requests.codes.partial_content else "wb") as file:
+            with open(
+                part, "ab" if answer.status_code == requests.codes.partial_content else "wb"
+            ) as file:
                 for chunk in answer.iter_content(PART):
                     file.write(chunk)
     os.replace(part, output_file)

@@ -28,7 +28,9 @@ def fashion_mnist(n: int | None = None, split: str = "train") -> Tensor:
             "install liblzma-dev and build it again"
         ) from None
     try:
-        raw = lzma.decompress(files("helpers.data").joinpath("embedded", f"fashion_mnist_{split}.xz").read_bytes())
+        raw = lzma.decompress(
+            files("helpers.data").joinpath("embedded", f"fashion_mnist_{split}.xz").read_bytes()
+        )
     except (OSError, lzma.LZMAError):  # missing or cut off: as bad as altered
         raw = b""
     if hashlib.sha256(raw).hexdigest() != SHA256[split]:
@@ -37,5 +39,7 @@ def fashion_mnist(n: int | None = None, split: str = "train") -> Tensor:
         )
     images = np.frombuffer(raw, np.uint8).reshape(-1, 28, 28)
     if n is not None and not 1 <= n <= len(images):
-        raise ValueError(f"n is {n}: the embedded {split} split holds {len(images)} images, choose 1 to {len(images)}")
+        raise ValueError(
+            f"n is {n}: the embedded {split} split holds {len(images)} images, choose 1 to {len(images)}"
+        )
     return torch.from_numpy(images[:n].copy()).float() / 255

@@ -105,7 +105,9 @@ def _called(name: str, function: Callable[..., T], *arguments: Any, **options: A
     return function(*arguments, **options)
 
 
-def _fashion(split: str, n: int | None, size: int | None, colour: str, seed: int, full: bool = False) -> ImageSet:
+def _fashion(
+    split: str, n: int | None, size: int | None, colour: str, seed: int, full: bool = False
+) -> ImageSet:
     size = size or 32
     if size not in (28, 32):
         raise ValueError(f"size is {size}: Fashion-MNIST is 28, or 32 with a border of zeros")
@@ -113,8 +115,13 @@ def _fashion(split: str, n: int | None, size: int | None, colour: str, seed: int
     if full:
         images, source = _full_fashion(part), "Fashion-MNIST, the original files"
     else:
-        images, source = fashion_mnist(split="test" if part == "test" else "train"), "Fashion-MNIST, embedded"
-    images = _taken(images, split, n, "Fashion-MNIST" if full else "embedded Fashion-MNIST (full=True has more)")
+        images, source = (
+            fashion_mnist(split="test" if part == "test" else "train"),
+            "Fashion-MNIST, embedded",
+        )
+    images = _taken(
+        images, split, n, "Fashion-MNIST" if full else "embedded Fashion-MNIST (full=True has more)"
+    )
     if size == 32:
         images = torch.nn.functional.pad(images, (2, 2, 2, 2))
     return ImageSet(images, "fashion-mnist", split, size, colour, source)
@@ -128,7 +135,11 @@ def _full_fashion(part: str) -> Tensor:
         import pooch
 
         try:
-            path = Path(pooch.retrieve(f"{FASHION_URL}/{file}", md5, file, cache_folder(), downloader=resumed))
+            path = Path(
+                pooch.retrieve(
+                    f"{FASHION_URL}/{file}", md5, file, cache_folder(), downloader=resumed
+                )
+            )
         except (OSError, ValueError) as error:  # no network, or another file than the published one
             raise ValueError(
                 f"{FASHION_URL}/{file} did not arrive ({error}): try again, or set {FASHION_ROOT} to a folder with it"
@@ -138,8 +149,13 @@ def _full_fashion(part: str) -> Tensor:
     except (OSError, EOFError, zlib.error):
         raw = b""
     if hashlib.sha256(raw).hexdigest() != sha256:
-        raise ValueError(f"{path} is missing or damaged: get {FASHION_URL}/{file}, or unset {FASHION_ROOT}")
-    return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 28, 28).copy()).float() / 255
+        raise ValueError(
+            f"{path} is missing or damaged: get {FASHION_URL}/{file}, or unset {FASHION_ROOT}"
+        )
+    return (
+        torch.from_numpy(np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 28, 28).copy()).float()
+        / 255
+    )
 
 
 def _celeba(split: str, n: int | None, size: int | None, colour: str, seed: int) -> ImageSet:
@@ -150,7 +166,9 @@ def _celeba(split: str, n: int | None, size: int | None, colour: str, seed: int)
 
 
 def _class(name: str, make: Callable[..., Tensor]) -> Callable[..., ImageSet]:
-    def loader(split: str, n: int | None, size: int | None, colour: str, seed: int, **options) -> ImageSet:
+    def loader(
+        split: str, n: int | None, size: int | None, colour: str, seed: int, **options
+    ) -> ImageSet:
         size, stream = size or 80, 3 * seed + SPLITS.index(split)
         images = _called(name, partial(make, n or 1000, size=size, seed=stream), **options)
         said = "".join(f", {k} {v}" for k, v in options.items())
@@ -159,17 +177,35 @@ def _class(name: str, make: Callable[..., Tensor]) -> Callable[..., ImageSet]:
     return loader
 
 
-def _ray(split: str, n: int | None, size: int | None, colour: str, seed: int, of: str = "celeba") -> ImageSet:
+def _ray(
+    split: str, n: int | None, size: int | None, colour: str, seed: int, of: str = "celeba"
+) -> ImageSet:
     base = load(of, "train", 1, size)
     stream = 3 * seed + SPLITS.index(split)
     images = synthetic.ray(base.images[0], n or 1000, seed=stream)
-    return ImageSet(images, "ray", split, base.size, colour, f"multiples of the first of: {base.source}, seed {stream}")
+    return ImageSet(
+        images,
+        "ray",
+        split,
+        base.size,
+        colour,
+        f"multiples of the first of: {base.source}, seed {stream}",
+    )
 
 
-def _shuffled(split: str, n: int | None, size: int | None, colour: str, seed: int, of: str = "celeba") -> ImageSet:
+def _shuffled(
+    split: str, n: int | None, size: int | None, colour: str, seed: int, of: str = "celeba"
+) -> ImageSet:
     base = load(of, split, n, size)
     images = synthetic.shuffled(base.images, seed=seed)
-    return ImageSet(images, "shuffled", split, base.size, colour, f"pixels permuted with seed {seed}: {base.source}")
+    return ImageSet(
+        images,
+        "shuffled",
+        split,
+        base.size,
+        colour,
+        f"pixels permuted with seed {seed}: {base.source}",
+    )
 
 
 def _taken(images: Tensor, split: str, n: int | None, what: str) -> Tensor:
@@ -182,7 +218,9 @@ def _taken(images: Tensor, split: str, n: int | None, what: str) -> Tensor:
 
 def _black_white(split: str, n: int | None, size: int | None, colour: str, seed: int) -> ImageSet:
     images = _taken(synthetic.black_white(size or 32), split, n, "black-white")
-    return ImageSet(images, "black-white", split, images.shape[-1], colour, "all black and all white")
+    return ImageSet(
+        images, "black-white", split, images.shape[-1], colour, "all black and all white"
+    )
 
 
 LOADERS: dict[str, Callable[..., ImageSet]] = {

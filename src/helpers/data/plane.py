@@ -17,7 +17,12 @@ from ..denoisers import Denoiser, GaussianMixture
 
 def ring(components: int = 8, radius: float = 1.5, std: float = 0.12) -> GaussianMixture:
     """`components` equal Gaussians evenly on a circle."""
-    angle = 2 * math.pi * torch.arange(positive_int("components", components), dtype=torch.float64) / components
+    angle = (
+        2
+        * math.pi
+        * torch.arange(positive_int("components", components), dtype=torch.float64)
+        / components
+    )
     return GaussianMixture(radius * torch.stack([angle.cos(), angle.sin()], 1), std)
 
 
@@ -56,7 +61,9 @@ def spiral(arms: int = 2, std: float = 0.08) -> GaussianMixture:
 
 def star(points: int = 5, std: float = 0.06) -> GaussianMixture:
     """The closed curve of radius 1.4 + .5 cos(points t), uniform in angle, with Gaussian width."""
-    t = 2 * math.pi * torch.arange(256, dtype=torch.float64) / 256  # periodic: equal weights are the best quadrature
+    t = (
+        2 * math.pi * torch.arange(256, dtype=torch.float64) / 256
+    )  # periodic: equal weights are the best quadrature
     r = 1.4 + 0.5 * (positive_int("points", points) * t).cos()
     return GaussianMixture(r[:, None] * torch.stack([t.cos(), t.sin()], 1), std)
 
@@ -79,7 +86,9 @@ class Checkerboard(Denoiser):
     """
 
     event_shape = (2,)
-    corners = torch.tensor([[a, b] for a in range(-2, 2) for b in range(-2, 2) if (a + b) % 2 == 0]).double()
+    corners = torch.tensor(
+        [[a, b] for a in range(-2, 2) for b in range(-2, 2) if (a + b) % 2 == 0]
+    ).double()
 
     def _log_mass(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         low = (self.corners.to(y) - y[:, None]) / sigma[..., None]
@@ -91,7 +100,9 @@ class Checkerboard(Denoiser):
         return log_b + torch.log(-torch.expm1(log_a - log_b)), low, high
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
-        if exporting():  # graphs have no log Phi: quadrature in every square, to 1e-6 for sigma >= .02
+        if (
+            exporting()
+        ):  # graphs have no log Phi: quadrature in every square, to 1e-6 for sigma >= .02
             t, w = (v.to(y) for v in _legendre(96, 0, 1))
             x = self.corners.to(y)[..., None] + t
             log_joint = w.log() - 0.5 * ((y[:, None, :, None] - x) / sigma) ** 2
@@ -136,7 +147,9 @@ class Pinwheel:
         radial = torch.stack([angle.cos(), angle.sin()], 1)
         across = torch.stack([-angle.sin(), angle.cos()], 1)
         outer = radial[:, :, None] * radial[:, None], across[:, :, None] * across[:, None]
-        self.blades = GaussianMixture(1.2 * radial, covariances=0.35**2 * outer[0] + 0.08**2 * outer[1])
+        self.blades = GaussianMixture(
+            1.2 * radial, covariances=0.35**2 * outer[0] + 0.08**2 * outer[1]
+        )
 
     def _turned(self, x: Tensor, sign: int) -> Tensor:
         angle = sign * self.rate * x.norm(dim=1)

@@ -95,9 +95,14 @@ def c_alpha_drawn(
         b = _filter(noise.sub_(0.5), beta, 2)
         least, most = b.amin((2, 3), keepdim=True), b.amax((2, 3), keepdim=True)
         bright = torch.cat([coin < 0.5, coin >= 0.5], 1)
-        low, high = torch.where(bright, r1, 0)[..., None, None], torch.where(bright, 1, r2)[..., None, None]
+        low, high = (
+            torch.where(bright, r1, 0)[..., None, None],
+            torch.where(bright, 1, r2)[..., None, None],
+        )
         stretch = (high - low) / (most - least)
-        return make((size * height).round() + size // 2, b.sub_(least).mul_(stretch).add_(low), stretch)
+        return make(
+            (size * height).round() + size // 2, b.sub_(least).mul_(stretch).add_(low), stretch
+        )
 
     return _drawn(n, shape, 3 + size + 2 * size**2, parts, seed, device)
 
@@ -124,7 +129,9 @@ def disk_image(
     Lengths are in pixels, intensities in [0, 1]. Arguments of shapes that broadcast to S give (*S, size, size). Raises
     ValueError for a size that is not a positive integer.
     """
-    parameters = torch.broadcast_tensors(*map(torch.as_tensor, (centre_row, centre_column, radius, disk, background)))
+    parameters = torch.broadcast_tensors(
+        *map(torch.as_tensor, (centre_row, centre_column, radius, disk, background))
+    )
     row, column, r, high, low = (p[..., None, None] for p in parameters)
     u = torch.arange(positive_int("size", size), device=row.device) + 0.5
     # never 0, where the root has no derivative; m is constant around the centre of a disk
@@ -159,7 +166,9 @@ def disks(n: int, size: int = 80, seed: int = 0, device: Device = "cpu") -> Tens
     """
     x = _empty(n, int(size), int(size), device=device)
     p = disk_parameters(n, size, seed, device)
-    for rows, (row, column, radius, disk, background) in zip(x.split(CHUNK), p.T.split(CHUNK, 1), strict=True):
+    for rows, (row, column, radius, disk, background) in zip(
+        x.split(CHUNK), p.T.split(CHUNK, 1), strict=True
+    ):
         rows.copy_(disk_image(row, column, radius, disk, background, size))
     return x
 
@@ -187,7 +196,9 @@ def sine(n: int, size: int = 80, seed: int = 0, device: Device = "cpu") -> Tenso
     """
     size = positive_int("size", size)
     if size < 3:
-        raise ValueError(f"size is {size}: a sine and its quadrature need at least 3 columns; choose 80")
+        raise ValueError(
+            f"size is {size}: a sine and its quadrature need at least 3 columns; choose 80"
+        )
     wave = 2 * math.pi * torch.arange(size, device=device) / size
 
     def images(u: Tensor) -> Tensor:
@@ -204,7 +215,9 @@ def shuffled(images: Tensor, seed: int = 0, inverse: bool = False) -> Tensor:
     (figure 21). Raises ValueError for another shape.
     """
     if images.ndim not in (3, 4):
-        raise ValueError(f"images has shape {tuple(images.shape)}: pass (N, H, W) or (N, C, H, W); one is images[None]")
+        raise ValueError(
+            f"images has shape {tuple(images.shape)}: pass (N, H, W) or (N, C, H, W); one is images[None]"
+        )
     pixels = images.flatten(-2)
     order = torch.randperm(pixels.shape[-1], generator=torch.Generator().manual_seed(seed))
     return pixels[..., (order.argsort() if inverse else order).to(images.device)].view(images.shape)
@@ -227,11 +240,18 @@ def _filter(noise: Tensor, exponent: float, dimensions: int) -> Tensor:
     half = k2[: size // 2 + 1]  # real noise: the other half follows
     k2 = half if dimensions == 1 else k2[:, None] + half
     gain = k2.where(k2 > 0, 1) ** (-exponent / 2)
-    return torch.fft.irfftn(torch.fft.rfftn(noise, dim=axes).mul_(gain), [size] * dimensions, dim=axes)
+    return torch.fft.irfftn(
+        torch.fft.rfftn(noise, dim=axes).mul_(gain), [size] * dimensions, dim=axes
+    )
 
 
 def _drawn(
-    n: int, shape: tuple[int, ...], numbers: int, make: Callable[[Tensor], Tensor], seed: int, device: Device
+    n: int,
+    shape: tuple[int, ...],
+    numbers: int,
+    make: Callable[[Tensor], Tensor],
+    seed: int,
+    device: Device,
 ) -> Tensor:
     """make(u) for n rows u of `numbers` draws from U[0, 1), a chunk at a time: float32 (n, *shape)."""
     x = _empty(n, *shape, device=device)
@@ -243,5 +263,7 @@ def _drawn(
 
 def _empty(n: int, *shape: int, device: Device) -> Tensor:
     if (memory := 4 * positive_int("n", n) * math.prod(shape)) > MOST:
-        raise ValueError(f"n is {n}: at this size these are {memory / 2**30:.0f} GiB, take at most {MOST / 2**30:.0f}")
+        raise ValueError(
+            f"n is {n}: at this size these are {memory / 2**30:.0f} GiB, take at most {MOST / 2**30:.0f}"
+        )
     return torch.empty(int(n), *shape, device=device)

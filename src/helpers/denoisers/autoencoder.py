@@ -20,16 +20,24 @@ class Autoencoder(Network):
         super().__init__()
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         if checked_size("size", size) % 8:
-            raise ValueError(f"size is {size}: take a multiple of 8, the encoder halves three times")
+            raise ValueError(
+                f"size is {size}: take a multiple of 8, the encoder halves three times"
+            )
         self.event_shape = (size, size)
         c, inner, outer = checked_size("channels", channels), size // 8, checked_size("code", code)
         pairs = [(1, c), (c, 2 * c), (2 * c, 4 * c)]
         with drawn_from(seed):
             down = [m for a, b in pairs for m in (nn.Conv2d(a, b, 4, 2, 1), nn.SiLU())]
-            up = [m for a, b in reversed(pairs) for m in (nn.SiLU(), nn.ConvTranspose2d(b, a, 4, 2, 1))]
+            up = [
+                m
+                for a, b in reversed(pairs)
+                for m in (nn.SiLU(), nn.ConvTranspose2d(b, a, 4, 2, 1))
+            ]
             flat = 4 * c * inner**2
             self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, outer))
-            self.decoder = nn.Sequential(nn.Linear(outer, flat), nn.Unflatten(1, (4 * c, inner, inner)), *up)
+            self.decoder = nn.Sequential(
+                nn.Linear(outer, flat), nn.Unflatten(1, (4 * c, inner, inner)), *up
+            )
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         code = self.encoder(y[:, None].to(self.encoder[0].weight.dtype))

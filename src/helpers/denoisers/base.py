@@ -45,7 +45,11 @@ class Denoiser(nn.Module, metaclass=_Denoising):
         level = checked_sigma(wide, sigma, self.event_shape)
         if y.shape[0] == 0:  # not len, which would fix the size of the batch in an export
             return y.clone()
-        altered = torch.compiler.is_compiling() and not exporting() or torch.is_autocast_enabled(y.device.type)
+        altered = (
+            torch.compiler.is_compiling()
+            and not exporting()
+            or torch.is_autocast_enabled(y.device.type)
+        )
         if altered and next(self.parameters(), None) is None:
             return _as_it_is(self.estimate, wide, level).to(y.dtype)
         return self.estimate(wide, level).to(y.dtype)
@@ -64,7 +68,9 @@ class Denoiser(nn.Module, metaclass=_Denoising):
         """make(), computed once for each key, and again when the buffers have moved or were loaded into."""
         now = [(t, t._version) for t in self.buffers()]
         state, found = self._kept or ([], {})
-        if len(now) != len(state) or any(a is not b or v != w for (a, v), (b, w) in zip(now, state, strict=True)):
+        if len(now) != len(state) or any(
+            a is not b or v != w for (a, v), (b, w) in zip(now, state, strict=True)
+        ):
             found = {}
         self._kept = now, found  # at once: threads share it
         if key not in found:
@@ -102,7 +108,9 @@ def drawn_from(seed: int) -> Iterator[None]:
 
 
 @uncompiled
-def per_level(y: Tensor, sigma: Tensor, estimate: Callable[[Tensor, float | Tensor], Tensor]) -> Tensor:
+def per_level(
+    y: Tensor, sigma: Tensor, estimate: Callable[[Tensor, float | Tensor], Tensor]
+) -> Tensor:
     """Call `estimate(rows, level)` once per distinct noise level: for denoisers that are fitted anew at each sigma.
 
     While a graph is exported the one level is a tensor without a value: the denoiser looks it up with `nearest_level`.

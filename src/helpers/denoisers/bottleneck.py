@@ -25,7 +25,9 @@ class ProjectedDenoiser(Denoiser):
             mean, covariance = target.mean, target.covariance
         else:
             mean = checked_points(target).mean(0)
-            covariance = torch.cov(target.flatten(1).T, correction=0).reshape(mean.numel(), mean.numel())
+            covariance = torch.cov(target.flatten(1).T, correction=0).reshape(
+                mean.numel(), mean.numel()
+            )
         rank = checked_rank(rank, mean.numel())
         if basis is None:
             basis = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :rank]
@@ -49,7 +51,9 @@ class ProjectedDenoiser(Denoiser):
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         basis = self.basis.to(y)
         code = (y - self.mean.to(y)).flatten(1) @ basis
-        return self.mean.to(y) + (self.inner(code, sigma.flatten() if sigma.ndim else sigma) @ basis.T).view_as(y)
+        return self.mean.to(y) + (
+            self.inner(code, sigma.flatten() if sigma.ndim else sigma) @ basis.T
+        ).view_as(y)
 
 
 class PerLevelMLP(Denoiser):
@@ -63,22 +67,38 @@ class PerLevelMLP(Denoiser):
     """
 
     def __init__(
-        self, sigmas: Tensor, data_std: float = 1.0, width: int = 64, code: int = 1, dimension: int = 2, seed: int = 0
+        self,
+        sigmas: Tensor,
+        data_std: float = 1.0,
+        width: int = 64,
+        code: int = 1,
+        dimension: int = 2,
+        seed: int = 0,
     ):
         super().__init__()
         if sigmas.ndim != 1 or len(sigmas) == 0 or not bool((sigmas > 0).all()):
             last = [round(s, 4) for s in sigmas.flatten().tolist()[-6:]]
-            raise ValueError(f"sigmas {last}: pass the positive levels of a schedule, schedule[:-1]")
+            raise ValueError(
+                f"sigmas {last}: pass the positive levels of a schedule, schedule[:-1]"
+            )
         if not data_std > 0:
-            raise ValueError(f"data_std is {data_std}: pass the standard deviation of the data, a positive number")
+            raise ValueError(
+                f"data_std is {data_std}: pass the standard deviation of the data, a positive number"
+            )
         self.event_shape, self.data_std = (dimension,), data_std
         self.register_buffer("sigmas", sigmas.float())
-        h, m, g = positive_int("width", width), positive_int("code", code), torch.Generator().manual_seed(seed)
+        h, m, g = (
+            positive_int("width", width),
+            positive_int("code", code),
+            torch.Generator().manual_seed(seed),
+        )
         sizes = [dimension, h, m, h, dimension]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
             bound = fan_in**-0.5  # torch's default for nn.Linear
-            self.weights.append(bound * (2 * torch.rand(len(sigmas), fan_in, fan_out, generator=g) - 1))
+            self.weights.append(
+                bound * (2 * torch.rand(len(sigmas), fan_in, fan_out, generator=g) - 1)
+            )
             self.biases.append(bound * (2 * torch.rand(len(sigmas), 1, fan_out, generator=g) - 1))
 
     def levels(self, y: Tensor) -> Tensor:
@@ -89,7 +109,9 @@ class PerLevelMLP(Denoiser):
     def decode(self, code: Tensor, sigma: float) -> Tensor:
         """The decoder's image of codes (batch, m) at one level: the curve on which its samples lie."""
         level = nearest_level(self.sigmas, torch.as_tensor(sigma).to(code))
-        return self._layers(nn.functional.leaky_relu(code, 0.2)[None], level[None], code, first=2)[0]
+        return self._layers(nn.functional.leaky_relu(code, 0.2)[None], level[None], code, first=2)[
+            0
+        ]
 
     def _layers(self, h: Tensor, level: slice | Tensor, like: Tensor, first: int = 0) -> Tensor:
         last = len(self.weights) - 1

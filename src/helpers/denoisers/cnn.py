@@ -56,14 +56,25 @@ class CNN(Network):
             )
         n = (most if receptive_field is None else receptive_field) // 2
         large = {i * (depth - 1) // max(n - 1, 1) for i in range(n)}  # which convolutions are 3x3
-        widths = [image_channels] + [checked_size("channels", channels)] * (depth - 1) + [image_channels]
-        norm = {"bias-free": BiasFreeNorm, "batch": nn.BatchNorm2d, "none": nn.Identity}[normalisation]
+        widths = (
+            [image_channels] + [checked_size("channels", channels)] * (depth - 1) + [image_channels]
+        )
+        norm = {"bias-free": BiasFreeNorm, "batch": nn.BatchNorm2d, "none": nn.Identity}[
+            normalisation
+        ]
         self.image_channels, self.padding, self.first_relu = image_channels, padding, first_relu
         positive("data_std", data_std, "pass the standard deviation of the data, a positive number")
         self.heard: Hearing | None = None
         with drawn_from(seed):
             self.conv_layers = nn.ModuleList(
-                nn.Conv2d(a, b, 3 if i in large else 1, padding=int(i in large), padding_mode=padding, bias=bias)
+                nn.Conv2d(
+                    a,
+                    b,
+                    3 if i in large else 1,
+                    padding=int(i in large),
+                    padding_mode=padding,
+                    bias=bias,
+                )
                 for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False))
             )
             self.BN_layers = nn.ModuleList(norm(channels) for _ in range(depth - 2))
@@ -85,7 +96,9 @@ class CNN(Network):
         images = as_images(y, self.image_channels)
         least = 2 if self.padding == "reflect" else 1
         if min(images.shape[2:]) < least:
-            raise ValueError(f"y has shape {tuple(y.shape)}: {self.padding} padding needs at least {least} x {least}")
+            raise ValueError(
+                f"y has shape {tuple(y.shape)}: {self.padding} padding needs at least {least} x {least}"
+            )
         dtype = self.conv_layers[0].weight.dtype
         if self.heard is None:
             return (images - self.network(images.to(dtype)).to(y)).view_as(y)

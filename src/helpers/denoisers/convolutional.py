@@ -20,7 +20,9 @@ class _Filter(Denoiser):
         super().__init__()
         values, vectors = torch.linalg.eigh(gram)
         if values[0] < -1e-8 * values[-1]:
-            raise ValueError(f"covariance has eigenvalue {values[0].item():.3g}: it must be that of a random image")
+            raise ValueError(
+                f"covariance has eigenvalue {values[0].item():.3g}: it must be that of a random image"
+            )
         self.keep(
             offsets=offsets.to(gram.device),
             values=values.clamp(min=0.0),  # rounding below 0
@@ -57,7 +59,9 @@ class LinearConvolution(_Filter):
 
     def __init__(self, spectrum: Tensor, support: int | Tensor, mean: float = 0.0):
         if spectrum.ndim not in (1, 2) or spectrum.numel() == 0 or not bool((spectrum >= 0).all()):
-            raise ValueError(f"spectrum has shape {tuple(spectrum.shape)}: pass variances >= 0 of shape (n,) or (n, m)")
+            raise ValueError(
+                f"spectrum has shape {tuple(spectrum.shape)}: pass variances >= 0 of shape (n,) or (n, m)"
+            )
         event, axes = tuple(spectrum.shape), tuple(range(-spectrum.ndim, 0))
         mask = _window(support, event) if isinstance(support, int) else support
         if mask.shape != spectrum.shape or mask.dtype != torch.bool or not mask.any():
@@ -80,7 +84,9 @@ class LinearConvolution(_Filter):
         """From a training set (N, n) or (N, n, m): one mean of all pixels and the mean periodogram."""
         mean = checked_points(points).double().mean()
         axes = tuple(range(1, points.ndim))
-        power = torch.fft.fftn(points.double() - mean, dim=axes, norm="ortho").abs().square().mean(0)
+        power = (
+            torch.fft.fftn(points.double() - mean, dim=axes, norm="ortho").abs().square().mean(0)
+        )
         return cls(power, support, float(mean))
 
     def response(self, sigma: float | Tensor) -> Tensor:
@@ -97,12 +103,18 @@ class LinearConvolution(_Filter):
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         if exporting():  # a graph has no complex numbers: the sum over the support instead
-            return self.mean + ((y.flatten(1) - self.mean)[:, self.sources] @ self.taps(sigma).to(y)).view_as(y)
+            return self.mean + (
+                (y.flatten(1) - self.mean)[:, self.sources] @ self.taps(sigma).to(y)
+            ).view_as(y)
         h = self.response(sigma.flatten() if sigma.ndim else sigma)
         transformed = torch.fft.fftn(y - self.mean.to(y), dim=self.axes)
-        return self.mean.to(y) + torch.fft.ifftn(h.to(transformed) * transformed, dim=self.axes).real
+        return (
+            self.mean.to(y) + torch.fft.ifftn(h.to(transformed) * transformed, dim=self.axes).real
+        )
 
-    def generated_spectrum(self, sigma_min: float = 1e-4, sigma_max: float = 80.0, nodes: int = 200) -> Tensor:
+    def generated_spectrum(
+        self, sigma_min: float = 1e-4, sigma_max: float = 80.0, nodes: int = 200
+    ) -> Tensor:
         r"""Power of every frequency at the end of the exact flow from N(0, sigma_max^2 I), shape of the spectrum:
 
             sigma_max^2 exp( -2 int_{sigma_min}^{sigma_max} (1 - Re H_sigma(w)) dsigma / sigma ),
@@ -110,7 +122,9 @@ class LinearConvolution(_Filter):
         by Gauss-Legendre quadrature in log sigma.
         """
         if not 0 < sigma_min < sigma_max:
-            raise ValueError(f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < sigma_min < sigma_max")
+            raise ValueError(
+                f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < sigma_min < sigma_max"
+            )
         t, w = map(torch.from_numpy, np.polynomial.legendre.leggauss(positive_int("nodes", nodes)))
         half = math.log(sigma_max / sigma_min) / 2
         levels = torch.exp(math.log(sigma_min) + half * (t + 1))
@@ -137,7 +151,11 @@ class PooledConvolution(_Filter):
 
     def __init__(self, covariance: Tensor, mean: Tensor, cells: int | None):
         grid, stride = tuple(covariance.shape[:2]), len(mean)
-        if mean.shape != (stride, stride) or covariance.shape != (*grid, stride**2, stride**2) or 0 in grid + (stride,):
+        if (
+            mean.shape != (stride, stride)
+            or covariance.shape != (*grid, stride**2, stride**2)
+            or 0 in grid + (stride,)
+        ):
             raise ValueError(
                 f"covariance has shape {tuple(covariance.shape)} and mean {tuple(mean.shape)}: pass "
                 "(n / stride, m / stride, stride^2, stride^2) and (stride, stride)"
@@ -146,7 +164,11 @@ class PooledConvolution(_Filter):
         mask = torch.ones(grid, dtype=torch.bool) if cells is None else _window(cells, grid)
         offsets = mask.nonzero()
         lags = (offsets - offsets[:, None]) % torch.tensor(grid)  # of o - o', o' first
-        gram = covariance[tuple(lags.unbind(-1))].permute(0, 2, 1, 3).reshape(2 * [len(offsets) * stride**2])
+        gram = (
+            covariance[tuple(lags.unbind(-1))]
+            .permute(0, 2, 1, 3)
+            .reshape(2 * [len(offsets) * stride**2])
+        )
         right = covariance[mask].permute(1, 0, 2).flatten(1)  # (P, |Omega| P)
         super().__init__(offsets, (gram + gram.T) / 2, right, mean.double())
         self.grid, self.stride = grid, stride
@@ -170,13 +192,19 @@ class PooledConvolution(_Filter):
     ) -> "PooledConvolution":
         """For a stationary target with the power spectrum (n, m) of `LinearConvolution`."""
         if spectrum.ndim != 2 or spectrum.numel() == 0 or not bool((spectrum >= 0).all()):
-            raise ValueError(f"spectrum has shape {tuple(spectrum.shape)}: pass variances >= 0 of shape (n, m)")
+            raise ValueError(
+                f"spectrum has shape {tuple(spectrum.shape)}: pass variances >= 0 of shape (n, m)"
+            )
         stride = _checked_stride(stride, tuple(spectrum.shape))
         R = torch.fft.ifft2(spectrum.double()).real
         phases = torch.cartesian_prod(torch.arange(stride), torch.arange(stride))
         # of X_o against phase q of X_0: the covariance seen from pixel q
         columns = [_cells(R.roll((int(a), int(b)), (0, 1))[None], stride)[0] for a, b in phases]
-        return cls(torch.stack(columns, dim=-1), torch.full((stride, stride), mean, dtype=torch.float64), cells)
+        return cls(
+            torch.stack(columns, dim=-1),
+            torch.full((stride, stride), mean, dtype=torch.float64),
+            cells,
+        )
 
     def response(self, sigma: float) -> Tensor:
         """H_sigma at every coarse frequency, complex (n/stride, m/stride, P, P)."""
@@ -188,7 +216,9 @@ class PooledConvolution(_Filter):
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         if exporting():
-            raise NotImplementedError("PooledConvolution cannot be exported as a graph: export LinearConvolution")
+            raise NotImplementedError(
+                "PooledConvolution cannot be exported as a graph: export LinearConvolution"
+            )
         return per_level(y, sigma, lambda rows, level: self._estimate(rows, float(level)))
 
     def _estimate(self, y: Tensor, sigma: float) -> Tensor:
@@ -197,7 +227,9 @@ class PooledConvolution(_Filter):
         X = torch.einsum("xypq,bxyq->bxyp", self.response(sigma).to(Z), Z)
         return _pixels(mean + torch.fft.ifft2(X, dim=(1, 2)).real, self.stride)
 
-    def generated_covariance(self, sigma_min: float = 1e-4, sigma_max: float = 80.0, nodes: int = 100) -> Tensor:
+    def generated_covariance(
+        self, sigma_min: float = 1e-4, sigma_max: float = 80.0, nodes: int = 100
+    ) -> Tensor:
         r"""Cov(y_q, y_{q+t}) at the end of the exact flow from N(0, sigma_max^2 I): (stride, stride, n, m).
 
         First two axes the phase of q, last two t on the torus. Per coarse frequency dy / dlog sigma = (I - H_sigma) y;
@@ -205,25 +237,34 @@ class PooledConvolution(_Filter):
         phases is the covariance of a random pixel, its Fourier transform the generated spectrum.
         """
         if not 0 < sigma_min < sigma_max:
-            raise ValueError(f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < sigma_min < sigma_max")
+            raise ValueError(
+                f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < sigma_min < sigma_max"
+            )
         step = math.log(sigma_min / sigma_max) / positive_int("nodes", nodes)
         P, s = self.stride**2, self.stride
         identity = torch.eye(P).to(self.response(sigma_max))
         gain = identity.expand(*self.grid, P, P)
         for i in range(nodes):
             middle = math.log(sigma_max) + (i + 0.5) * step
-            a, b = (identity - self.response(math.exp(middle + c * step * math.sqrt(3) / 6)) for c in (-1, 1))
+            a, b = (
+                identity - self.response(math.exp(middle + c * step * math.sqrt(3) / 6))
+                for c in (-1, 1)
+            )
             commutator = math.sqrt(3) / 12 * step**2 * (b @ a - a @ b)
             gain = torch.linalg.matrix_exp(step / 2 * (a + b) + commutator) @ gain
         R = torch.fft.ifft2(sigma_max**2 * gain @ gain.mH, dim=(0, 1)).real
-        seen = [_pixels(R[..., p][None], s)[0].roll((-(p // s), -(p % s)), (0, 1)) for p in range(P)]
+        seen = [
+            _pixels(R[..., p][None], s)[0].roll((-(p // s), -(p % s)), (0, 1)) for p in range(P)
+        ]
         return torch.stack(seen).view(s, s, *self.event_shape)
 
 
 def _checked_stride(stride: int, event: tuple[int, ...]) -> int:
     stride = positive_int("stride", stride)
     if len(event) != 2 or any(n % stride for n in event):
-        raise ValueError(f"stride is {stride} on {event} pixels: choose a divisor of both sides of a gray image")
+        raise ValueError(
+            f"stride is {stride} on {event} pixels: choose a divisor of both sides of a gray image"
+        )
     return stride
 
 
@@ -239,7 +280,9 @@ def _pixels(X: Tensor, stride: int) -> Tensor:
 
 def _window(width: int, event: tuple[int, ...]) -> Tensor:
     if not 1 <= width <= min(event) or width % 2 == 0:
-        raise ValueError(f"support is {width} on {event} pixels: choose an odd width from 1 to {min(event)}")
+        raise ValueError(
+            f"support is {width} on {event} pixels: choose an odd width from 1 to {min(event)}"
+        )
     inside = [(torch.arange(n) <= width // 2) | (torch.arange(n) >= n - width // 2) for n in event]
     return inside[0] if len(event) == 1 else inside[0][:, None] & inside[1]
 

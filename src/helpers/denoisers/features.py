@@ -58,7 +58,9 @@ class FeatureRegression(Denoiser):
         """A_sigma^T, (m, d), float64. A 0-d tensor sigma, inside an exported graph, is looked up in the table."""
         if isinstance(sigma, Tensor):
             if "table" not in self._buffers:
-                raise ValueError("no table of fits: call tabulate(sigmas) with the levels at which the graph will run")
+                raise ValueError(
+                    "no table of fits: call tabulate(sigmas) with the levels at which the graph will run"
+                )
             return self.table[nearest_level(self.levels, sigma)]
         return self.kept(sigma, lambda: self._fit(sigma))
 
@@ -106,14 +108,18 @@ class Polynomial(FeatureRegression):
             raise ValueError(
                 f"degree {top} in dimension {d} has {math.comb(d + top, top)} monomials: reduce the dimension"
             )
-        axes = (c for n in range(top + 1) for c in itertools.combinations_with_replacement(range(d), n))
+        axes = (
+            c for n in range(top + 1) for c in itertools.combinations_with_replacement(range(d), n)
+        )
         powers = [tuple(c.count(i) for i in range(d)) for c in axes]
         self.powers = sorted(powers, key=lambda p: (sum(p), p))  # graded, the constant first
 
     def features(self, z: Tensor) -> Tensor:
         h = hermite(z, self.degree + self.gradient)  # (degree + 1, batch, d)
         axes = range(z.shape[1])
-        return functools.reduce(torch.mul, (h[:, :, i][[p[i] for p in self.powers]] for i in axes)).T
+        return functools.reduce(
+            torch.mul, (h[:, :, i][[p[i] for p in self.powers]] for i in axes)
+        ).T
 
     def _gradient_features(self, z: Tensor) -> Tensor:
         """d phi_j / d z_i for all features but the constant, (batch, m - 1, d); h_n' = sqrt(n) h_{n-1}."""
@@ -122,7 +128,9 @@ class Polynomial(FeatureRegression):
         def partial(i: int) -> Tensor:
             root = z.new_tensor([math.sqrt(p[i]) for p in powers])[:, None]
             slope = root * h[:, :, i][[max(p[i] - 1, 0) for p in powers]]
-            return math.prod((h[:, :, j][[p[j] for p in powers]] for j in axes if j != i), start=slope).T
+            return math.prod(
+                (h[:, :, j][[p[j] for p in powers]] for j in axes if j != i), start=slope
+            ).T
 
         return torch.stack([partial(i) for i in axes], dim=2)
 
@@ -144,7 +152,9 @@ class Polynomial(FeatureRegression):
             return super()._solve(y, weights, residual, sigma)
         g = self._gradient_features(self.standardised(y, sigma)) * weights.sqrt()[:, None, None]
         target = residual * weights.sqrt()[:, None]
-        return least_squares(g.transpose(1, 2).flatten(0, 1), target.flatten()[:, None], self.ridge, sigma)
+        return least_squares(
+            g.transpose(1, 2).flatten(0, 1), target.flatten()[:, None], self.ridge, sigma
+        )
 
     def _estimate(self, y: Tensor, sigma: float | Tensor) -> Tensor:
         if not self.gradient:
@@ -174,20 +184,30 @@ class Polynomial(FeatureRegression):
         self._needs_gradient("leading_form")
         d, top = len(self.centre), self.degree + 1
         if d > 2:
-            raise ValueError(f"the target has dimension {d}: the leading form is evaluated in dimensions 1 and 2 only")
+            raise ValueError(
+                f"the target has dimension {d}: the leading form is evaluated in dimensions 1 and 2 only"
+            )
         angle = torch.linspace(0, 2 * math.pi, directions + 1, dtype=torch.float64)[:-1]
-        u = torch.stack([angle.cos(), angle.sin()], 1) if d == 2 else torch.tensor([[-1.0], [1.0]]).double()
+        u = (
+            torch.stack([angle.cos(), angle.sin()], 1)
+            if d == 2
+            else torch.tensor([[-1.0], [1.0]]).double()
+        )
         c, scale = self._of_residual(sigma), torch.sqrt(exact(self.variance) + sigma**2)
         u, form = u.to(c), c.new_zeros(len(u))
         for p, cj in zip(self.powers[1:], c, strict=True):
             if sum(p) == top:  # h_n(z) = z^n / sqrt(n!) + lower powers
-                monomial = math.prod(u[:, i] ** p[i] / math.sqrt(math.factorial(p[i])) for i in range(d))
+                monomial = math.prod(
+                    u[:, i] ** p[i] / math.sqrt(math.factorial(p[i])) for i in range(d)
+                )
                 form += cj * monomial
         return form * scale ** (1 - top) / sigma**2
 
     def _needs_gradient(self, name: str) -> None:
         if not self.gradient:
-            raise ValueError(f"{name} needs a potential, this denoiser has none: build it with gradient=True")
+            raise ValueError(
+                f"{name} needs a potential, this denoiser has none: build it with gradient=True"
+            )
 
 
 class RandomFeatures(FeatureRegression):
@@ -198,7 +218,9 @@ class RandomFeatures(FeatureRegression):
     axis; ridge is relative to weights of sum 1.
     """
 
-    def __init__(self, target: GaussianMixture | Tensor, width: int, ridge: float = 1e-6, seed: int = 0):
+    def __init__(
+        self, target: GaussianMixture | Tensor, width: int, ridge: float = 1e-6, seed: int = 0
+    ):
         if not ridge > 0:
             raise ValueError(
                 f"ridge is {ridge}: random features are nearly dependent, choose a positive ridge like 1e-6"
@@ -235,7 +257,10 @@ def least_squares(a: Tensor, b: Tensor, ridge: float, sigma: float) -> Tensor:
     """argmin ||a x - b||^2 + ridge ||x||^2 by QR of the columns scaled to norm 1; ValueError when it is singular."""
     if ridge:
         eye = torch.eye(a.shape[1]).to(a)
-        a, b = torch.cat([a, math.sqrt(ridge) * eye]), torch.cat([b, b.new_zeros(len(eye), b.shape[1])])
+        a, b = (
+            torch.cat([a, math.sqrt(ridge) * eye]),
+            torch.cat([b, b.new_zeros(len(eye), b.shape[1])]),
+        )
     scale = a.norm(dim=0)
     q, r = torch.linalg.qr(a / scale)
     diagonal = r.diagonal().abs()

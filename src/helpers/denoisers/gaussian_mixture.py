@@ -34,14 +34,20 @@ class GaussianMixture(Denoiser):
         k, d = means.shape
         weights = means.new_ones(k) if weights is None else exact(weights).to(means)
         if weights.shape != (k,) or not bool((weights > 0).all() and weights.isfinite().all()):
-            raise ValueError(f"weights {weights.tolist()} for {k} components: pass {k} positive numbers")
+            raise ValueError(
+                f"weights {weights.tolist()} for {k} components: pass {k} positive numbers"
+            )
         if covariances is None:
             std = exact(std).to(means)
             if std.shape not in ((), (k,)):
-                raise ValueError(f"std has shape {tuple(std.shape)} for {k} components: pass one number or {k}")
+                raise ValueError(
+                    f"std has shape {tuple(std.shape)} for {k} components: pass one number or {k}"
+                )
             std = std.expand(k)
             if not bool((std >= 0).all()):
-                raise ValueError(f"std is {std.min().item()}: a standard deviation cannot be negative")
+                raise ValueError(
+                    f"std is {std.min().item()}: a standard deviation cannot be negative"
+                )
             variances, axes = (std**2)[:, None].expand(k, d), torch.eye(d).to(means).expand(k, d, d)
         else:
             variances, axes = _eigen(exact(covariances).to(means), (k, d, d))
@@ -65,7 +71,9 @@ class GaussianMixture(Denoiser):
         if self.isotropic:  # no (batch, K, d) array: the plane's curves have hundreds of components
             v = self.variances.to(y)[:, 0] + level
             distance = sum((y[:, i, None] - means[:, i]).square() for i in range(y.shape[1]))
-            return self.weights.to(y).log() - 0.5 * (distance / v + y.shape[1] * torch.log(2 * math.pi * v)), y
+            return self.weights.to(y).log() - 0.5 * (
+                distance / v + y.shape[1] * torch.log(2 * math.pi * v)
+            ), y
         z = torch.einsum("kde,bkd->bke", self.axes.to(y), y[:, None] - means)
         v = self.variances.to(y) + level[..., None]
         return self.weights.to(y).log() - 0.5 * (z**2 / v + torch.log(2 * math.pi * v)).sum(-1), z
@@ -92,7 +100,9 @@ class GaussianMixture(Denoiser):
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """n independent draws (n, d) where the means are, from the seed: drawn on the CPU and moved."""
         g = torch.Generator().manual_seed(seed)
-        k = torch.multinomial(self.weights.cpu(), positive_int("n", n), replacement=True, generator=g)
+        k = torch.multinomial(
+            self.weights.cpu(), positive_int("n", n), replacement=True, generator=g
+        )
         noise = torch.randn(n, self.means.shape[1], generator=g, dtype=torch.float64).to(self.means)
         k = k.to(noise.device)
         scaled = self.variances[k].sqrt() * noise
@@ -107,7 +117,9 @@ class GaussianMixture(Denoiser):
     def covariance(self) -> Tensor:
         """Cov[x], shape (d, d)."""
         centred = self.means - self.mean
-        within = torch.einsum("k,kde,ke,kfe->df", self.weights, self.axes, self.variances, self.axes)
+        within = torch.einsum(
+            "k,kde,ke,kfe->df", self.weights, self.axes, self.variances, self.axes
+        )
         return within + centred.T @ (self.weights[:, None] * centred)
 
     def nodes(self, sigma: float, order: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,7 +133,9 @@ class GaussianMixture(Denoiser):
             raise ValueError(
                 f"{k} components x {order}^{d} nodes do not fit: use fewer points, a lower degree or a lower dimension"
             )
-        means, weights, variances, axes = map(exact, (self.means, self.weights, self.variances, self.axes))
+        means, weights, variances, axes = map(
+            exact, (self.means, self.weights, self.variances, self.axes)
+        )
         t, w = torch.from_numpy(_gauss_hermite(order)).to(means)
         grid = torch.cartesian_prod(*[t] * d).reshape(-1, d)
         weight = torch.cartesian_prod(*[w] * d).reshape(-1, d).prod(1)
@@ -137,15 +151,21 @@ class GaussianMixture(Denoiser):
         covariances = torch.einsum("kde,ke,kfe->kdf", self.axes, self.variances, self.axes)
         basis, offset = basis.to(self.means), offset.to(self.means)
         small = basis.T @ covariances @ basis
-        return GaussianMixture((self.means - offset) @ basis, weights=self.weights, covariances=small)
+        return GaussianMixture(
+            (self.means - offset) @ basis, weights=self.weights, covariances=small
+        )
 
 
 def _eigen(covariances: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     if covariances.shape != shape:
-        raise ValueError(f"covariances have shape {tuple(covariances.shape)}: pass {shape}, one matrix per component")
+        raise ValueError(
+            f"covariances have shape {tuple(covariances.shape)}: pass {shape}, one matrix per component"
+        )
     values, axes = torch.linalg.eigh(covariances)
     if values.min() < -1e-10 * values.abs().max():
-        raise ValueError(f"a covariance has eigenvalue {values.min().item():.3g}: it must be positive semi-definite")
+        raise ValueError(
+            f"a covariance has eigenvalue {values.min().item():.3g}: it must be positive semi-definite"
+        )
     return values.clamp(min=0.0), axes  # rounding leaves -1e-17 where the truth is 0
 
 

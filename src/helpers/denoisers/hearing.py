@@ -9,7 +9,9 @@ from torch import Tensor, nn
 OCTAVES, HEARD = 8, 64  # half octaves of the sines of log(sigma); units on top of them
 
 
-def preconditioned(y: Tensor, sigma: Tensor, data_std: float, network: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def preconditioned(
+    y: Tensor, sigma: Tensor, data_std: float, network: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
     r"""c_skip y + c_out F( c_in y, log(sigma) / 4 ), with s = data_std (Karras et al. 2022, table 1):
 
         c_skip = s^2 / (s^2 + sigma^2), c_out = s sigma / sqrt(s^2 + sigma^2), c_in = 1 / sqrt(s^2 + sigma^2).

@@ -26,7 +26,9 @@ class LinearDenoiser(Denoiser):
                 f"({mean.numel()}, {len(variances)})"
             )
         if not bool((variances >= 0).all()):
-            raise ValueError(f"a variance is {variances.min().item()}: variances cannot be negative")
+            raise ValueError(
+                f"a variance is {variances.min().item()}: variances cannot be negative"
+            )
         self.event_shape = tuple(mean.shape)
         self.keep(mean=mean, axes=axes, variances=variances)
 
@@ -35,15 +37,23 @@ class LinearDenoiser(Denoiser):
     variances: Tensor
 
     @classmethod
-    def from_moments(cls, mean: Tensor, covariance: Tensor, rank: int | None = None) -> "LinearDenoiser":
+    def from_moments(
+        cls, mean: Tensor, covariance: Tensor, rank: int | None = None
+    ) -> "LinearDenoiser":
         """From mean (d,) and covariance (d, d); `rank` keeps that many leading axes."""
         if covariance.shape != (len(mean), len(mean)):
-            raise ValueError(f"covariance has shape {tuple(covariance.shape)}: it must be ({len(mean)}, {len(mean)})")
+            raise ValueError(
+                f"covariance has shape {tuple(covariance.shape)}: it must be ({len(mean)}, {len(mean)})"
+            )
         values, axes = torch.linalg.eigh(covariance)
         if values[0] < -1e-4 * values.abs().max():
-            raise ValueError(f"covariance has eigenvalue {values[0].item():.3g}: it must be positive semi-definite")
+            raise ValueError(
+                f"covariance has eigenvalue {values[0].item():.3g}: it must be positive semi-definite"
+            )
         rank = checked_rank(rank, len(mean))
-        return cls(mean, axes.flip(1)[:, :rank], values.flip(0)[:rank].clamp(min=0.0))  # rounding below 0
+        return cls(
+            mean, axes.flip(1)[:, :rank], values.flip(0)[:rank].clamp(min=0.0)
+        )  # rounding below 0
 
     @classmethod
     def from_points(cls, points: Tensor, rank: int | None = None) -> "LinearDenoiser":
@@ -70,7 +80,9 @@ def checked_rank(rank: int | None, dimension: int) -> int:
     """`rank` between 1 and `dimension` (None: all of it); ValueError naming both otherwise."""
     rank = dimension if rank is None else positive_int("rank", rank)
     if rank > dimension:
-        raise ValueError(f"rank is {rank}, above the dimension {dimension}: choose 1 to {dimension}")
+        raise ValueError(
+            f"rank is {rank}, above the dimension {dimension}: choose 1 to {dimension}"
+        )
     return rank
 
 

@@ -22,7 +22,13 @@ class LocalMean(Denoiser):
     Raises ValueError for other input, and NotImplementedError where a graph is exported: it has no such loop.
     """
 
-    def __init__(self, points: Tensor, patch: int | dict[float, int], machine: str = "local", padding: str = "zeros"):
+    def __init__(
+        self,
+        points: Tensor,
+        patch: int | dict[float, int],
+        machine: str = "local",
+        padding: str = "zeros",
+    ):
         super().__init__()
         points = checked_points(points)
         self.event_shape, self.machine, self.padding = tuple(points.shape[1:]), machine, padding
@@ -31,7 +37,9 @@ class LocalMean(Denoiser):
             raise ValueError(
                 f"patch has levels {list(table)}: pass {{sigma: side}} with each sigma positive and finite"
             )
-        self.sides = [checked_window(side, machine, padding, self.event_shape[-2:]) for side in table.values()]
+        self.sides = [
+            checked_window(side, machine, padding, self.event_shape[-2:]) for side in table.values()
+        ]
         self.register_buffer("levels", torch.tensor(list(table), dtype=torch.float64))
         self.register_buffer("points", points)
 
@@ -63,7 +71,9 @@ class MaskedMean(Denoiser):
     Raises ValueError for other input, and NotImplementedError where a graph is exported.
     """
 
-    def __init__(self, points: Tensor, masks: Tensor | Callable[[float], Tensor], composite: bool = False):
+    def __init__(
+        self, points: Tensor, masks: Tensor | Callable[[float], Tensor], composite: bool = False
+    ):
         super().__init__()
         points = checked_points(points)
         self.event_shape, self.composite = tuple(points.shape[1:]), composite
@@ -81,10 +91,14 @@ class MaskedMean(Denoiser):
             level = sigma.flatten() if sigma.ndim else sigma
             return masked_mean(points, y, level, self.fixed, self.composite)
         masks = self.masks
-        return per_level(y, sigma, lambda rows, s: masked_mean(points, rows, s, masks(float(s)), self.composite))
+        return per_level(
+            y, sigma, lambda rows, s: masked_mean(points, rows, s, masks(float(s)), self.composite)
+        )
 
 
 def _refuse_export(denoiser: Denoiser) -> None:
     if exporting():
         name = type(denoiser).__name__
-        raise NotImplementedError(f"{name} cannot be exported as a graph: export PosteriorMean or a network instead")
+        raise NotImplementedError(
+            f"{name} cannot be exported as a graph: export PosteriorMean or a network instead"
+        )

@@ -30,13 +30,17 @@ class MLP(Denoiser):
     ):
         super().__init__()
         if activation not in tuple(ACTIVATIONS):
-            raise ValueError(f"activation is {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+            raise ValueError(
+                f"activation is {activation!r}: choose one of {', '.join(ACTIVATIONS)}"
+            )
         positive("data_std", data_std, "pass the standard deviation of the data, a positive number")
         dimension, width = checked_size("dimension", dimension), checked_size("width", width)
         sizes = [dimension + 1] + [width] * checked_size("depth", depth)
         with drawn_from(seed):
             hidden = [
-                m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), ACTIVATIONS[activation]())
+                m
+                for a, b in zip(sizes, sizes[1:], strict=False)
+                for m in (nn.Linear(a, b), ACTIVATIONS[activation]())
             ]
             self.network = nn.Sequential(*hidden, nn.Linear(sizes[-1], dimension))
         self.event_shape, self.data_std = (dimension,), data_std

@@ -28,7 +28,9 @@ class PerLevel(Network):
         super().__init__()
         if network not in NETWORKS:
             raise ValueError(f"network is {network!r}: choose one of {', '.join(NETWORKS)}")
-        self.levels = [float(positive("a level", level, "take a positive number")) for level in levels]
+        self.levels = [
+            float(positive("a level", level, "take a positive number")) for level in levels
+        ]
         if not self.levels or len(set(self.levels)) < len(self.levels):
             raise ValueError(f"levels is {self.levels}: pass one or more noise levels, each once")
         self.arguments = {"levels": self.levels, "network": network, **options}
@@ -41,7 +43,9 @@ class PerLevel(Network):
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         if exporting():
-            raise NotImplementedError("PerLevel cannot be exported as a graph: export one of its networks")
+            raise NotImplementedError(
+                "PerLevel cannot be exported as a graph: export one of its networks"
+            )
         return per_level(y, sigma, self._estimate)
 
     def _estimate(self, y: Tensor, sigma: float | Tensor) -> Tensor:

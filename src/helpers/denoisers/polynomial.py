@@ -11,7 +11,18 @@ from torch import Tensor
 from ..checks import checked_points, exact, exporting, positive_int, widened
 from .base import Denoiser, nearest_level, per_level
 
-PATCHES = {64: 1024, 55: 1024, 45: 512, 35: 256, 27: 128, 21: 128, 15: 64, 11: 32, 7: 16, 3: 8}  # of 64 pixels
+PATCHES = {
+    64: 1024,
+    55: 1024,
+    45: 512,
+    35: 256,
+    27: 128,
+    21: 128,
+    15: 64,
+    11: 32,
+    7: 16,
+    3: 8,
+}  # of 64 pixels
 EVERYWHERE = 1e-2  # of the intensities: a window in which nothing varies has projections too
 
 
@@ -51,7 +62,9 @@ class WindowRegression(Denoiser):
         if points.ndim != 3:
             raise ValueError(f"points have shape {tuple(points.shape)}: pass gray images (N, H, W)")
         if not 0 < ridge < math.inf:
-            raise ValueError(f"ridge is {ridge}: with more features than images it must be positive, choose 1e-5")
+            raise ValueError(
+                f"ridge is {ridge}: with more features than images it must be positive, choose 1e-5"
+            )
         self.event_shape, self.ridge, self.seed = tuple(points.shape[1:]), ridge, seed
         self.degree = positive_int("degree", degree)
         table = patch if isinstance(patch, dict) else {1.0: (patch, features)}
@@ -59,7 +72,9 @@ class WindowRegression(Denoiser):
             raise ValueError(
                 f"patch has levels {list(table)}: pass {{sigma: (side, features)}}, sigma positive, finite"
             )
-        self.windows = [(self._window(side), positive_int("features", F)) for side, F in table.values()]
+        self.windows = [
+            (self._window(side), positive_int("features", F)) for side, F in table.values()
+        ]
         self.register_buffer("levels", torch.tensor(list(table), dtype=torch.float64))
         self.register_buffer("points", points)
 
@@ -71,13 +86,17 @@ class WindowRegression(Denoiser):
         if side is None:
             return height, width
         if positive_int("patch", side) > min(height, width):
-            raise ValueError(f"patch is {side} on {height} x {width} pixels: choose 1 to {min(height, width)}")
+            raise ValueError(
+                f"patch is {side} on {height} x {width} pixels: choose 1 to {min(height, width)}"
+            )
         return side, side
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         if exporting():
             name = type(self).__name__
-            raise NotImplementedError(f"{name} cannot be exported as a graph: export LinearDenoiser or a network")
+            raise NotImplementedError(
+                f"{name} cannot be exported as a graph: export LinearDenoiser or a network"
+            )
         return per_level(y, sigma, lambda rows, level: self._estimate(rows, float(level)))
 
     def _estimate(self, y: Tensor, sigma: float) -> Tensor:
@@ -89,17 +108,23 @@ class WindowRegression(Denoiser):
                     self._evaluate(fit, z[:, top : top + h, left : left + w].flatten(1)).view(
                         -1, len(rows), len(columns)
                     )
-                    for fit, (left, columns) in zip(fits, _outputs(self.event_shape[1], w), strict=True)
+                    for fit, (left, columns) in zip(
+                        fits, _outputs(self.event_shape[1], w), strict=True
+                    )
                 ],
                 dim=2,
             )
-            for fits, (top, rows) in zip(self.fits(sigma), _outputs(self.event_shape[0], h), strict=True)
+            for fits, (top, rows) in zip(
+                self.fits(sigma), _outputs(self.event_shape[0], h), strict=True
+            )
         ]
         return torch.cat(parts, dim=1).to(y)
 
     def _at(self, sigma: float) -> tuple[tuple[int, int], int]:
         """The window and the number of projections at noise sigma."""
-        return self.windows[int(nearest_level(self.levels, torch.tensor(sigma, dtype=torch.float64)))]
+        return self.windows[
+            int(nearest_level(self.levels, torch.tensor(sigma, dtype=torch.float64)))
+        ]
 
     def fits(self, sigma: float) -> list[list[Fit]]:
         """The regressions at one noise level, by row and column of windows."""
@@ -158,7 +183,9 @@ class ReleasedPolynomial(WindowRegression):
         super().__init__(points, *arguments, **options)
         self.draws = positive_int("draws", draws)
         if bool((self.points == self.points[0, 0, 0]).all()):
-            raise ValueError("points are all of one gray: their standard deviation is 0; pass different images")
+            raise ValueError(
+                "points are all of one gray: their standard deviation is 0; pass different images"
+            )
         self.register_buffer("std", 2 * exact(self.points).std(correction=0))
 
     std: Tensor
@@ -237,12 +264,17 @@ class HermitePolynomial(WindowRegression):
         if not orders:
             return Fit(R[:0], tau[:0], mu, mean, wiener, wiener[:0])
         Z = torch.cat(clean, 1)
-        inner, with_x, with_out = ((Z.T @ b / len(x)).unflatten(0, (-1, len(R))) for b in (Z, x, out))
+        inner, with_x, with_out = (
+            (Z.T @ b / len(x)).unflatten(0, (-1, len(R))) for b in (Z, x, out)
+        )
         inner = inner.unflatten(2, (-1, len(R))).transpose(1, 2)  # (order, order, F, F)
-        scale = {n: tau**n * math.sqrt(math.factorial(n)) for n in orders}  # phi_n = He_n(z) / sqrt(n!)
+        scale = {
+            n: tau**n * math.sqrt(math.factorial(n)) for n in orders
+        }  # phi_n = He_n(z) / sqrt(n!)
         expected = torch.cat([clean[n].mean(0) / scale[n] for n in orders])
         rows = [
-            torch.cat([_pair(n, m, noise, inner) / scale[n][:, None] / scale[m] for m in orders], 1) for n in orders
+            torch.cat([_pair(n, m, noise, inner) / scale[n][:, None] / scale[m] for m in orders], 1)
+            for n in orders
         ]
         P = torch.cat(rows) - torch.outer(expected, expected)
         # with y, by Stein's identity: E[He_n(z) sigma noise] = n E[He_(n-1)(z)] sigma^2 r / tau
@@ -270,7 +302,9 @@ def patch_table(sigmas: Tensor, size: int, features: float = 1.0) -> dict[float,
     """
     levels = sigmas.tolist()
     if len(levels) != len(PATCHES) or levels[-1] <= 0:
-        raise ValueError(f"{len(levels)} noise levels: pass the ten positive levels of a schedule, schedule[:-1]")
+        raise ValueError(
+            f"{len(levels)} noise levels: pass the ten positive levels of a schedule, schedule[:-1]"
+        )
     sides = [max(1, round(side * positive_int("size", size) / 64)) for side in PATCHES]
     counts = [max(1, round(F * features)) for F in PATCHES.values()]
     return dict(zip(levels, zip(sides, counts, strict=True), strict=True))
@@ -288,7 +322,10 @@ def _pair(n: int, m: int, noise: Tensor, inner: Tensor) -> Tensor:
     """tau_i^n tau_j^m E[He_n(z_i) He_m(z_j)]."""
     total = inner[n, m]
     for k in range(1, min(n, m) + 1):
-        total = total + math.factorial(k) * math.comb(n, k) * math.comb(m, k) * noise**k * inner[n - k, m - k]
+        total = (
+            total
+            + math.factorial(k) * math.comb(n, k) * math.comb(m, k) * noise**k * inner[n - k, m - k]
+        )
     return total
 
 

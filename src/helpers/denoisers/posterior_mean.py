@@ -29,7 +29,9 @@ class PosteriorMean(Denoiser):
         super().__init__()
         points = checked_points(points)
         if not smoothing >= 0:
-            raise ValueError(f"smoothing is {smoothing}: it is a length and cannot be negative; 0 switches it off")
+            raise ValueError(
+                f"smoothing is {smoothing}: it is a length and cannot be negative; 0 switches it off"
+            )
         self.event_shape = tuple(points.shape[1:])
         self.smoothing = smoothing
         # Distances are taken after centring: near-equal squares of large offsets would cancel.
@@ -37,7 +39,9 @@ class PosteriorMean(Denoiser):
         self.register_buffer("centre", centre)
         self.register_buffer("points", (points - centre).flatten(1))
         u = torch.randn(
-            positive_int("shifts", shifts), *self.event_shape, generator=torch.Generator().manual_seed(seed)
+            positive_int("shifts", shifts),
+            *self.event_shape,
+            generator=torch.Generator().manual_seed(seed),
         )
         self.register_buffer("shifts", (u - u.mean(0)).to(points.device))
 
@@ -60,7 +64,9 @@ class PosteriorMean(Denoiser):
         return posterior_mean(self.points, flat, sigma, summary=self._summary()).mean.view_as(y)
 
     def _summary(self) -> Summary:
-        return self.kept("summary", lambda: summarise(self.points, torch.zeros_like(self.points[0])))
+        return self.kept(
+            "summary", lambda: summarise(self.points, torch.zeros_like(self.points[0]))
+        )
 
     def weights(self, y: Tensor, sigma: float | Tensor) -> Tensor:
         """Posterior probability of each training point given y at noise sigma, shape (batch, N)."""

@@ -26,7 +26,9 @@ class TwoImages(Denoiser):
         super().__init__()
         points = checked_points(points)
         if points.ndim != 3 or len(points) != 2:
-            raise ValueError(f"points has shape {tuple(points.shape)}: pass two gray images (2, H, W)")
+            raise ValueError(
+                f"points has shape {tuple(points.shape)}: pass two gray images (2, H, W)"
+            )
         if positive_int("patch", patch) % 2 == 0:
             raise ValueError(f"patch is {patch}: a window around a pixel has an odd side")
         self.event_shape = tuple(points.shape[1:])
@@ -34,7 +36,9 @@ class TwoImages(Denoiser):
         self.register_buffer("step", points[1] - points[0])
         for name, size in zip(("rows", "columns"), self.event_shape, strict=True):
             at = torch.arange(size)
-            self.register_buffer(name, ((at[:, None] - at).abs() <= patch // 2).to(points))  # 1 where q's window has p
+            self.register_buffer(
+                name, ((at[:, None] - at).abs() <= patch // 2).to(points)
+            )  # 1 where q's window has p
 
     first: Tensor
     step: Tensor
@@ -42,6 +46,8 @@ class TwoImages(Denoiser):
     columns: Tensor
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
-        first, step, rows, columns = (t.to(y) for t in (self.first, self.step, self.rows, self.columns))
+        first, step, rows, columns = (
+            t.to(y) for t in (self.first, self.step, self.rows, self.columns)
+        )
         votes = rows @ (step * (y - first - step / 2)) @ columns
         return first + step * torch.sigmoid(votes / sigma**2)

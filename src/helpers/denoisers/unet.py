@@ -71,8 +71,12 @@ class UNet(Network):
         if blind and level != "channel":
             raise ValueError(f"level is {level!r}: a blind network hears none, take blind=False")
         if positive_int("blocks", blocks) > 5:
-            raise ValueError(f"blocks is {blocks}: choose 1 to 5, each doubles the channels and the receptive field")
-        self.data_std = positive("data_std", data_std, "pass the standard deviation of the data, a positive number")
+            raise ValueError(
+                f"blocks is {blocks}: choose 1 to 5, each doubles the channels and the receptive field"
+            )
+        self.data_std = positive(
+            "data_std", data_std, "pass the standard deviation of the data, a positive number"
+        )
         self.blocks, self.pooling, self.padding, self.blind = blocks, pooling, padding, blind
         self.image_channels, self.skip = image_channels, skip != "none"
         if window not in (2, 3, 4, 5):
@@ -82,20 +86,27 @@ class UNet(Network):
 
         def conv(inputs: int, outputs: int, stage: int) -> nn.Conv2d:
             reach = 2**stage if pooling == "none" else 1
-            return nn.Conv2d(inputs, outputs, 3, padding=reach, dilation=reach, padding_mode=padding, bias=bias)
+            return nn.Conv2d(
+                inputs, outputs, 3, padding=reach, dilation=reach, padding_mode=padding, bias=bias
+            )
 
         def norm(width: int) -> list[nn.Module]:
             after: list[nn.Module] = [Modulation(width)] if scaled else []
             if normalisation == "none":
                 return after
-            return [BiasFreeNorm(width) if normalisation == "bias-free" else nn.BatchNorm2d(width), *after]
+            return [
+                BiasFreeNorm(width) if normalisation == "bias-free" else nn.BatchNorm2d(width),
+                *after,
+            ]
 
         def stage(inputs: int, b: int) -> list[nn.Module]:
             w = widths[b]
             return [conv(inputs, w, b), *norm(w), nn.ReLU(), conv(w, w, b), *norm(w), nn.ReLU()]
 
         with drawn_from(seed):
-            first: list[nn.Module] = [conv(image_channels + (not blind and not scaled), channels, 0)]
+            first: list[nn.Module] = [
+                conv(image_channels + (not blind and not scaled), channels, 0)
+            ]
             first += [Modulation(channels)] if scaled else []
             encoder = [[*first, nn.ReLU(), conv(channels, channels, 0), *norm(channels), nn.ReLU()]]
             encoder += [stage(widths[b - 1], b) for b in range(1, blocks)]
@@ -106,7 +117,9 @@ class UNet(Network):
             self.mid_block = Stage(*stage(widths[-2], blocks))
             self.decoder = nn.ModuleList(Stage(*layers) for layers in decoder)
             self.heard = Hearing() if scaled else None
-            self.downsample = nn.ModuleList(_downsample(pooling, window, padding, w, bias) for w in widths[:-1])
+            self.downsample = nn.ModuleList(
+                _downsample(pooling, window, padding, w, bias) for w in widths[:-1]
+            )
             self.upsample = nn.ModuleList(
                 _upsample("none" if pooling == "none" else upsampling, w, bias) for w in widths[:-1]
             )
@@ -115,7 +128,9 @@ class UNet(Network):
                     nn.init.kaiming_normal_(module.weight)
                     if bias:
                         nn.init.zeros_(module.bias)
-            if not blind:  # F = 0: training starts from the best denoiser that knows only s, not from noise
+            if (
+                not blind
+            ):  # F = 0: training starts from the best denoiser that knows only s, not from noise
                 nn.init.zeros_(self.decoder[0][-1].weight)
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
@@ -126,7 +141,9 @@ class UNet(Network):
             return (images - self.network(images.to(dtype)).to(y)).view_as(y)
 
         def f(z: Tensor, level: Tensor) -> Tensor:
-            if self.heard is None:  # shape[0], not len: len would fix the size of the batch in an export
+            if (
+                self.heard is None
+            ):  # shape[0], not len: len would fix the size of the batch in an export
                 z = torch.cat([z, level.expand(y.shape[0], 1, *y.shape[-2:])], dim=1)
             return self.network(z.to(dtype), level.flatten(1).to(dtype)).to(y)
 
@@ -173,7 +190,9 @@ class BiasFreeNorm(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         # tiny and of random sign, as in the released code
-        self.gammas = nn.Parameter((torch.randn(1, channels, 1, 1) * 2 / 9 / 64).clamp(-0.025, 0.025))
+        self.gammas = nn.Parameter(
+            (torch.randn(1, channels, 1, 1) * 2 / 9 / 64).clamp(-0.025, 0.025)
+        )
         self.register_buffer("running_sd", torch.ones(1, channels, 1, 1))
 
     running_sd: Tensor
@@ -195,7 +214,9 @@ def check_options(arguments: dict[str, Any], image_channels: tuple[int, ...] = (
             raise ValueError(f"{name} is {arguments[name]!r}: choose one of {', '.join(choices)}")
     if arguments["image_channels"] not in image_channels:
         pairs = ", or 2 for pairs of fields" if 2 in image_channels else ""
-        raise ValueError(f"image_channels is {arguments['image_channels']}: choose 1 for gray or 3 for colour{pairs}")
+        raise ValueError(
+            f"image_channels is {arguments['image_channels']}: choose 1 for gray or 3 for colour{pairs}"
+        )
 
 
 def as_images(y: Tensor, image_channels: int) -> Tensor:
@@ -203,7 +224,9 @@ def as_images(y: Tensor, image_channels: int) -> Tensor:
     images = y[:, None] if y.ndim == 3 else y
     if images.ndim != 4 or images.shape[1] != image_channels:
         gray = " or (batch, H, W)" if image_channels == 1 else ""
-        raise ValueError(f"y has shape {tuple(y.shape)}: this network takes (batch, {image_channels}, H, W){gray}")
+        raise ValueError(
+            f"y has shape {tuple(y.shape)}: this network takes (batch, {image_channels}, H, W){gray}"
+        )
     return images
 
 
@@ -215,7 +238,9 @@ def _downsample(pooling: str, window: int, padding: str, width: int, bias: bool)
         halve = nn.Conv2d(width, width, window, stride=2, bias=bias)
     else:
         halve = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}[pooling](window, stride=2)
-    pad = {"zeros": nn.ZeroPad2d, "circular": nn.CircularPad2d, "reflect": nn.ReflectionPad2d}[padding]
+    pad = {"zeros": nn.ZeroPad2d, "circular": nn.CircularPad2d, "reflect": nn.ReflectionPad2d}[
+        padding
+    ]
     border = (window - 1) // 2
     return nn.Sequential(pad(border), halve) if border else halve
 
@@ -225,4 +250,8 @@ def _upsample(upsampling: str, width: int, bias: bool) -> nn.Module:
         return nn.ConvTranspose2d(2 * width, width, 2, stride=2, bias=bias)
     halve = nn.Conv2d(2 * width, width, 1, bias=bias)
     # halving first costs a quarter, and the two commute
-    return halve if upsampling == "none" else nn.Sequential(halve, nn.Upsample(scale_factor=2, mode=upsampling))
+    return (
+        halve
+        if upsampling == "none"
+        else nn.Sequential(halve, nn.Upsample(scale_factor=2, mode=upsampling))
+    )

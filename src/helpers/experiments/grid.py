@@ -45,7 +45,9 @@ class Grid:
     n: list[int]
     recipe: dict[str, Any]
     seeds: tuple[int, ...] = (0,)  # of the weights, the noise and the order of the images
-    levels: tuple[float, ...] = ()  # a network for each level of noise; none means one for the levels of the recipe
+    levels: tuple[
+        float, ...
+    ] = ()  # a network for each level of noise; none means one for the levels of the recipe
     source: str = ""  # of a published grid: where it is stated
     assumed: str = ""  # what is not stated there, and stands here all the same
 
@@ -57,8 +59,17 @@ class Grid:
             noise = {} if level is None else {"noise": ("fixed", level)}
             law = PhysicsRecipe if "weight" in self.recipe else Recipe
             recipe = law(**{**self.recipe, **noise, "seed": seed})
-            place = {"grid": self.name, "network": network, "data": images, "n": n, "level": level, "seed": seed}
-            yield Cell(place, Entry(kind, {**options, "seed": seed}, {**self.data[images], "n": n}, recipe))
+            place = {
+                "grid": self.name,
+                "network": network,
+                "data": images,
+                "n": n,
+                "level": level,
+                "seed": seed,
+            }
+            yield Cell(
+                place, Entry(kind, {**options, "seed": seed}, {**self.data[images], "n": n}, recipe)
+            )
 
 
 def read(path: Path) -> tuple[str, list[Grid]]:
@@ -69,10 +80,15 @@ def read(path: Path) -> tuple[str, list[Grid]]:
     try:
         text = tomllib.loads(path.read_text("utf-8"))
         shared = text.pop("recipe", {})
-        grids = [Grid(**{**grid, "recipe": {**shared, **grid.get("recipe", {})}}) for grid in text.pop("grid")]
+        grids = [
+            Grid(**{**grid, "recipe": {**shared, **grid.get("recipe", {})}})
+            for grid in text.pop("grid")
+        ]
         title = text.pop("title", path.stem)
         if text:
-            raise ValueError(f"no grid has {', '.join(text)}: besides [[grid]] a file has title and [recipe]")
+            raise ValueError(
+                f"no grid has {', '.join(text)}: besides [[grid]] a file has title and [recipe]"
+            )
         for grid in grids:
             list(grid.cells())  # what is wrong with a recipe must be said before the first training
     except FileNotFoundError:
@@ -84,7 +100,9 @@ def read(path: Path) -> tuple[str, list[Grid]]:
     return title, grids
 
 
-def train_cell(cell: Cell, device: str = "cpu", checkpoints: Path | None = None, seconds: float = 60.0) -> tuple:
+def train_cell(
+    cell: Cell, device: str = "cpu", checkpoints: Path | None = None, seconds: float = 60.0
+) -> tuple:
     """Its row of the table and its weights as the bytes of a safetensors file; one thread on a CPU.
 
     checkpoints: a folder in which an interrupted training is found again, kept every so many `seconds`. The file stays
@@ -94,7 +112,9 @@ def train_cell(cell: Cell, device: str = "cpu", checkpoints: Path | None = None,
     if device == "cpu":
         torch.set_num_threads(1)
     try:
-        return _trained(cell, device, checkpoints and checkpoint(cell, device, checkpoints), seconds)
+        return _trained(
+            cell, device, checkpoints and checkpoint(cell, device, checkpoints), seconds
+        )
     finally:
         torch.set_num_threads(threads)
 
@@ -104,7 +124,9 @@ def checkpoint(cell: Cell, device: str, folder: Path) -> Path:
     return folder / f"{cell.key()}-{device}.safetensors"
 
 
-def _trained(cell: Cell, device: str, path: Path | None, seconds: float) -> tuple[dict[str, Any], bytes]:
+def _trained(
+    cell: Cell, device: str, path: Path | None, seconds: float
+) -> tuple[dict[str, Any], bytes]:
     entry = cell.entry
     if entry.network not in models.classes():
         raise ValueError(f"class is {entry.network!r}: choose one of {', '.join(models.classes())}")
@@ -114,10 +136,14 @@ def _trained(cell: Cell, device: str, path: Path | None, seconds: float) -> tupl
     tables: dict[str, float] = {}
     for part, images in (("train", models.repeated(data.images, SHOWN)), ("test", test.images)):
         table = models.psnr_table(denoiser, images[:SHOWN].to(device))
-        tables |= {f"{part}_psnr_{level}": p for level, p in zip(models.LEVELS, table["psnr"], strict=True)}
+        tables |= {
+            f"{part}_psnr_{level}": p for level, p in zip(models.LEVELS, table["psnr"], strict=True)
+        }
     # one entry: of several the order, and with it the bytes, would vary from run to run
     card = {"card": json.dumps({"class": entry.network, "arguments": denoiser.arguments})}
-    weights = tensor_bytes({k: v.cpu().contiguous() for k, v in denoiser.state_dict().items()}, card)
+    weights = tensor_bytes(
+        {k: v.cpu().contiguous() for k, v in denoiser.state_dict().items()}, card
+    )
     seen = entry.recipe.steps * entry.recipe.batch
     row = {
         "parameters": sum(p.numel() for p in denoiser.parameters()),

@@ -40,7 +40,9 @@ class Claim:
     def __post_init__(self) -> None:
         low, high = self.expected
         if not low <= high:
-            raise ValueError(f"expected is [{low}, {high}]: the lower bound must not exceed the upper")
+            raise ValueError(
+                f"expected is [{low}, {high}]: the lower bound must not exceed the upper"
+            )
         if not self.values:
             raise ValueError(f"nothing was measured for {self.claim!r}: pass a number or several")
 
@@ -51,14 +53,18 @@ class Claim:
 
     @property
     def verdict(self) -> str:
-        inside = [math.isfinite(v) and self.expected[0] <= v <= self.expected[1] for v in self.values]
+        inside = [
+            math.isfinite(v) and self.expected[0] <= v <= self.expected[1] for v in self.values
+        ]
         return "reproduced" if all(inside) else "partly" if any(inside) else "not reproduced"
 
     def row(self) -> dict[str, str]:
         """The claim as the table shows it, all text: as many digits as the interval is sharp; their range if many."""
         low, high, values = *self.expected, self.values
         width, middle = (high - low) / 2, abs(high + low) / 2
-        digits = max(3, math.ceil(math.log10(middle / width))) if 0 < width < middle < math.inf else 3
+        digits = (
+            max(3, math.ceil(math.log10(middle / width))) if 0 < width < middle < math.inf else 3
+        )
         # Rounding, of float32 where that is allowed, differs from machine to machine: it may be 0 on one of them. An
         # interval that narrow around 0 holds nothing else; in a wider one 0 is a share or a count.
         tiny = "1e-9" if high < 1e-4 or high == math.inf else "1e-6" if high < 1e-3 else "1e-5"
@@ -71,14 +77,19 @@ class Claim:
             "source": self.source,
             "claim": self.claim,
             "expected": _interval(low, high, digits),
-            "measured": " to ".join(dict.fromkeys(measured)) + (f" ({len(values)})" if len(values) > 1 else ""),
-            "verdict": self.verdict if self.verdict == "reproduced" or not self.why else f"{self.verdict}: {self.why}",
+            "measured": " to ".join(dict.fromkeys(measured))
+            + (f" ({len(values)})" if len(values) > 1 else ""),
+            "verdict": self.verdict
+            if self.verdict == "reproduced" or not self.why
+            else f"{self.verdict}: {self.why}",
         }
 
     def data(self) -> dict:
         """The claim for a JSON file: an open end of the interval and a value that is not finite are null."""
         numbers = {"expected": self.expected, "measured": self.values}
-        nulled = {k: [v if math.isfinite(v) else None for v in values] for k, values in numbers.items()}
+        nulled = {
+            k: [v if math.isfinite(v) else None for v in values] for k, values in numbers.items()
+        }
         reason = {"why": self.why} if self.why and self.verdict != "reproduced" else {}
         return {
             "source": self.source,
@@ -95,7 +106,14 @@ class Claim:
         low, high = data["expected"]
         expected = -math.inf if low is None else low, math.inf if high is None else high
         measured = [math.nan if v is None else v for v in data["measured"]]
-        return cls(data["source"], data["claim"], expected, measured, data.get("why", ""), made=data["made"])
+        return cls(
+            data["source"],
+            data["claim"],
+            expected,
+            measured,
+            data.get("why", ""),
+            made=data["made"],
+        )
 
 
 def around(value: float, tolerance: float) -> tuple[float, float]:
@@ -109,7 +127,9 @@ class Table:
     anchors: what links to each row end with. links: where the first cell of each row leads.
     """
 
-    def __init__(self, rows: Iterable[dict[str, str]], anchors: Iterable[str] = (), links: Iterable[str] = ()):
+    def __init__(
+        self, rows: Iterable[dict[str, str]], anchors: Iterable[str] = (), links: Iterable[str] = ()
+    ):
         self.rows, self.anchors, self.links = list(rows), list(anchors), list(links)
 
     def _repr_html_(self) -> str:
@@ -127,7 +147,12 @@ class Table:
         return "\n".join(" | ".join(r.values()) for r in self.rows)
 
 
-def record(chapter: str, claims: Iterable[Claim], profile: str = "quick", device: torch.device | str = "cpu") -> Table:
+def record(
+    chapter: str,
+    claims: Iterable[Claim],
+    profile: str = "quick",
+    device: torch.device | str = "cpu",
+) -> Table:
     """Write a chapter's claims to <results>/claims/<chapter>.json, atomically, and return their table.
 
     device: where the tensors lay that were measured, which need not be the best device of the machine.
@@ -135,7 +160,9 @@ def record(chapter: str, claims: Iterable[Claim], profile: str = "quick", device
     here = f"{profile}, {devices.hardware(device)}"
     claims = list(claims)
     # once for each record: to read one is to read the weights behind it
-    made = {name: f"recorded, {records.hardware(name)}" for name in {c.recorded for c in claims} if name}
+    made = {
+        name: f"recorded, {records.hardware(name)}" for name in {c.recorded for c in claims} if name
+    }
     claims = [replace(c, made=made.get(c.recorded, here)) for c in claims]
     data = {"chapter": chapter, "claims": [c.data() for c in claims]}
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -186,13 +213,21 @@ def figures(chapters: dict[str, list[Claim]], listed: Iterable[Figure]) -> Table
     for figure in listed:
         measured = []
         for number, words in figure.rows:
-            found = [(k, c) for k, claims in chapters.items() if k.startswith(number) for c in claims]
+            found = [
+                (k, c) for k, claims in chapters.items() if k.startswith(number) for c in claims
+            ]
             found = [(k, c) for k, c in found if c.claim.startswith(words)]
             if not found:
-                raise ValueError(f"figure {figure.name}: no claim of chapter {number} begins with {words!r}")
-            measured += [f"{k[:2]}, {c.claim}: {c.row()['measured']}, {c.verdict}" for k, c in found]
+                raise ValueError(
+                    f"figure {figure.name}: no claim of chapter {number} begins with {words!r}"
+                )
+            measured += [
+                f"{k[:2]}, {c.claim}: {c.row()['measured']}, {c.verdict}" for k, c in found
+            ]
         ours = "; ".join(measured) or "not tested here"
-        table.append({"figure": figure.name, "shows": figure.shows, "ours": ours, "differs": figure.differs})
+        table.append(
+            {"figure": figure.name, "shows": figure.shows, "ours": ours, "differs": figure.differs}
+        )
     return Table(table)
 
 
@@ -208,4 +243,8 @@ def _interval(low: float, high: float, digits: int) -> str:
     if low == high:
         return f"exactly {_text(low)}"
     middle, half = (low + high) / 2, (high - low) / 2
-    return f"{_text(middle, digits)} ± {_text(half)}" if half < abs(middle) else f"{_text(low)} to {_text(high)}"
+    return (
+        f"{_text(middle, digits)} ± {_text(half)}"
+        if half < abs(middle)
+        else f"{_text(low)} to {_text(high)}"
+    )

@@ -16,9 +16,15 @@ from ..denoisers import Denoiser, PerLevel
 from ..files import write_atomically
 
 SHOWN, JUDGED = 8, 96  # samples in a row of the sheet; samples that are judged
-SIGMA_MAX, STEPS = 40.0, 36  # where sampling starts, in units of the intensities, and calls of the denoiser
+SIGMA_MAX, STEPS = (
+    40.0,
+    36,
+)  # where sampling starts, in units of the intensities, and calls of the denoiser
 BLIND_MAX = 5.0  # where it starts for a network that is not told the level: the largest that it was trained for
-JUDGES = {"celeba": ("faces-autoencoder", 40), "fashion-mnist": ("fashion-autoencoder", 32)}  # and their size in pixels
+JUDGES = {
+    "celeba": ("faces-autoencoder", 40),
+    "fashion-mnist": ("fashion-autoencoder", 32),
+}  # and their size in pixels
 ALIKE = 0.95  # correlation from which on a quadrant is one of a training image
 
 
@@ -28,11 +34,15 @@ def samples(denoiser: Denoiser, images: Tensor, device: str) -> Tensor:
 
     By the reverse SDE around their mean gray; at the levels of the denoiser where it has some.
     """
-    blind = getattr(denoiser, "arguments", {}).get("blind", True) and not isinstance(denoiser, PerLevel)
+    blind = getattr(denoiser, "arguments", {}).get("blind", True) and not isinstance(
+        denoiser, PerLevel
+    )
     levels = sampling.edm(STEPS, 0.01, BLIND_MAX if blind else SIGMA_MAX)
     if isinstance(denoiser, PerLevel):
         levels = torch.tensor([*sorted(denoiser.levels, reverse=True), 0.0], dtype=torch.float64)
-    start = sampling.initial_noise(JUDGED, *images.shape[1:], sigma=float(levels[0]), dtype=torch.float32)
+    start = sampling.initial_noise(
+        JUDGED, *images.shape[1:], sigma=float(levels[0]), dtype=torch.float32
+    )
     around = float(images.mean())
     return sampling.last(sampling.reverse_sde(denoiser, (around + start).to(device), levels)).cpu()
 
@@ -49,10 +59,14 @@ def judged(made: Tensor, data: ImageSet, test: ImageSet) -> dict[str, float]:
         judge = models.load(name)
         features = [judge.features(_sized(_gray(x), size)) for x in (test.images, kept)]
         gray, seen, unseen = (_gray(x) for x in (kept, data.images, test.images))
-        high = [float(realism.radial_spectrum(x)[x.shape[-1] // 3 :].mean()) for x in (gray, unseen)]
+        high = [
+            float(realism.radial_spectrum(x)[x.shape[-1] // 3 :].mean()) for x in (gray, unseen)
+        ]
         found |= dict(zip(("kid", "kid_error"), realism.kid_with_error(*features), strict=True))
         found["grain"] = high[0] / high[1]
-        found["quadrants"] = float((metrics.patch_sources(gray, seen, gray.shape[-1] // 2)[1] > ALIKE).double().mean())
+        found["quadrants"] = float(
+            (metrics.patch_sources(gray, seen, gray.shape[-1] // 2)[1] > ALIKE).double().mean()
+        )
         if len(data) > 1:
             found["copies"] = metrics.share_of_copies(kept, data.images)
     return {name: round(value, 4) for name, value in found.items() if math.isfinite(value)}

@@ -38,9 +38,13 @@ def make(name: str, entry: Entry, profile: str, device: str, folder: Path) -> No
             models.load(looks.JUDGES[entry.data["name"]][0])
         curve = json.loads(history.read_text()) if history.exists() and state.exists() else {}
     except TypeError as error:
-        raise ValueError(f"arguments of {entry.network} are no JSON ({error}): take numbers and words") from None
+        raise ValueError(
+            f"arguments of {entry.network} are no JSON ({error}): take numbers and words"
+        ) from None
     except json.JSONDecodeError:
-        raise ValueError(f"{history} is damaged: remove it and {state.name} to train from the start") from None
+        raise ValueError(
+            f"{history} is damaged: remove it and {state.name} to train from the start"
+        ) from None
     shown, due = time.perf_counter(), {max(1, r.steps * k // LOOKS) for k in range(1, LOOKS + 1)}
     for progress in steps(entry, denoiser, data.images, state):
         if progress.step in due and str(progress.step) not in curve:
@@ -60,9 +64,13 @@ def make(name: str, entry: Entry, profile: str, device: str, folder: Path) -> No
             )
     about = card(name, profile, entry, data, progress.seconds, device)
     images = [int(step) * r.batch for step in curve]
-    about["curve"] = [[n, *seen.pop("psnr")] for n, seen in zip(images, curve.values(), strict=True)]
+    about["curve"] = [
+        [n, *seen.pop("psnr")] for n, seen in zip(images, curve.values(), strict=True)
+    ]
     if entry.watched:
-        about["looks"] = [{"images": n, **seen} for n, seen in zip(images, curve.values(), strict=True)]
+        about["looks"] = [
+            {"images": n, **seen} for n, seen in zip(images, curve.values(), strict=True)
+        ]
         picture = looks.as_webp(sheet.read_bytes())
         write_atomically(models.models_folder() / f"{name}.webp", picture)
         about["sheet"] = digest(picture)
@@ -80,8 +88,12 @@ def untrained(entry: Entry, data: ImageSet) -> Network:
     """The network of an entry, which knows how much its training images vary where its class can be told."""
     known = models.classes()
     if entry.network not in known:
-        raise ValueError(f"network is {entry.network!r}: choose one of {', '.join(known)}, or import what defines it")
-    inner = known.get(str(entry.options.get("network")), known[entry.network])  # of a network for each level
+        raise ValueError(
+            f"network is {entry.network!r}: choose one of {', '.join(known)}, or import what defines it"
+        )
+    inner = known.get(
+        str(entry.options.get("network")), known[entry.network]
+    )  # of a network for each level
     takes = inspect.signature(inner.__init__).parameters
     about = {"data_std": round(float(data.images.std()), 3)} if "data_std" in takes else {}
     return known[entry.network](**{**entry.options, **about})
@@ -91,7 +103,9 @@ def steps(entry: Entry, denoiser: Denoiser, images: Tensor, *checkpoint: Any) ->
     """Its training, with the equation in the loss where the recipe has one."""
     more = {}
     if isinstance(entry.recipe, PhysicsRecipe):
-        more["penalty"] = entry.recipe.penalty(Darcy(entry.data["size"], entry.data["modes"]).residual)
+        more["penalty"] = entry.recipe.penalty(
+            Darcy(entry.data["size"], entry.data["modes"]).residual
+        )
     return train(denoiser, images, entry.recipe, *checkpoint, **more)
 
 
@@ -106,7 +120,9 @@ def gap(denoiser: Denoiser, data: ImageSet, device: str) -> float:
     return models.psnr_table(denoiser, images, levels=(25,))["psnr"][0]
 
 
-def card(name: str, profile: str, entry: Entry, data: ImageSet, seconds: float, device: str) -> dict[str, Any]:
+def card(
+    name: str, profile: str, entry: Entry, data: ImageSet, seconds: float, device: str
+) -> dict[str, Any]:
     """What the manifest says of how a network was made."""
     r = entry.recipe
     return {
@@ -129,6 +145,8 @@ def card(name: str, profile: str, entry: Entry, data: ImageSet, seconds: float, 
 def machine(device: str) -> dict[str, str]:
     """What trains: one core or one GPU."""
     return {
-        "hardware": torch.cuda.get_device_name() if device == "cuda" else f"1 of {os.cpu_count()} CPU cores",
+        "hardware": torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"1 of {os.cpu_count()} CPU cores",
         "software": f"torch {torch.__version__.split('+')[0]}, Python {platform.python_version()}",
     }

@@ -58,7 +58,12 @@ GENERATE = Recipe(  # for a network that is sampled from pure noise; the trials 
     flip=True,
     precision="mixed",
 )
-GENERATING = {"normalisation": "none", "bias": True, "blind": False, "level": "scale"}  # options of such a UNet
+GENERATING = {
+    "normalisation": "none",
+    "bias": True,
+    "blind": False,
+    "level": "scale",
+}  # options of such a UNet
 COLOUR = {  # one thing changed at a time in a conditioned UNet of three blocks and 16 channels, the most wanted first
     "blocks-3": {},
     "blocks-1": {"blocks": 1},
@@ -74,9 +79,27 @@ COLOUR = {  # one thing changed at a time in a conditioned UNet of three blocks 
     "blocks-4": {"blocks": 4},
     "channels-32": {"channels": 32},
 }
-HOUR = ("blocks-3", "blocks-1", "pad-circular", "blocks-2", "skip-none", "channels-4")  # on a small GPU
+HOUR = (
+    "blocks-3",
+    "blocks-1",
+    "pad-circular",
+    "blocks-2",
+    "skip-none",
+    "channels-4",
+)  # on a small GPU
 KEPT = (*HOUR, "channels-8")  # weights ship
-LEVELS = [0.04, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 7.0, 16.0, 40.0]  # ours: the source has ten, and does not say which
+LEVELS = [
+    0.04,
+    0.1,
+    0.2,
+    0.4,
+    0.8,
+    1.6,
+    3.2,
+    7.0,
+    16.0,
+    40.0,
+]  # ours: the source has ten, and does not say which
 DARCY = {  # what a network of flows is told of the equation, see helpers.systems.bastek.physics
     "vanilla": {},
     "mean": {"weight": 1e-7},
@@ -123,7 +146,10 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
     if profile in MINUTES:
         for name, entry in _colour():
             if profile != "t4" or name.removeprefix("colour-") in HOUR:
-                yield name, replace(entry, recipe=replace(entry.recipe, batch=max(64, entry.recipe.batch)))
+                yield (
+                    name,
+                    replace(entry, recipe=replace(entry.recipe, batch=max(64, entry.recipe.batch))),
+                )
         return
     unet = {"blocks": 2, "channels": 16, "normalisation": "none"}
 
@@ -140,9 +166,18 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
         prefix: str, letter: str, options: dict, data: dict, largest: int, **changes
     ) -> Iterator[tuple[str, Entry]]:
         """The memorisation experiment on one of two disjoint sets of each size."""
-        for n, images in ((1000, 240_000), (largest, 240_000), (100, 240_000), (10, 60_000), (1, 30_000)):
+        for n, images in (
+            (1000, 240_000),
+            (largest, 240_000),
+            (100, 240_000),
+            (10, 60_000),
+            (1, 30_000),
+        ):
             where = {**data, "split": {"a": "train", "b": "disjoint"}[letter], "n": n}
-            yield f"{prefix}-n{n}-{letter}", Entry("UNet", options, where, recipe(images, **changes))
+            yield (
+                f"{prefix}-n{n}-{letter}",
+                Entry("UNet", options, where, recipe(images, **changes)),
+            )
 
     if profile == "cpu":  # in the labs of the book: 28x28, conditioned, and a blind one
         small = {"batch": 64, "rate": 5e-3, "loss": "edm", "clip": 1.0, "ema": None}
@@ -152,7 +187,12 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
             ("fashion-unet-blind-n10000", 10_000, 6_000, {}, (-2.0, 1.2)),
         ):
             made = replace(BASE, steps=steps, noise=("log-normal", *law), **small)
-            yield name, Entry("UNet", {**unet, **options}, {"name": "fashion-mnist", "size": 28, "n": n}, made)
+            yield (
+                name,
+                Entry(
+                    "UNet", {**unet, **options}, {"name": "fashion-mnist", "size": 28, "n": n}, made
+                ),
+            )
         yield from _colour()
         yield from _studies(unet)
     faces = {"name": "celeba", "size": 40}
@@ -161,9 +201,15 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
         faces, wide = {"name": "celeba", "size": 80}, {"blocks": 3, "channels": 64}
     yield from counts("faces", "a", wide, faces, 9442)
     clothes = {"name": "fashion-mnist", "size": 32}
-    heard = {**unet, "bias": True, "blind": False}  # of the noise level: can be sampled from any, as the labs do
+    heard = {
+        **unet,
+        "bias": True,
+        "blind": False,
+    }  # of the noise level: can be sampled from any, as the labs do
     for letter in "ab":
-        yield from counts("fashion", letter, heard, clothes, 5000, noise=("log-uniform", 0.01, 20.0))
+        yield from counts(
+            "fashion", letter, heard, clothes, 5000, noise=("log-uniform", 0.01, 20.0)
+        )
     for source, data, channels, images in (
         ("fashion", {"name": "fashion-mnist", "size": 32, "n": 1000}, 8, 80_000),
         ("faces", {"name": "celeba", "size": 40, "n": 1000}, 16, 120_000),
@@ -178,7 +224,10 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
         yield f"{source}-mlp", Entry("ImageMLP", mlp, data, recipe(images, rate=5e-4))
     # a judge of images, not an object of study: small noise only, and the same in every profile
     judge = replace(BASE, steps=5000, batch=64, noise=("fixed", 0.1), loss="sum")
-    for source, data in (("fashion", {**clothes, "n": 10_000}), ("faces", {"name": "celeba", "size": 40, "n": 18_000})):
+    for source, data in (
+        ("fashion", {**clothes, "n": 10_000}),
+        ("faces", {"name": "celeba", "size": 40, "n": 18_000}),
+    ):
         yield f"{source}-autoencoder", Entry("Autoencoder", {"size": data["size"]}, data, judge)
     yield (
         "faces80",
@@ -194,7 +243,15 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
         yield f"c-alpha-{alpha}", Entry("UNet", {**unet, "channels": 12}, data, recipe(50_000))
     for name in ("disks", "sine"):
         yield name, Entry("UNet", unet, {"name": name, "n": 20_000, "size": 40}, recipe(120_000))
-    yield "ray", Entry("UNet", {**unet, "channels": 8}, {"name": "ray", "n": 20_000, "size": 40}, recipe(50_000))
+    yield (
+        "ray",
+        Entry(
+            "UNet",
+            {**unet, "channels": 8},
+            {"name": "ray", "n": 20_000, "size": 40},
+            recipe(50_000),
+        ),
+    )
     if profile != "full":  # of a recipe only what is observed differs, so that networks compare
         steps, flow = 2500, {"name": "darcy", "n": 4000, "size": 16, "modes": 24}
         pairs = {**unet, "bias": True, "blind": False, "image_channels": 2}
@@ -205,7 +262,10 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
                                  warmup=100, clip=1.0, ema=0.998, precision="mixed")  # fmt: skip
         for variant, observed in DARCY.items():
             yield f"darcy-{variant}", Entry("UNet", pairs, flow, replace(physical, **observed))
-    yield "shuffled-faces", Entry("UNet", unet, {"name": "shuffled", "n": 18_000, "size": 40}, recipe(120_000))
+    yield (
+        "shuffled-faces",
+        Entry("UNet", unet, {"name": "shuffled", "n": 18_000, "size": 40}, recipe(120_000)),
+    )
     yield from counts("faces", "b", wide, faces, 9442)
 
 
@@ -215,10 +275,14 @@ def _colour() -> Iterator[tuple[str, Entry]]:
     unet = {**GENERATING, "blocks": 3, "channels": 16, "image_channels": 3}
     generate = replace(GENERATE, steps=240_000 // GENERATE.batch)
 
-    def entry(options: dict, ships: bool = False, network: str = "UNet", recipe: Recipe = generate, **data) -> Entry:
+    def entry(
+        options: dict, ships: bool = False, network: str = "UNet", recipe: Recipe = generate, **data
+    ) -> Entry:
         return Entry(network, options, {**thousand, **data}, recipe, ships, watched=True)
 
-    named = {variant: entry({**unet, **changed}, variant in KEPT) for variant, changed in COLOUR.items()}
+    named = {
+        variant: entry({**unet, **changed}, variant in KEPT) for variant, changed in COLOUR.items()
+    }
     # ahead by KID in the short trials of chapter 10, behind by PSNR: what they are at their end decides the recipe
     yield "colour-rate-low", entry(unet, recipe=replace(generate, rate=1e-3))
     yield "colour-level-channel", entry({**unet, "level": "channel"})
@@ -229,19 +293,41 @@ def _colour() -> Iterator[tuple[str, Entry]]:
     # a narrow middle is cheap for many images at a time, and slow to learn; it cannot reach small errors at low noise,
     # so that "edm" would see nothing else
     wide = replace(GENERATE, batch=128, rate=5e-4, loss="level", steps=2_000_000 // 128)
-    mlps = {h: {"size": 64, "image_channels": 3, "width": h, "blind": False} for h in (50, 200, 1000)}
+    mlps = {
+        h: {"size": 64, "image_channels": 3, "width": h, "blind": False} for h in (50, 200, 1000)
+    }
     yield "colour-mlp-200", entry(mlps[200], network="ImageMLP", recipe=wide)
     yield "colour-mlp-50", entry(mlps[50], network="ImageMLP", recipe=wide)
     # a network for each level: so batch normalisation, as its source has it, sees one level at a time
     told = {**unet, "level": "channel", "network": "UNet", "levels": LEVELS}
     each = replace(GENERATE, noise=("levels", *LEVELS), steps=10 * 60_000 // GENERATE.batch)
-    yield "colour-levels-blocks-1", entry({**told, "blocks": 1, "normalisation": "batch"}, True, "PerLevel", each)
-    yield "colour-levels-blocks-3", entry({**told, "normalisation": "batch"}, False, "PerLevel", each)
-    yield "colour-levels-bias-free", entry({**told, "normalisation": "bias-free"}, False, "PerLevel", each)
-    chain = {"depth": 21, "channels": 32, "image_channels": 3, "normalisation": "none", "bias": True, "blind": False}
+    yield (
+        "colour-levels-blocks-1",
+        entry({**told, "blocks": 1, "normalisation": "batch"}, True, "PerLevel", each),
+    )
+    yield (
+        "colour-levels-blocks-3",
+        entry({**told, "normalisation": "batch"}, False, "PerLevel", each),
+    )
+    yield (
+        "colour-levels-bias-free",
+        entry({**told, "normalisation": "bias-free"}, False, "PerLevel", each),
+    )
+    chain = {
+        "depth": 21,
+        "channels": 32,
+        "image_channels": 3,
+        "normalisation": "none",
+        "bias": True,
+        "blind": False,
+    }
     yield "colour-chain", entry(chain, True, "CNN", replace(generate, rate=1e-3))
-    yield from ((f"colour-{v}", named[v]) for v in COLOUR if v not in (*wanted, "blocks-4", "channels-32"))
-    for variant, seed in ((v, s) for v in ("blocks-3", "blocks-1", "pad-circular", "blocks-2") for s in (1, 2)):
+    yield from (
+        (f"colour-{v}", named[v]) for v in COLOUR if v not in (*wanted, "blocks-4", "channels-32")
+    )
+    for variant, seed in (
+        (v, s) for v in ("blocks-3", "blocks-1", "pad-circular", "blocks-2") for s in (1, 2)
+    ):
         options = {**unet, **COLOUR[variant], "seed": seed}
         yield f"colour-{variant}-seed-{seed}", entry(options, recipe=replace(generate, seed=seed))
     yield "colour-mlp-200-n100", entry(mlps[200], network="ImageMLP", recipe=wide, n=100)
@@ -257,13 +343,19 @@ def _studies(unet: dict) -> Iterator[tuple[str, Entry]]:
     changes = {variant: COLOUR[variant] for variant in HOUR[:5]} | {"channels-2": {"channels": 2}}
     for variant, changed in changes.items():
         data = {"name": "fashion-mnist", "size": 32, "n": 1000}
-        yield f"clothes-{variant}", Entry("UNet", {**small, **changed}, data, generate, watched=True)
+        yield (
+            f"clothes-{variant}",
+            Entry("UNet", {**small, **changed}, data, generate, watched=True),
+        )
     faces, wide = {"name": "celeba", "size": 40}, {**unet, "channels": 32}
     for n, images in ((100, 1_200_000), (10, 480_000)):
         for letter, split in (("a", "train"), ("b", "disjoint")):
             long = replace(BASE, steps=images // BASE.batch)
             where = {**faces, "split": split, "n": n}
-            yield f"copying-n{n}-{letter}", Entry("UNet", wide, where, long, (n, letter) == (100, "a"), watched=True)
+            yield (
+                f"copying-n{n}-{letter}",
+                Entry("UNet", wide, where, long, (n, letter) == (100, "a"), watched=True),
+            )
     chain = {"channels": 32, "normalisation": "none"}
     long = replace(BASE, steps=240_000 // BASE.batch, rate=1e-3)
     yield "faces-bf-cnn", Entry("CNN", chain, {**faces, "n": 9442}, long)

@@ -11,12 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import checked_points, checked_sigma, differentiated, positive_int, transformed, widened
+from ..checks import (
+    checked_points,
+    checked_sigma,
+    differentiated,
+    positive_int,
+    transformed,
+    widened,
+)
 from .native import has_triton, library
 
 MACHINES = ("local", "equivariant", "boundary", "composite")
 LANES = 64  # images in a block of local.c
-ROOM = 1 << 18  # numbers that a step of the torch paths holds at once: they stay in the processor's cache
+ROOM = (
+    1 << 18
+)  # numbers that a step of the torch paths holds at once: they stay in the processor's cache
 
 
 def local_mean(
@@ -57,10 +66,15 @@ def local_mean(
     Raises ValueError for other input, naming it and the remedy.
     """
     images, queries, level = checked(points, y, sigma)
-    reach, circular = checked_window(patch, machine, padding, tuple(images.shape[2:])) // 2, padding == "circular"
+    reach, circular = (
+        checked_window(patch, machine, padding, tuple(images.shape[2:])) // 2,
+        padding == "circular",
+    )
     able = implementations(y, machine, points, level)
     if implementation is not None and implementation not in able:
-        raise ValueError(f"implementation is {implementation!r}: for this input choose one of {', '.join(able)}")
+        raise ValueError(
+            f"implementation is {implementation!r}: for this input choose one of {', '.join(able)}"
+        )
     way = implementation or able[0]
     if len(y) == 0:
         return y.clone()
@@ -69,10 +83,14 @@ def local_mean(
 
         parts = groups(images, reach, machine, circular)
         return patch_mean(images, queries, level, parts, reach, circular).view_as(y)
-    centre = widened(images).mean((0, 2, 3), keepdim=True)  # equal large offsets of x and y would cost digits
+    centre = widened(images).mean(
+        (0, 2, 3), keepdim=True
+    )  # equal large offsets of x and y would cost digits
     z, precision = widened(queries) - centre, 0.5 / widened(level) ** 2
     if way == "C":
-        x_hat = _with_c(images, centre, z, precision, offsets(images, reach, machine, circular), reach, circular)
+        x_hat = _with_c(
+            images, centre, z, precision, offsets(images, reach, machine, circular), reach, circular
+        )
     elif machine == "composite":
         x_hat = _composite(images, centre, z, precision, patch)
     else:
@@ -90,7 +108,12 @@ def local_mean(
 
 def implementations(y: Tensor, machine: str = "local", *others: Tensor) -> list[str]:
     """What can compute `local_mean` of y (and other tensors), the fastest first: of "C", "Triton" and "torch"."""
-    if y.dtype != torch.float32 or machine == "composite" or transformed(y, *others) or differentiated(y, *others):
+    if (
+        y.dtype != torch.float32
+        or machine == "composite"
+        or transformed(y, *others)
+        or differentiated(y, *others)
+    ):
         return ["torch"]
     triton = ["Triton"] if has_triton() else []
     if y.device.type == "cuda":
@@ -99,14 +122,20 @@ def implementations(y: Tensor, machine: str = "local", *others: Tensor) -> list[
     return [*(["C"] if y.device.type == "cpu" and library("local") else []), "torch", *interpreted]
 
 
-def offsets(images: Tensor, reach: int, machine: str, circular: bool) -> list[list[tuple[int, int, int]]]:
+def offsets(
+    images: Tensor, reach: int, machine: str, circular: bool
+) -> list[list[tuple[int, int, int]]]:
     """Which pixels meet which patches, per axis: (d, first, last) pairs queries first..last with centres d further on.
 
     A query pixel and a patch centre meet if they do along both axes.
     """
 
     def axis(size: int) -> list[tuple[int, int, int]]:
-        end, low, high = size - 1, reach, size - 1 - reach  # patches inside the image have their centres in low..high
+        end, low, high = (
+            size - 1,
+            reach,
+            size - 1 - reach,
+        )  # patches inside the image have their centres in low..high
         if machine == "local":
             return [(0, 0, end)]
         if circular:
@@ -114,14 +143,21 @@ def offsets(images: Tensor, reach: int, machine: str, circular: bool) -> list[li
         if machine == "equivariant":
             return [(d, max(0, low - d), min(end, high - d)) for d in range(low - end, high + 1)]
         return [
-            (d, max(low, low - d), min(high, high - d)) if d else (0, 0, end) for d in range(low - high, high - low + 1)
+            (d, max(low, low - d), min(high, high - d)) if d else (0, 0, end)
+            for d in range(low - high, high - low + 1)
         ]
 
     return [axis(size) for size in images.shape[2:]]
 
 
 def _with_c(
-    images: Tensor, centre: Tensor, z: Tensor, precision: Tensor, pairs: list, reach: int, circular: bool
+    images: Tensor,
+    centre: Tensor,
+    z: Tensor,
+    precision: Tensor,
+    pairs: list,
+    reach: int,
+    circular: bool,
 ) -> Tensor:
     """local.c for each query, and for parts of the dictionary where there are more threads than queries."""
     function = library("local").local_mean  # type: ignore[union-attr]
@@ -137,7 +173,14 @@ def _with_c(
         out = [ctypes.c_void_p(t.data_ptr()) for t in (best, total, mean, down, nothing)]
         function(
             *(address[0], ctypes.c_long(len(blocks)), address[1], C, H, W, reach, int(circular)),
-            *(address[2], len(rows), address[3], len(columns), address[4], ctypes.c_double(precision[b])),
+            *(
+                address[2],
+                len(rows),
+                address[3],
+                len(columns),
+                address[4],
+                ctypes.c_double(precision[b]),
+            ),
             *out,
         )
         return -best * precision[b], total, mean
@@ -145,7 +188,9 @@ def _with_c(
     states: list[tuple] = [()] * n
     with ThreadPoolExecutor(workers) as pool:
         for part in images.split(max(LANES, 128 * ROOM // math.prod(images.shape[1:]))):
-            missing = -len(part) % LANES  # lanes of the last block without an image: copies of the last, not counted
+            missing = (
+                -len(part) % LANES
+            )  # lanes of the last block without an image: copies of the last, not counted
             x = torch.cat([part, part[-1:].expand(missing, -1, -1, -1)]).double() - centre
             blocks = x.view(-1, LANES, C, H * W).permute(0, 3, 2, 1).contiguous()
             shares = blocks.tensor_split(min(len(blocks), -(-workers // n)))
@@ -157,10 +202,14 @@ def _with_c(
     return torch.stack([(mean / total).T.view(C, H, W) for _, total, mean in states])
 
 
-def _local(images: Tensor, centre: Tensor, z: Tensor, precision: Tensor, reach: int, circular: bool) -> Tensor:
+def _local(
+    images: Tensor, centre: Tensor, z: Tensor, precision: Tensor, reach: int, circular: bool
+) -> Tensor:
     state: tuple = ()
     for x in _chunks(images, centre, z.numel()):
-        logits = -precision[:, None, None, None] * _box(_squared(x, z), 2 * reach + 1, reach, circular)
+        logits = -precision[:, None, None, None] * _box(
+            _squared(x, z), 2 * reach + 1, reach, circular
+        )
         state = absorb(state, logits, lambda w, x=x: torch.einsum("bnhw,nchw->bchw", w, x))
     return state[2] / state[1]
 
@@ -175,12 +224,16 @@ def _composite(images: Tensor, centre: Tensor, z: Tensor, precision: Tensor, pat
     best, total, _ = state
     x_hat = torch.zeros_like(z)
     for x in _chunks(images, centre, z.numel()):
-        shares = _box(torch.exp(logits(x) - best) / total, patch, patch - 1)  # of image i in pixel q, over q's crops
+        shares = _box(
+            torch.exp(logits(x) - best) / total, patch, patch - 1
+        )  # of image i in pixel q, over q's crops
         x_hat = x_hat + torch.einsum("bnhw,nchw->bchw", shares, x)
     return x_hat / _box(torch.ones_like(total), patch, patch - 1)
 
 
-def groups(images: Tensor, reach: int, machine: str, circular: bool) -> list[tuple[Tensor, Tensor | None]]:
+def groups(
+    images: Tensor, reach: int, machine: str, circular: bool
+) -> list[tuple[Tensor, Tensor | None]]:
     """(pixels, centres): query pixels and the centres of their patches in each image, None for the pixel itself."""
     H, W = images.shape[2:]
     pixels = torch.arange(H * W, device=images.device).view(H, W)
@@ -200,7 +253,13 @@ def groups(images: Tensor, reach: int, machine: str, circular: bool) -> list[tup
 
 
 def _products(
-    images: Tensor, centre: Tensor, z: Tensor, precision: Tensor, group: tuple, reach: int, circular: bool
+    images: Tensor,
+    centre: Tensor,
+    z: Tensor,
+    precision: Tensor,
+    group: tuple,
+    reach: int,
+    circular: bool,
 ) -> Tensor:
     """One group, (B, C, here): matrices of windows and patches are multiplied, a chunk of images at a time."""
     (here, there), (B, C, _, W), patch = group, z.shape, 2 * reach + 1
@@ -214,7 +273,9 @@ def _products(
 
     queries, image = windows(z, here), torch.ones(1, *z.shape[1:], dtype=z.dtype, device=z.device)
     visible, known = windows(image, here), windows(image, there)
-    cut = not torch.equal(visible.amin(1), known.amin(1))  # a window that the border cuts sees less of a patch
+    cut = not torch.equal(
+        visible.amin(1), known.amin(1)
+    )  # a window that the border cuts sees less of a patch
     seen = visible if cut else torch.ones_like(visible[..., :1])
     left = torch.cat([2 * queries, -seen.expand(B, -1, -1)], dim=2) * precision[:, None, None]
     single = torch.float64 if images.dtype == torch.float64 else torch.float32
@@ -223,12 +284,17 @@ def _products(
         p = windows(x, there).flatten(0, 1)
         right = torch.cat([p, p**2 if cut else (p**2).sum(1, keepdim=True)], dim=1)
         values = x.flatten(2).transpose(1, 2)[:, there].flatten(0, 1).to(single)
-        state = absorb(state, left.flatten(0, 1) @ right.T, lambda w, values=values: w @ values, single)
+        state = absorb(
+            state, left.flatten(0, 1) @ right.T, lambda w, values=values: w @ values, single
+        )
     return (state[2] / state[1]).view(B, -1, C).transpose(1, 2)
 
 
 def absorb(
-    state: tuple, logits: Tensor, weigh: Callable[[Tensor], Tensor], dtype: torch.dtype | None = None
+    state: tuple,
+    logits: Tensor,
+    weigh: Callable[[Tensor], Tensor],
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A running softmax along axis 1, () or (largest logit, sum of weights, weighted sum), with more logits.
 
@@ -262,14 +328,18 @@ def _squared(x: Tensor, z: Tensor) -> Tensor:
 def _box(t: Tensor, patch: int, pad: int = 0, circular: bool = False) -> Tensor:
     """Sums over patch x patch windows of t padded by `pad`, without the cancellation of running sums."""
     t = F.pad(t, (pad,) * 4, mode="circular" if circular else "constant")
-    return F.avg_pool2d(F.avg_pool2d(t, (patch, 1), 1, divisor_override=1), (1, patch), 1, divisor_override=1)
+    return F.avg_pool2d(
+        F.avg_pool2d(t, (patch, 1), 1, divisor_override=1), (1, patch), 1, divisor_override=1
+    )
 
 
 def checked(points: Tensor, y: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """points and y as (., C, H, W), sigma as (B,)."""
     points = checked_points(points)
     if points.ndim not in (3, 4):
-        raise ValueError(f"points has shape {tuple(points.shape)}: pass images (N, C, H, W) or (N, H, W)")
+        raise ValueError(
+            f"points has shape {tuple(points.shape)}: pass images (N, C, H, W) or (N, H, W)"
+        )
     if y.dtype != points.dtype or y.device != points.device:
         raise ValueError(
             f"y is {y.dtype} on {y.device}, points {points.dtype} on {points.device}: pass y.to(points) or points.to(y)"
@@ -284,9 +354,13 @@ def checked_window(patch: int, machine: str, padding: str, size: tuple[int, ...]
     if padding not in ("zeros", "circular"):
         raise ValueError(f"padding is {padding!r}: choose one of zeros, circular")
     if padding == "circular" and machine in ("boundary", "composite"):
-        raise ValueError(f"padding is 'circular' for machine {machine!r}, which knows the border: take zeros")
+        raise ValueError(
+            f"padding is 'circular' for machine {machine!r}, which knows the border: take zeros"
+        )
     patch, least = positive_int("patch", patch), 1 if machine == "composite" else 3
     if not least <= patch <= min(size) or (machine != "composite" and patch % 2 == 0):
         odd = "" if machine == "composite" else "an odd number "
-        raise ValueError(f"patch is {patch} on images of {size}: machine {machine!r} takes {odd}{least} to {min(size)}")
+        raise ValueError(
+            f"patch is {patch} on images of {size}: machine {machine!r} takes {odd}{least} to {min(size)}"
+        )
     return patch

@@ -13,18 +13,24 @@ from torch import Tensor
 BQ, BK = 32, 64  # query pixels and patches in a tile
 
 
-def patch_mean(x: Tensor, y: Tensor, sigma: Tensor, groups: list, reach: int, circular: bool) -> Tensor:
+def patch_mean(
+    x: Tensor, y: Tensor, sigma: Tensor, groups: list, reach: int, circular: bool
+) -> Tensor:
     """x_hat of `local.local_mean` for float32 x (N, C, H, W), y (B, C, H, W), sigma (B,), and `local.groups`."""
     (B, C, H, W), n = y.shape, len(x)
     x, y, rate = x.contiguous(), y.contiguous(), (0.5 / sigma.double() ** 2).float().contiguous()
     centre = x.double().mean((0, 2, 3)).float()
     x_hat = torch.empty(B, C, H * W, device=y.device)
-    multiprocessors = torch.cuda.get_device_properties(y.device).multi_processor_count if y.is_cuda else 1
+    multiprocessors = (
+        torch.cuda.get_device_properties(y.device).multi_processor_count if y.is_cuda else 1
+    )
     for here, there in groups:
         here, there = here.contiguous(), None if there is None else there.contiguous()
         entries = n if there is None else n * len(there)
         across = triton.cdiv(len(here), BQ) * B
-        splits = max(1, min(triton.cdiv(entries, BK), 4 * multiprocessors // across + 1))  # fill the whole GPU
+        splits = max(
+            1, min(triton.cdiv(entries, BK), 4 * multiprocessors // across + 1)
+        )  # fill the whole GPU
         best, total = (torch.empty(splits, B, len(here), device=y.device) for _ in range(2))
         mean = torch.empty(splits, B, C, len(here), device=y.device)
         _patch_mean[triton.cdiv(len(here), BQ), splits, B](
@@ -32,7 +38,9 @@ def patch_mean(x: Tensor, y: Tensor, sigma: Tensor, groups: list, reach: int, ci
             len(here), 1 if there is None else len(there), n, H, W, triton.cdiv(entries, splits),
             C=C, CHANNELS=triton.next_power_of_2(C), REACH=reach, CIRCULAR=circular, SAME=there is None, BQ=BQ, BK=BK,
         )  # fmt: skip
-        part = torch.exp(best - best.amax(0))  # each split's sums are relative to its own largest logit
+        part = torch.exp(
+            best - best.amax(0)
+        )  # each split's sums are relative to its own largest logit
         share = (part[:, :, None] * mean).sum(0) / (part * total).sum(0)[:, None]
         x_hat[:, :, here] = share + centre[:, None]
     return x_hat.view(B, C, H, W)
@@ -81,7 +89,9 @@ def _patch_mean(
         high, weights = higher, weights * scale + tl.sum(w, axis=1)
         sums *= scale[:, None]
         for c in tl.static_range(C):
-            value = tl.load(x + image + c * H * W + u, mask=valid[None, :], other=0) - tl.load(centre + c)
+            value = tl.load(x + image + c * H * W + u, mask=valid[None, :], other=0) - tl.load(
+                centre + c
+            )
             sums += tl.sum(w * value, axis=1)[:, None] * (tl.arange(0, CHANNELS) == c)[None, :]
     out = (split * tl.num_programs(2) + batch) * queries + at
     tl.store(best + out, high, mask=at < queries)

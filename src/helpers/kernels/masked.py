@@ -10,7 +10,9 @@ from ..checks import widened
 from .local import ROOM, absorb, checked
 
 
-def masked_mean(points: Tensor, y: Tensor, sigma: float | Tensor, masks: Tensor, composite: bool = False) -> Tensor:
+def masked_mean(
+    points: Tensor, y: Tensor, sigma: float | Tensor, masks: Tensor, composite: bool = False
+) -> Tensor:
     r"""Estimate every coordinate p from the coordinates that its mask shows.
 
         x_hat_p = sum_i w_ip x_ip,   w_p = softmax_i( -sum_n m_pn (y_n - x_in)^2 / (2 sigma^2) ),
@@ -26,18 +28,26 @@ def masked_mean(points: Tensor, y: Tensor, sigma: float | Tensor, masks: Tensor,
     images, queries, level = checked(points, y, sigma)
     d, pixels = math.prod(images.shape[1:]), math.prod(images.shape[2:])
     if masks.ndim != 2 or masks.shape[1] != d or masks.shape[0] not in (pixels, d):
-        raise ValueError(f"masks has shape {tuple(masks.shape)}: pass ({pixels}, {d}) or ({d}, {d}), a row per output")
+        raise ValueError(
+            f"masks has shape {tuple(masks.shape)}: pass ({pixels}, {d}) or ({d}, {d}), a row per output"
+        )
     m = widened(masks.to(y.device))
     if not bool((torch.isfinite(m) & (m >= 0)).all()):
-        raise ValueError("masks holds NaN, infinity or a number below 0: pass weights >= 0, usually 0 and 1")
+        raise ValueError(
+            "masks holds NaN, infinity or a number below 0: pass weights >= 0, usually 0 and 1"
+        )
     if composite and not bool((m.sum(0) > 0).all()):
         lost = int((m.sum(0) == 0).nonzero()[0])
-        raise ValueError(f"no mask shows coordinate {lost}: a composite needs each in at least one mask")
+        raise ValueError(
+            f"no mask shows coordinate {lost}: a composite needs each in at least one mask"
+        )
     centre = widened(images).mean((0, 2, 3), keepdim=True)
     z, precision = (widened(queries) - centre).flatten(1), 0.5 / widened(level) ** 2
 
     def chunks() -> Iterator[Tensor]:
-        return ((widened(part) - centre).flatten(1) for part in images.split(max(1, ROOM // (2 * d))))
+        return (
+            (widened(part) - centre).flatten(1) for part in images.split(max(1, ROOM // (2 * d)))
+        )
 
     def logits(x: Tensor) -> Iterator[Tensor]:  # (rows, images) for one query after the other
         squares = m @ (x**2).T
@@ -50,7 +60,9 @@ def masked_mean(points: Tensor, y: Tensor, sigma: float | Tensor, masks: Tensor,
         return y.clone()
     states: list[tuple] = [()] * len(y)
     for x in chunks():
-        states = [absorb(state, part, at_output(x)) for state, part in zip(states, logits(x), strict=True)]
+        states = [
+            absorb(state, part, at_output(x)) for state, part in zip(states, logits(x), strict=True)
+        ]
     if composite:
         rows = [torch.zeros_like(z[0])] * len(y)
         for x in chunks():
@@ -73,9 +85,13 @@ def wiener_masks(covariance: Tensor, sigma: float, threshold: float = 0.02) -> T
     positive and finite, and a threshold outside (0, 1].
     """
     if covariance.ndim != 2 or covariance.shape[0] != covariance.shape[1]:
-        raise ValueError(f"covariance has shape {tuple(covariance.shape)}: pass (d, d), for example torch.cov(x.T)")
+        raise ValueError(
+            f"covariance has shape {tuple(covariance.shape)}: pass (d, d), for example torch.cov(x.T)"
+        )
     if not (0 < sigma < math.inf and 0 < threshold <= 1):
-        raise ValueError(f"sigma is {sigma}, threshold {threshold}: take 0 < sigma < inf and 0 < threshold <= 1")
+        raise ValueError(
+            f"sigma is {sigma}, threshold {threshold}: take 0 < sigma < inf and 0 < threshold <= 1"
+        )
     values, vectors = torch.linalg.eigh(covariance.double())
     values = values.clamp(min=0.0)  # rounding below 0
     wiener = (vectors * (values / (values + sigma**2))) @ vectors.T

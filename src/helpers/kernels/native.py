@@ -41,9 +41,14 @@ def library(name: str) -> ctypes.CDLL | None:
         return None
     try:
         version = subprocess.run([cc, "--version"], capture_output=True, text=True).stdout
-        key = hashlib.sha256(source + "\0".join([version, *FLAGS, WIDE, _processor()]).encode()).hexdigest()[:16]
+        key = hashlib.sha256(
+            source + "\0".join([version, *FLAGS, WIDE, _processor()]).encode()
+        ).hexdigest()[:16]
         return _load(cc, source, cache_folder() / f"{name}-{key}.so")
-    except (OSError, ValueError):  # no such place, none for programs, or a file there that does not load
+    except (
+        OSError,
+        ValueError,
+    ):  # no such place, none for programs, or a file there that does not load
         pass
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as own:

@@ -38,12 +38,16 @@ def plane_posterior(x: Tensor, y: Tensor, sigma: Tensor) -> PlanePosterior:
     centre = widened(x).mean(0)
     x, y, rate = widened(x) - centre, widened(y) - centre, 0.5 / sigma**2
     moments = {"C": _c, "torch": _torch, "Triton": _triton}[implementation(x.device)](x, y, rate)
-    best, total, squares, first, second = moments.split([1, 1, 1, x.shape[1], moments.shape[1] - 3 - x.shape[1]], dim=1)
+    best, total, squares, first, second = moments.split(
+        [1, 1, 1, x.shape[1], moments.shape[1] - 3 - x.shape[1]], dim=1
+    )
     mean = first / total
     i, j = torch.triu_indices(x.shape[1], x.shape[1], device=x.device)
     covariance = x.new_empty(len(y), x.shape[1], x.shape[1])
     covariance[:, i, j] = covariance[:, j, i] = second / total - mean[:, i] * mean[:, j]
-    return PlanePosterior(mean + centre, covariance, (best + total.log())[:, 0], (total**2 / squares)[:, 0])
+    return PlanePosterior(
+        mean + centre, covariance, (best + total.log())[:, 0], (total**2 / squares)[:, 0]
+    )
 
 
 # Each path returns, for every query, max l, sum w, sum w^2, sum w x and sum w x x^T (upper half), with
@@ -56,9 +60,21 @@ def _c(x: Tensor, y: Tensor, rate: Tensor) -> Tensor:
 
     def part(queries: Tensor, rates: Tensor) -> Tensor:
         queries, rates = queries.T.contiguous(), rates.contiguous()
-        scratch, out = x.new_empty(n + n // 256 + 1), x.new_empty(len(rates), 3 + d + d * (d + 1) // 2)
+        scratch, out = (
+            x.new_empty(n + n // 256 + 1),
+            x.new_empty(len(rates), 3 + d + d * (d + 1) // 2),
+        )
         address = [c_void_p(t.data_ptr()) for t in (points, queries, rates, scratch, out)]
-        loop(c_int(d), address[0], c_int64(n), address[1], address[2], c_int64(len(rates)), address[3], address[4])
+        loop(
+            c_int(d),
+            address[0],
+            c_int64(n),
+            address[1],
+            address[2],
+            c_int64(len(rates)),
+            address[3],
+            address[4],
+        )
         return out
 
     size = max(1024, -(-len(y) // torch.get_num_threads()))
@@ -78,7 +94,9 @@ def _torch(x: Tensor, y: Tensor, rate: Tensor) -> Tensor:
         best = logits.amax(1, keepdim=True)
         w = (logits - best).exp_()
         sums = w @ features
-        parts.append(torch.cat([best, sums[:, :1], w.square().sum(1, keepdim=True), sums[:, 1:]], dim=1))
+        parts.append(
+            torch.cat([best, sums[:, :1], w.square().sum(1, keepdim=True), sums[:, 1:]], dim=1)
+        )
     return torch.cat(parts)
 
 

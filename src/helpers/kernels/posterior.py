@@ -55,12 +55,19 @@ def posterior_mean(
     summary = summary or summarise(x)
     if len(summary.half_squares) != len(x) or len(summary.centre) != x.shape[1]:
         known = f"({len(summary.half_squares)}, {len(summary.centre)})"
-        raise ValueError(f"summary is of points {known}, points are {tuple(x.shape)}: call summarise(points) again")
+        raise ValueError(
+            f"summary is of points {known}, points are {tuple(x.shape)}: call summarise(points) again"
+        )
     size = _queries(x)
-    parts = [_group(x, q, s, summary, top) for q, s in zip(flat.split(size), sigma.detach().split(size), strict=True)]
+    parts = [
+        _group(x, q, s, summary, top)
+        for q, s in zip(flat.split(size), sigma.detach().split(size), strict=True)
+    ]
     result = Posterior(*(torch.cat(field) for field in zip(*parts, strict=True)))
     mean = result.mean.to(y.dtype).view_as(y)
-    tangent = any(torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in (points, y, sigma))
+    tangent = any(
+        torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in (points, y, sigma)
+    )
     if tangent or torch.is_grad_enabled() and (points.requires_grad or sigma.requires_grad):
         centre = summary.centre.view(points.shape[1:])
         mean = (plain_mean(points - centre, y - centre, sigma) + centre).to(y.dtype)
@@ -69,7 +76,9 @@ def posterior_mean(
     return result._replace(mean=mean)
 
 
-def posterior_mean_and_jacobian(points: Tensor, y: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
+def posterior_mean_and_jacobian(
+    points: Tensor, y: Tensor, sigma: float | Tensor
+) -> tuple[Tensor, Tensor]:
     r"""D(y, sigma), (B, d), and its Jacobian Cov(x | y) / sigma^2, (B, d, d), for points (N, d) with d from 1 to 3.
 
     Cov(x | y) = sum_i w_i x_i x_i^T - D D^T (second-order Miyasawa). Errors, units and raises as in `posterior_mean`.
@@ -126,7 +135,11 @@ def _group(x: Tensor, y: Tensor, sigma: Tensor, summary: Summary, top: int) -> P
     exact = x.shape[1] <= 3 or y.dtype == torch.float64  # in few dimensions float64 is cheap
     sums = _stream(x, None, widened(y) if exact else y, sigma, summary)
     relative = sums.logits.sub_(sums.best)
-    mean, total, squares = sums.weighted / sums.total[:, None], widened(sums.total), widened(sums.squares)
+    mean, total, squares = (
+        sums.weighted / sums.total[:, None],
+        widened(sums.total),
+        widened(sums.squares),
+    )
     if not exact:
         reach = float(summary.centre.norm()) if _triton(x) and x.dtype in NARROW else 0.0
         again, rows = _in_doubt(sums, mean, y, sigma, summary, reach)
@@ -175,7 +188,12 @@ def _in_doubt(
 
 
 def _stream(
-    x: Tensor, rows: Tensor | None, y: Tensor, sigma: Tensor, summary: Summary, g: Tensor | None = None
+    x: Tensor,
+    rows: Tensor | None,
+    y: Tensor,
+    sigma: Tensor,
+    summary: Summary,
+    g: Tensor | None = None,
 ) -> Sums:
     """The sums over the points x[rows], or all of them, for queries y (B, D) and in their dtype: one pass over x."""
     if rows is None and g is None and y.dtype == torch.float32 and _triton(x):
@@ -200,11 +218,17 @@ def _stream(
         elif c.dtype != wide:
             c = buffer[: len(c)].copy_(c)
         c = c.to(y.dtype)
-        half = summary.half_squares[here].to(y) if y.dtype == torch.float32 else torch.linalg.vecdot(c, c) / 2
+        half = (
+            summary.half_squares[here].to(y)
+            if y.dtype == torch.float32
+            else torch.linalg.vecdot(c, c) / 2
+        )
         part = torch.mm(c, columns, out=logits[here]).sub_(half[:, None]).mul_(rate)
         top = torch.maximum(best, part.amax(0))
         shrink, best = (best - top).exp_(), top
-        w = (part - best).clamp_(min=-80).exp_()  # e^-80 instead of less: denormal numbers would be slow
+        w = (
+            (part - best).clamp_(min=-80).exp_()
+        )  # e^-80 instead of less: denormal numbers would be slow
         total = total * shrink + w.sum(0)
         squares = squares * shrink**2 + w.square().sum(0)
         halves = halves * shrink + half @ w
@@ -247,7 +271,13 @@ class _WithGradient(torch.autograd.Function):
         if torch.is_grad_enabled():  # the derivative is to be differentiated
             centre = ctx.summary.centre.view(points.shape[1:])
             mean = plain_mean(points - centre, y - centre, sigma)
-            return torch.autograd.grad(mean, y, g.to(mean), create_graph=True)[0], None, None, None, None
+            return (
+                torch.autograd.grad(mean, y, g.to(mean), create_graph=True)[0],
+                None,
+                None,
+                None,
+                None,
+            )
         x, flat, g = points.flatten(1), y.flatten(1), widened(g.reshape(len(y), -1))
         if x.shape[1] <= 3:
             if ctx.covariance is None:  # a Jacobian asks once for each coordinate
@@ -273,11 +303,21 @@ def _checked(points: Tensor, y: Tensor, sigma: float | Tensor, top: int) -> Tens
         kind = getattr(points, "dtype", type(points).__name__)
         raise ValueError(f"points are {kind}: pass a real tensor (N, *event)")
     if points.ndim < 2 or points.numel() == 0:
-        raise ValueError(f"points have shape {tuple(points.shape)}: pass (N, *event), at least one training point")
+        raise ValueError(
+            f"points have shape {tuple(points.shape)}: pass (N, *event), at least one training point"
+        )
     checked_sigma(y, sigma, tuple(points.shape[1:]))
     if points.device != y.device:
-        raise ValueError(f"points are on {points.device}, y is on {y.device}: move one of them, y.to(points.device)")
+        raise ValueError(
+            f"points are on {points.device}, y is on {y.device}: move one of them, y.to(points.device)"
+        )
     if isinstance(top, bool) or not 0 <= top <= len(points):
-        raise ValueError(f"top is {top} with {len(points)} training points: choose 0 to {len(points)}")
+        raise ValueError(
+            f"top is {top} with {len(points)} training points: choose 0 to {len(points)}"
+        )
     # not rounded to y's dtype: the exponent is its inverse square
-    return torch.as_tensor(sigma, dtype=accumulate_dtype(y.device), device=y.device).reshape(-1).expand(len(y))
+    return (
+        torch.as_tensor(sigma, dtype=accumulate_dtype(y.device), device=y.device)
+        .reshape(-1)
+        .expand(len(y))
+    )

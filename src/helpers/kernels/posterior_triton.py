@@ -12,7 +12,9 @@ from torch import Tensor
 
 from .posterior import NARROW
 
-FAR = tl.constexpr(32.0)  # weights below e^-32 = 1e-14 of the largest, which no float32 sum can feel
+FAR = tl.constexpr(
+    32.0
+)  # weights below e^-32 = 1e-14 of the largest, which no float32 sum can feel
 
 
 def two_pass(x: Tensor, y: Tensor, sigma: Tensor, summary) -> tuple[Tensor, ...]:
@@ -52,7 +54,14 @@ def two_pass(x: Tensor, y: Tensor, sigma: Tensor, summary) -> tuple[Tensor, ...]
     )  # fmt: skip
     total, squares, halves = sums.sum(0)
     weighted = parts.sum(0)
-    return logits, best, total, squares, halves, weighted - total[:, None] * centre if narrow else weighted
+    return (
+        logits,
+        best,
+        total,
+        squares,
+        halves,
+        weighted - total[:, None] * centre if narrow else weighted,
+    )
 
 
 def _two_parts(v: Tensor) -> Tensor:
@@ -78,13 +87,19 @@ def _logits(
         if NARROW:
             tile = tile.to(tl.float16)
             for part in tl.static_range(2):
-                product = tl.dot(tile, tl.load(y + part * b * d + at, mask=inside, other=0), product)
+                product = tl.dot(
+                    tile, tl.load(y + part * b * d + at, mask=inside, other=0), product
+                )
         else:
             tile = tile.to(tl.float32) - tl.load(centre + k, mask=k < d, other=0)[None, :]
-            product = tl.dot(tile, tl.load(y + at, mask=inside, other=0), product, input_precision=PRECISION)
+            product = tl.dot(
+                tile, tl.load(y + at, mask=inside, other=0), product, input_precision=PRECISION
+            )
     squares = tl.load(half + rows, mask=rows < n, other=0)
     product *= tl.load(scale + queries, mask=queries < b, other=0)[None, :]
-    value = (product - squares[:, None]) * tl.load(rate + queries, mask=queries < b, other=0)[None, :]
+    value = (product - squares[:, None]) * tl.load(rate + queries, mask=queries < b, other=0)[
+        None, :
+    ]
     inside = (rows < n)[:, None] & (queries < b)[None, :]
     tl.store(logits + rows.to(tl.int64)[:, None] * b + queries[None, :], value, mask=inside)
     high = tl.max(tl.where((rows < n)[:, None], value, float("-inf")), axis=0)
@@ -102,7 +117,11 @@ def _weighted(
     top = tl.load(best + queries, mask=queries < b, other=0)
     origin = tl.load(centre + k, mask=k < d, other=0)
     o = tl.zeros((BM, BD), tl.float32)
-    total, squares, halves = tl.zeros((BM,), tl.float32), tl.zeros((BM,), tl.float32), tl.zeros((BM,), tl.float32)
+    total, squares, halves = (
+        tl.zeros((BM,), tl.float32),
+        tl.zeros((BM,), tl.float32),
+        tl.zeros((BM,), tl.float32),
+    )
     for tile in range(split, tiles, tl.num_programs(2)):
         high = tl.load(highs + tile * b + queries, mask=queries < b, other=float("-inf"))
         if tl.max(high - top, axis=0) > -FAR:
@@ -164,7 +183,12 @@ def _exponents(x, points, inside, v0, v1, v2, scale):
     x1 = tl.load(x + points * 3 + 1, mask=inside, other=0)[None, :]
     x2 = tl.load(x + points * 3 + 2, mask=inside, other=0)[None, :]
     d0, d1, d2 = v0 - x0, v1 - x1, v2 - x2
-    return x0, x1, x2, tl.where(inside[None, :], -(d0 * d0 + d1 * d1 + d2 * d2) * scale, float("-inf"))
+    return (
+        x0,
+        x1,
+        x2,
+        tl.where(inside[None, :], -(d0 * d0 + d1 * d1 + d2 * d2) * scale, float("-inf")),
+    )
 
 
 @triton.jit

@@ -59,20 +59,30 @@ class Shrinkage(Panel):
         **start: int,
     ):
         if clean.ndim != 3 or noise.shape != clean.shape[1:]:
-            raise ValueError(f"clean {tuple(clean.shape)}, noise {tuple(noise.shape)}: pass (K, H, W) and (H, W)")
+            raise ValueError(
+                f"clean {tuple(clean.shape)}, noise {tuple(noise.shape)}: pass (K, H, W) and (H, W)"
+            )
         first = {"picture": 0, "level": 0, "k": 0}
         limits = {"picture": len(clean), "level": len(sigmas), "k": positive_int("count", count)}
         for key, value in start.items():
             if key not in first or value not in range(limits[key]):
-                raise ValueError(f"start has {key} = {value!r}: choose picture, level or k below {limits}")
+                raise ValueError(
+                    f"start has {key} = {value!r}: choose picture, level or k below {limits}"
+                )
         self.sigmas, self.caption, self.alt = list(sigmas), caption, alt
         self.start, self.count = first | start, count
         y = torch.stack([torch.stack([x + s * noise for s in sigmas]) for x in clean])
         with torch.no_grad():
-            answers = [[denoiser(y[i, j][None], s)[0] for j, s in enumerate(sigmas)] for i in range(len(clean))]
+            answers = [
+                [denoiser(y[i, j][None], s)[0] for j, s in enumerate(sigmas)]
+                for i in range(len(clean))
+            ]
         x_hat = torch.stack([torch.stack(row) for row in answers])
         self.found = [
-            [eigen(Jacobian(denoiser, y[i, j][None], s), count, basis) for j, s in enumerate(sigmas)]
+            [
+                eigen(Jacobian(denoiser, y[i, j][None], s), count, basis)
+                for j, s in enumerate(sigmas)
+            ]
             for i in range(len(clean))
         ]
         self.found = [[Eigen(*(t.cpu() for t in pairs)) for pairs in row] for row in self.found]
@@ -80,12 +90,19 @@ class Shrinkage(Panel):
 
     def carried(self) -> dict[str, Any]:
         """All that eigen.js needs: choices, numbers of every state, and pictures as base64."""
-        states = [[self._state(i, j) for j in range(len(self.sigmas))] for i in range(len(self.clean))]
+        states = [
+            [self._state(i, j) for j in range(len(self.sigmas))] for i in range(len(self.clean))
+        ]
         pictures = {"clean": self.clean, "noise": self.noise, "x_hat": self.x_hat}
         for name, picture in pictures.items():
             if float(picture.abs().max()) * UNIT > 32767:
-                raise ValueError(f"{name} holds {float(picture.abs().max()):.1f}: pictures up to {32767 // UNIT} fit")
-        (H, W), integers = self.noise.shape, {k: (UNIT * v).round().to(torch.int16) for k, v in pictures.items()}
+                raise ValueError(
+                    f"{name} holds {float(picture.abs().max()):.1f}: pictures up to {32767 // UNIT} fit"
+                )
+        (H, W), integers = (
+            self.noise.shape,
+            {k: (UNIT * v).round().to(torch.int16) for k, v in pictures.items()},
+        )
         return {
             "height": H, "width": W, "sigmas": self.sigmas, "count": self.count, "start": self.start, "unit": UNIT,
             "states": states, **{k: _text(v) for k, v in integers.items()},
@@ -111,7 +128,10 @@ class Shrinkage(Panel):
         found, sigma = self.found[i][j], self.sigmas[j]
         noisy = 0.5 + (self.y[i, j] - 0.5) / (1 + 4 * sigma**2) ** 0.5
         shown = [("clean", self.clean[i]), (f"σ = {sigma:g}", noisy), ("answer", self.x_hat[i, j])]
-        shown += [(f"λ = {v:.2f}", e) for v, e in zip(found.values.tolist(), signed(found.vectors), strict=True)]
+        shown += [
+            (f"λ = {v:.2f}", e)
+            for v, e in zip(found.values.tolist(), signed(found.vectors), strict=True)
+        ]
         shown = shown[: 3 + SHOWN]
         fig, axes = plt.subplots(1, len(shown), figsize=(9.6, 1.5))
         for ax, (title, image) in zip(axes, shown, strict=True):

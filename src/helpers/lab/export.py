@@ -22,7 +22,9 @@ BATCHES = (1, 2, 33)  # the batch size is free: the check runs several
 _graphs: dict[tuple, list[Any]] = {}
 
 
-def export(denoiser: Denoiser, sigmas: Tensor | None = None, event: tuple[int, ...] | None = None) -> bytes:
+def export(
+    denoiser: Denoiser, sigmas: Tensor | None = None, event: tuple[int, ...] | None = None
+) -> bytes:
     """The denoiser as an ONNX model (opset 20), as bytes; equal denoisers give equal bytes.
 
     sigmas (L,), positive: the levels at which the graph will run; needed by denoisers that are fitted anew at each
@@ -32,24 +34,34 @@ def export(denoiser: Denoiser, sigmas: Tensor | None = None, event: tuple[int, .
     """
     event = denoiser.event_shape if event is None else tuple(event)
     if event is None:
-        raise ValueError(f"{type(denoiser).__name__} takes images of any size: pass event=(channels, height, width)")
+        raise ValueError(
+            f"{type(denoiser).__name__} takes images of any size: pass event=(channels, height, width)"
+        )
     given, denoiser = denoiser, copy.deepcopy(denoiser).double().eval()
-    levels = torch.tensor([0.05, 1.0, 20.0]) if sigmas is None else sigmas.float()  # as the graph's input holds them
+    levels = (
+        torch.tensor([0.05, 1.0, 20.0]) if sigmas is None else sigmas.float()
+    )  # as the graph's input holds them
     for module, fitted in zip(denoiser.modules(), given.modules(), strict=True):
         if hasattr(module, "tabulate"):
             if sigmas is None:
-                raise ValueError(f"{type(module).__name__} is fitted at each noise level: pass sigmas=schedule[:-1]")
+                raise ValueError(
+                    f"{type(module).__name__} is fitted at each noise level: pass sigmas=schedule[:-1]"
+                )
             module.tabulate(levels.double(), fitted)  # whose fits are kept: they cost time
     data = _model(denoiser, event, torch.float32)
     gap = _gap(denoiser, data, levels, event)
-    if not gap <= TOLERANCE:  # large numbers that cancel need more digits inside, where onnxruntime can give them
+    if (
+        not gap <= TOLERANCE
+    ):  # large numbers that cancel need more digits inside, where onnxruntime can give them
         try:
             data = _model(denoiser, event, torch.float64)
             gap = _gap(denoiser, data, levels, event)
         except ValueError:
             pass
     if not gap <= TOLERANCE:
-        raise ValueError(f"the exported {type(denoiser).__name__} differs from torch by {gap:.1e}, even in float64")
+        raise ValueError(
+            f"the exported {type(denoiser).__name__} differs from torch by {gap:.1e}, even in float64"
+        )
     return data
 
 
@@ -57,7 +69,10 @@ def _model(denoiser: Denoiser, event: tuple[int, ...], dtype: torch.dtype) -> by
     """The model whose stored numbers and inner arithmetic have the given type."""
     import onnx
 
-    state = {k: v.detach().to(dtype) if v.is_floating_point() else v.detach() for k, v in denoiser.state_dict().items()}
+    state = {
+        k: v.detach().to(dtype) if v.is_floating_point() else v.detach()
+        for k, v in denoiser.state_dict().items()
+    }
     # by the names too: a convolution without a bias has the structure of one with a bias
     candidates = _graphs.setdefault((dtype, event, tuple(state), _structure(denoiser)), [])
     graph = next((g for g in candidates if _fits(g, state)), None)
@@ -68,7 +83,9 @@ def _model(denoiser: Denoiser, event: tuple[int, ...], dtype: torch.dtype) -> by
     model.CopyFrom(graph)
     inputs = list(model.graph.input)
     del model.graph.input[2:]
-    numbers = [onnx.numpy_helper.from_array(state[i.name].numpy(force=True), i.name) for i in inputs[2:]]
+    numbers = [
+        onnx.numpy_helper.from_array(state[i.name].numpy(force=True), i.name) for i in inputs[2:]
+    ]
     model.graph.initializer.extend(numbers)
     return model.SerializeToString(deterministic=True)
 
@@ -78,14 +95,18 @@ class _Functional(nn.Module):
 
     def __init__(self, denoiser: Denoiser, names: list[str], dtype: torch.dtype):
         super().__init__()
-        self.call = lambda state, *inputs: functional_call(denoiser, dict(zip(names, state, strict=True)), inputs)
+        self.call = lambda state, *inputs: functional_call(
+            denoiser, dict(zip(names, state, strict=True)), inputs
+        )
         self.dtype = dtype
 
     def forward(self, y: Tensor, sigma: Tensor, state: list[Tensor]) -> Tensor:
         return self.call(state, y.to(self.dtype), sigma.to(self.dtype)).float()
 
 
-def _trace(denoiser: Denoiser, state: dict[str, Tensor], event: tuple[int, ...], dtype: torch.dtype) -> Any:
+def _trace(
+    denoiser: Denoiser, state: dict[str, Tensor], event: tuple[int, ...], dtype: torch.dtype
+) -> Any:
     names = list(state)
     shapes = {"y": {0: torch.export.Dim("batch", min=1)}, "sigma": {}, "state": [{} for _ in names]}
     logger = logging.getLogger("torch.onnx")
@@ -104,9 +125,13 @@ def _trace(denoiser: Denoiser, state: dict[str, Tensor], event: tuple[int, ...],
                 dynamo=True,
                 external_data=False,
             )
-    except Exception as error:  # the exporter has many classes of errors, all of which mean the same here
+    except (
+        Exception
+    ) as error:  # the exporter has many classes of errors, all of which mean the same here
         reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise ValueError(f"{type(denoiser).__name__} cannot be exported to ONNX: {reason}") from error
+        raise ValueError(
+            f"{type(denoiser).__name__} cannot be exported to ONNX: {reason}"
+        ) from error
     finally:
         logger.setLevel(level)
     assert program is not None  # only old exporters return nothing
@@ -122,7 +147,9 @@ def _trace(denoiser: Denoiser, state: dict[str, Tensor], event: tuple[int, ...],
         del node.metadata_props[:]
         node.doc_string, node.name = "", str(i)
     for function in model.functions:
-        raise ValueError(f"{type(denoiser).__name__} exports the function {function.name}, which browsers do not have")
+        raise ValueError(
+            f"{type(denoiser).__name__} exports the function {function.name}, which browsers do not have"
+        )
     return model
 
 
@@ -130,14 +157,25 @@ def _structure(denoiser: Denoiser) -> tuple:
     """All of a denoiser but its tensors: classes and plain attributes, which tracing turns into constants."""
     plain = (bool, int, float, str, tuple, list, Tensor, type(None))
     return tuple(
-        (name, type(m), *sorted((k, repr(v)) for k, v in vars(m).items() if isinstance(v, plain) and k[0] != "_"))
+        (
+            name,
+            type(m),
+            *sorted(
+                (k, repr(v)) for k, v in vars(m).items() if isinstance(v, plain) and k[0] != "_"
+            ),
+        )
         for name, m in denoiser.named_modules()
     )
 
 
 def _fits(graph: Any, state: dict[str, Tensor]) -> bool:
-    shapes = {i.name: tuple(d.dim_value for d in i.type.tensor_type.shape.dim) for i in graph.graph.input[2:]}
-    return all(name in state and tuple(state[name].shape) == shape for name, shape in shapes.items())
+    shapes = {
+        i.name: tuple(d.dim_value for d in i.type.tensor_type.shape.dim)
+        for i in graph.graph.input[2:]
+    }
+    return all(
+        name in state and tuple(state[name].shape) == shape for name, shape in shapes.items()
+    )
 
 
 def _gap(denoiser: Denoiser, data: bytes, sigmas: Tensor, event: tuple[int, ...]) -> float:
@@ -150,7 +188,9 @@ def _gap(denoiser: Denoiser, data: bytes, sigmas: Tensor, event: tuple[int, ...]
     try:
         session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ValueError(f"{type(denoiser).__name__} exports to ONNX, but no runtime takes it: {error}") from error
+        raise ValueError(
+            f"{type(denoiser).__name__} exports to ONNX, but no runtime takes it: {error}"
+        ) from error
     names = {i.name for i in session.get_inputs()}  # a blind denoiser has no sigma
     g, gaps = torch.Generator().manual_seed(0), []
     for sigma in sigmas[torch.linspace(0, len(sigmas) - 1, 3).long()].tolist():

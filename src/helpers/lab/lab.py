@@ -27,7 +27,9 @@ BLUR = 0.1  # noise level at which densities are drawn and compared: a grid cann
 CELLS, DENSITY_STEPS = 48, 24  # total variation to 2e-3
 REFERENCE = 2000
 # Evenly spaced directions, so that the page computes the same number
-DIRECTIONS = torch.stack([f(torch.arange(32, dtype=torch.float64) * math.pi / 32) for f in (torch.cos, torch.sin)])
+DIRECTIONS = torch.stack(
+    [f(torch.arange(32, dtype=torch.float64) * math.pi / 32) for f in (torch.cos, torch.sin)]
+)
 
 
 class Family(NamedTuple):
@@ -77,9 +79,13 @@ class Lab:
         self.targets = {name: _here(target) for name, target in targets.items()}
         self.families = {f.name: f for f in families}
         self.counts = {"all" if n is None else str(n): n for n in counts}
-        schedules = {"EDM": partial(sampling.edm, sigma_min=0.02)} if schedules is None else schedules
+        schedules = (
+            {"EDM": partial(sampling.edm, sigma_min=0.02)} if schedules is None else schedules
+        )
         # float32, which is what a denoiser on the page is given
-        self.schedules = {k: {str(n): make(n).float().double() for n in steps} for k, make in schedules.items()}
+        self.schedules = {
+            k: {str(n): make(n).float().double() for n in steps} for k, make in schedules.items()
+        }
         self.samplers_apart, self.centre = samplers_apart, centre
         first = next(iter(self.targets.values()))
         self.image = isinstance(first, Tensor)
@@ -93,11 +99,17 @@ class Lab:
                 raise ValueError(
                     f"the name {word!r} becomes part of a file's: use letters, digits, spaces, . , - _ and '"
                 )
-        self.start: dict[str, Any] = {key: next(iter(known)) for key, known in self._choices().items()} | {"seed": 0}
+        self.start: dict[str, Any] = {
+            key: next(iter(known)) for key, known in self._choices().items()
+        } | {"seed": 0}
         for key, value in start.items():
             if key not in {*self.start, "left", "right"}:
-                raise ValueError(f"start has no {key!r}: it has {', '.join(self.start)}, left, right")
-            self.start[key] = "all" if (key, value) == ("count", None) else value if key == "seed" else str(value)
+                raise ValueError(
+                    f"start has no {key!r}: it has {', '.join(self.start)}, left, right"
+                )
+            self.start[key] = (
+                "all" if (key, value) == ("count", None) else value if key == "seed" else str(value)
+            )
         for side in ("left", "right"):
             family, value, *sampler = start.get(side, (families[0].name, families[0].values[0]))
             self.start[side] = [family, str(value), *(sampler or SAMPLERS)][:3]
@@ -124,11 +136,18 @@ class Lab:
             self.checked(state, key)
         for side in ("left", "right"):
             chosen = state.get(side)
-            if not (isinstance(chosen, (list, tuple)) and [type(word) for word in chosen] == [str] * 3):
-                raise ValueError(f"{side} is {chosen!r}: pass names of architecture, value and sampler")
+            if not (
+                isinstance(chosen, (list, tuple)) and [type(word) for word in chosen] == [str] * 3
+            ):
+                raise ValueError(
+                    f"{side} is {chosen!r}: pass names of architecture, value and sampler"
+                )
             family, value, sampler = chosen
             if family not in self.families or value not in map(str, self.families[family].values):
-                has = ", ".join(f"{f.name} {'/'.join(map(str, f.values))}".strip() for f in self.families.values())
+                has = ", ".join(
+                    f"{f.name} {'/'.join(map(str, f.values))}".strip()
+                    for f in self.families.values()
+                )
                 raise ValueError(f"architecture {family!r} {value!r}: this lab has {has}")
             if sampler not in SAMPLERS:
                 raise ValueError(f"sampler is {sampler!r}: this lab has {', '.join(SAMPLERS)}")
@@ -161,7 +180,9 @@ class Lab:
         family, value, sampler = state[side]
         denoiser = self.denoiser(state["target"], state["count"], family, value)
         sigmas, seed = self.schedules[state["schedule"]][state["steps"]], int(state["seed"])
-        start = self.centre + float(sigmas[0]) * noise.normal(int(state["particles"]), *self.event, seed=seed)
+        start = self.centre + float(sigmas[0]) * noise.normal(
+            int(state["particles"]), *self.event, seed=seed
+        )
         extra = {"seed": seed} if sampler == "reverse SDE" else {}
         return sampling.trajectory(start, SAMPLERS[sampler](denoiser, start, sigmas, **extra))
 
@@ -171,46 +192,71 @@ class Lab:
         Plane: the sliced W2 distance to points of the target. Images: mean distance to the nearest training image.
         """
         kept, points = metrics.finite(y), self.training(target, count)
-        found: dict[str, float | None] = {"diverged": metrics.diverged(y), "copies": None, "distance": None}
-        if len(kept) and points is not None and bool((points != points[0]).any()):  # two distinct ones, or more
+        found: dict[str, float | None] = {
+            "diverged": metrics.diverged(y),
+            "copies": None,
+            "distance": None,
+        }
+        if (
+            len(kept) and points is not None and bool((points != points[0]).any())
+        ):  # two distinct ones, or more
             found["copies"] = metrics.share_of_copies(kept, points.to(kept))
         if len(kept) and not self.image:
-            found["distance"] = metrics.sliced_w2(kept, self.reference(target), projections=DIRECTIONS)
+            found["distance"] = metrics.sliced_w2(
+                kept, self.reference(target), projections=DIRECTIONS
+            )
         elif len(kept) and points is not None:
             found["distance"] = float(metrics.nearest(kept, points.to(kept), k=1)[0].mean())
         return found
 
     def reference(self, target: str) -> Tensor:
         """Points of the target, (REFERENCE, 2), against which samples are measured."""
-        return self.targets[target].sample(REFERENCE, seed=1).float().double()  # as the page stores them
+        return (
+            self.targets[target].sample(REFERENCE, seed=1).float().double()
+        )  # as the page stores them
 
-    def densities(self, target: str, count: str, family: str, value: str, schedule: str) -> tuple[Tensor, float]:
+    def densities(
+        self, target: str, count: str, family: str, value: str, schedule: str
+    ) -> tuple[Tensor, float]:
         """The generated law at noise BLUR as a picture (CELLS, CELLS), and its total variation to the target's.
 
         Exact up to quadrature (proposition P6): it belongs to the ODE, not to a number of steps.
         """
         key = target, count, family, value, schedule
         if key not in self._densities:
-            cells, denoiser = density.grid(self.extent, CELLS), self.denoiser(target, count, family, value)
+            cells, denoiser = (
+                density.grid(self.extent, CELLS),
+                self.denoiser(target, count, family, value),
+            )
             sigma_max = float(next(iter(self.schedules[schedule].values()))[0])
             points = cells.points.float()  # twice as fast, and a picture has 8 bits
-            log_q = density.generated_log_density(denoiser, points, BLUR, sigma_max, DENSITY_STEPS).double()
+            log_q = density.generated_log_density(
+                denoiser, points, BLUR, sigma_max, DENSITY_STEPS
+            ).double()
             log_p = self.targets[target].log_prob(cells.points, BLUR)
-            self._densities[key] = _picture(log_q), density.total_variation(log_p, log_q, cells.cell)
+            self._densities[key] = (
+                _picture(log_q),
+                density.total_variation(log_p, log_q, cells.cell),
+            )
         return self._densities[key]
 
     def target_picture(self, target: str) -> Tensor:
         """The target's density at noise BLUR, (CELLS, CELLS)."""
-        return _picture(self.targets[target].log_prob(density.grid(self.extent, CELLS).points, BLUR))
+        return _picture(
+            self.targets[target].log_prob(density.grid(self.extent, CELLS).points, BLUR)
+        )
 
     # The page ---------------------------------------------------------------------------------------------------------
 
     def spec(self) -> dict[str, Any]:
         """All that lab.js needs to draw its controls."""
         families = [
-            {"name": f.name, "knob": f.knob, "values": [str(v) for v in f.values]} for f in self.families.values()
+            {"name": f.name, "knob": f.knob, "values": [str(v) for v in f.values]}
+            for f in self.families.values()
         ]
-        sorted_steps = {k: sorted(v.items(), key=lambda item: int(item[0])) for k, v in self.schedules.items()}
+        sorted_steps = {
+            k: sorted(v.items(), key=lambda item: int(item[0])) for k, v in self.schedules.items()
+        }
         return {
             "name": self.name,
             "image": self.image,
@@ -248,7 +294,9 @@ def _here(value: Any) -> Any:
     """A stack of images, a law or a denoiser on the CPU, where the lab's noise is; what lies elsewhere stays there."""
     if isinstance(value, Tensor):
         return value.cpu()
-    away = isinstance(value, nn.Module) and any(t.device.type != "cpu" for t in value.state_dict().values())
+    away = isinstance(value, nn.Module) and any(
+        t.device.type != "cpu" for t in value.state_dict().values()
+    )
     return copy.deepcopy(value).cpu() if away else value
 
 

@@ -32,27 +32,55 @@ def write(lab: Any, folder: Path) -> dict[str, Any]:
     new = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(new, ignore_errors=True)
     schedule = next(iter(lab.schedules))
-    levels = torch.cat([s[:-1] for v in lab.schedules.values() for s in v.values()]).unique().flip(0)
+    levels = (
+        torch.cat([s[:-1] for v in lab.schedules.values() for s in v.values()]).unique().flip(0)
+    )
     check = {**lab.start, "schedule": schedule, "seed": 0}
-    if lab.image:  # the fewest steps are enough to meet every part of a network, and quick in a browser
+    if (
+        lab.image
+    ):  # the fewest steps are enough to meet every part of a network, and quick in a browser
         check["steps"] = min(lab.schedules[schedule], key=int)
-    manifest: dict[str, Any] = {"lab": lab.name, "check": check, "targets": {}, "training": {}, "models": {}}
-    choices = [(count, f, str(value)) for count in lab.counts for f in lab.families.values() for value in f.values]
+    manifest: dict[str, Any] = {
+        "lab": lab.name,
+        "check": check,
+        "targets": {},
+        "training": {},
+        "models": {},
+    }
+    choices = [
+        (count, f, str(value))
+        for count in lab.counts
+        for f in lab.families.values()
+        for value in f.values
+    ]
     for target in lab.targets:
         pictures: list[Tensor] = []
         for count, family, value in choices:
             denoiser = lab.denoiser(target, count, family.name, value)
             name = _file("-".join(filter(None, (target, count, family.name, value)))) + ".onnx"
             if (new / name).exists():
-                raise ValueError(f"two denoisers would both be {name}: give targets and families other names")
+                raise ValueError(
+                    f"two denoisers would both be {name}: give targets and families other names"
+                )
             entry = _stored(new / name, export(denoiser, levels, lab.event))
-            entry |= {"architecture": family.name, family.knob or "knob": value, "class": type(denoiser).__name__}
+            entry |= {
+                "architecture": family.name,
+                family.knob or "knob": value,
+                "class": type(denoiser).__name__,
+            }
             entry |= {"target": target, "points": lab.counts[count]}
             if not lab.image:
-                picture, entry["total_variation"] = lab.densities(target, count, family.name, value, schedule)
+                picture, entry["total_variation"] = lab.densities(
+                    target, count, family.name, value, schedule
+                )
                 entry["picture"] = len(pictures)
                 pictures.append(picture)
-            state = {**check, "target": target, "count": count, "left": [family.name, value, "Heun"]}
+            state = {
+                **check,
+                "target": target,
+                "count": count,
+                "left": [family.name, value, "Heun"],
+            }
             end = lab.sample(state, "left")[-1]
             first = [None if math.isnan(v) else v for v in end[:CHECKED].flatten().tolist()]
             entry["check"] = {"end": first} | lab.numbers(end, target, count)
@@ -60,12 +88,16 @@ def write(lab: Any, folder: Path) -> dict[str, Any]:
         if not lab.image:
             arrays = {"generated": torch.stack(pictures), "target": lab.target_picture(target),
                       "reference": lab.reference(target).float()}  # fmt: skip
-            manifest["targets"][target] = _stored(new / f"{_file(target)}.safetensors.gz", _packed(arrays))
+            manifest["targets"][target] = _stored(
+                new / f"{_file(target)}.safetensors.gz", _packed(arrays)
+            )
         for count in lab.counts:
             points = lab.training(target, count)
             if points is not None:  # images come from 8 bits and go back to them
                 points = torch.round(255 * points).to(torch.uint8) if lab.image else points.float()
-                entry = _stored(new / f"{_file(target)}-{count}.safetensors.gz", _packed({"training": points}))
+                entry = _stored(
+                    new / f"{_file(target)}-{count}.safetensors.gz", _packed({"training": points})
+                )
                 manifest["training"][f"{target}/{count}"] = entry
     write_atomically(new / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
@@ -75,7 +107,10 @@ def write(lab: Any, folder: Path) -> dict[str, Any]:
 
 def element(lab: Any, manifest: dict[str, Any]) -> str:
     """The custom element: the lab's choices, a still picture of what the first press shows, and the caption."""
-    spec = lab.spec() | {"version": hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:12], "numbers": {}}
+    spec = lab.spec() | {
+        "version": hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:12],
+        "numbers": {},
+    }
     target, count, ends = lab.start["target"], lab.start["count"], {}
     for side in ("left", "right"):
         ends[side] = lab.sample(lab.start, side)[-1]

@@ -41,4 +41,6 @@ class Panel:
             return {"text/html": self.html(), "text/plain": f"{self.caption} {self.alt}"}
         from . import widget
 
-        return widget.PANELS[self.script](self.carried(), self.caption)._repr_mimebundle_(**arguments)
+        return widget.PANELS[self.script](self.carried(), self.caption)._repr_mimebundle_(
+            **arguments
+        )

@@ -20,18 +20,29 @@ def picture(lab: Any, ends: Mapping[str, Tensor]) -> str:
     """Three panels, each an SVG under its title: the target with its training points, and the ends (n, *event)."""
     target, count = lab.start["target"], lab.start["count"]
     points = lab.training(target, count)
-    panels = [("target", _images(lab.targets[target][:16]) if lab.image else _plane(lab, lab.target_picture(target)))]
+    panels = [
+        (
+            "target",
+            _images(lab.targets[target][:16])
+            if lab.image
+            else _plane(lab, lab.target_picture(target)),
+        )
+    ]
     if points is not None and not lab.image:
         panels[0] = ("target", panels[0][1] + _dots(lab, points, "currentColor", 3))
     for side, y in ends.items():
         family, value, sampler = lab.start[side]
         knob = lab.families[family].knob
-        title = ", ".join(filter(None, (family, knob and f"{knob} {value}", lab.samplers_apart and sampler)))
+        title = ", ".join(
+            filter(None, (family, knob and f"{knob} {value}", lab.samplers_apart and sampler))
+        )
         if lab.image:
             panels.append((title, _images(y)))
         else:
             shown = lab.densities(target, count, family, value, lab.start["schedule"])[0]
-            panels.append((title, _plane(lab, shown, ACCENT) + _dots(lab, y[:DOTS], GENERATED, 2.2)))
+            panels.append(
+                (title, _plane(lab, shown, ACCENT) + _dots(lab, y[:DOTS], GENERATED, 2.2))
+            )
     drawn = "".join(
         f'<div style="flex:1"><div>{html.escape(title)}</div><svg viewBox="0 0 {SIDE} {SIDE}" width="100%" role="img" '
         f'aria-label="{html.escape(title, quote=True)}">{body}</svg></div>'
@@ -52,7 +63,9 @@ def _plane(lab: Any, density: Tensor, colour: str = TARGET) -> str:
 def _dots(lab: Any, points: Tensor, colour: str, size: float) -> str:
     inside = metrics.finite(points)
     inside = inside[inside.abs().amax(1) < lab.extent]
-    pixels = (SIDE * (0.5 + torch.stack([inside[:, 0], -inside[:, 1]], 1) / (2 * lab.extent))).round(decimals=1)
+    pixels = (
+        SIDE * (0.5 + torch.stack([inside[:, 0], -inside[:, 1]], 1) / (2 * lab.extent))
+    ).round(decimals=1)
     path = "".join(f"M{x:g} {y:g}h0" for x, y in pixels.tolist())
     return f'<path d="{path}" stroke="{colour}" stroke-width="{size}" stroke-linecap="round" fill="none"/>'
 
@@ -63,7 +76,9 @@ def _images(batch: Tensor) -> str:
     h, w = batch.shape[1:]
     grid = torch.zeros(16, h, w)
     grid[: len(batch)] = batch
-    return _png((255 * grid.view(4, 4, h, w).transpose(1, 2).reshape(4 * h, 4 * w)).round().to(torch.uint8))
+    return _png(
+        (255 * grid.view(4, 4, h, w).transpose(1, 2).reshape(4 * h, 4 * w)).round().to(torch.uint8)
+    )
 
 
 def _png(pixels: Tensor) -> str:

@@ -20,7 +20,12 @@ SHOWN = 8  # voters of the picture
 
 
 def votes(
-    points: Tensor, y: Tensor, sigma: float, pixel: tuple[int, int], patch: int, machine: str = "local"
+    points: Tensor,
+    y: Tensor,
+    sigma: float,
+    pixel: tuple[int, int],
+    patch: int,
+    machine: str = "local",
 ) -> Tensor:
     r"""The weight of every patch in the estimate of one pixel q, summing to 1.
 
@@ -46,7 +51,12 @@ def votes(
     if not 0 < sigma < float("inf"):
         raise ValueError(f"sigma is {sigma}: the noise level must be positive and finite")
     reach, (r, c) = patch // 2, pixel
-    up, left, down, right = min(reach, r), min(reach, c), min(reach, H - 1 - r), min(reach, W - 1 - c)
+    up, left, down, right = (
+        min(reach, r),
+        min(reach, c),
+        min(reach, H - 1 - r),
+        min(reach, W - 1 - c),
+    )
     window = y[r - up : r + down + 1, c - left : c + right + 1].double()
     centres = [pixel]
     if machine == "equivariant":
@@ -100,11 +110,19 @@ class Voters(Panel):
                    "machine": ("local", "equivariant")}  # fmt: skip
         for key, value in start.items():
             if key not in first or value not in choices[key]:
-                raise ValueError(f"start has {key} = {value!r}: choose {key} from {choices.get(key, tuple(first))}")
+                raise ValueError(
+                    f"start has {key} = {value!r}: choose {key} from {choices.get(key, tuple(first))}"
+                )
         self.points, self.clean, self.noise = points.cpu(), clean.cpu(), noise.float().cpu()
         self.caption, self.alt = caption, alt
         self.start = first | start
-        self.spec = {"height": H, "width": W, "sigmas": list(sigmas), "sides": list(sides), "start": self.start}
+        self.spec = {
+            "height": H,
+            "width": W,
+            "sigmas": list(sigmas),
+            "sides": list(sides),
+            "start": self.start,
+        }
 
     def still(self) -> bytes:
         """The first state as PNG: noisy image, estimate of the pixel's window, strongest voters with their weights."""
@@ -131,7 +149,14 @@ class Voters(Panel):
             (max(0, p - reach), min(n - 1, p + reach)) for p, n in zip(pixel, (H, W), strict=True)
         )
         ax.add_patch(
-            Rectangle((left - 0.5, top - 0.5), right - left + 1, bottom - top + 1, fill=False, ec=GENERATED, lw=2)
+            Rectangle(
+                (left - 0.5, top - 0.5),
+                right - left + 1,
+                bottom - top + 1,
+                fill=False,
+                ec=GENERATED,
+                lw=2,
+            )
         )
         ax.set_axis_off()
 

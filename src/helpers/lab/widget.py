@@ -39,33 +39,49 @@ class Widget(anywidget.AnyWidget):
         self.lab = lab
         self.on_msg(self._answer)
 
-    def __repr__(self) -> str:  # what is read where no widget can be shown: GitHub, a page made by nbconvert
+    def __repr__(
+        self,
+    ) -> str:  # what is read where no widget can be shown: GitHub, a page made by nbconvert
         return f"Lab: {self.caption} Run this cell to use it."
 
     def _answer(self, _: Any, question: dict, buffers: Any) -> None:
         about = question if isinstance(question, dict) else {}
-        self.send({"id": about.get("id"), "working": True})  # so that the front end knows that there is a kernel
+        self.send(
+            {"id": about.get("id"), "working": True}
+        )  # so that the front end knows that there is a kernel
         try:
             if about.get("ask") not in ("data", "sample"):
-                raise ValueError(f"asked for {about.get('ask')!r}: this kernel answers data and sample")
+                raise ValueError(
+                    f"asked for {about.get('ask')!r}: this kernel answers data and sample"
+                )
             answer, arrays = self._data(about) if about["ask"] == "data" else self._sample(about)
-        except Exception as error:  # a reader's own denoiser may fail in any way: the panel shows how
+        except (
+            Exception
+        ) as error:  # a reader's own denoiser may fail in any way: the panel shows how
             answer, arrays = {"error": f"{type(error).__name__}: {error}"}, {}
-        answer |= {"id": about.get("id"), "arrays": [[k, str(v.dtype)[6:], list(v.shape)] for k, v in arrays.items()]}
+        answer |= {
+            "id": about.get("id"),
+            "arrays": [[k, str(v.dtype)[6:], list(v.shape)] for k, v in arrays.items()],
+        }
         self.send(answer, [v.contiguous().numpy().tobytes() for v in arrays.values()])
 
     def _data(self, question: dict) -> tuple[dict, dict]:
         target, count = (self.lab.checked(question, key) for key in ("target", "count"))
         points = self.lab.training(target, count)
         arrays = {} if points is None else {"training": points.float()}
-        return {}, arrays if self.lab.image else arrays | {"target": self.lab.target_picture(target)}
+        return {}, arrays if self.lab.image else arrays | {
+            "target": self.lab.target_picture(target)
+        }
 
     def _sample(self, question: dict) -> tuple[dict, dict]:
         state, side = question.get("state"), question.get("side")
         if side not in ("left", "right"):
             raise ValueError(f"side is {side!r}: there are left and right")
         frames = self.lab.sample(state, side)
-        numbers, arrays = self.lab.numbers(frames[-1], state["target"], state["count"]), {"frames": frames.float()}
+        numbers, arrays = (
+            self.lab.numbers(frames[-1], state["target"], state["count"]),
+            {"frames": frames.float()},
+        )
         if not self.lab.image:
             picture, numbers["total variation"] = self.lab.densities(
                 state["target"], state["count"], *state[side][:2], state["schedule"]

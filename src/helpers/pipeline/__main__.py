@@ -26,8 +26,12 @@ RECORDS = (  # in benchmarks/, by what they measure
 )  # fmt: skip
 app = typer.Typer(help=pipeline.__doc__, no_args_is_help=True, add_completion=False)
 console = Console()
-Chapters = Annotated[list[str] | None, typer.Argument(help='Stems or numbers, as "03"; none means all.')]
-Profile = Annotated[str, typer.Option(help="quick: minutes on two cores; full: the sizes of the papers, on a GPU.")]
+Chapters = Annotated[
+    list[str] | None, typer.Argument(help='Stems or numbers, as "03"; none means all.')
+]
+Profile = Annotated[
+    str, typer.Option(help="quick: minutes on two cores; full: the sizes of the papers, on a GPU.")
+]
 
 
 @contextmanager
@@ -43,7 +47,9 @@ def message_not_traceback() -> Iterator[Book]:
 
 def run(book: Book, *arguments: str, **environment: str) -> int:
     """Runs this Python with these arguments in the book, and these more variables of the environment; its status."""
-    return subprocess.run([sys.executable, *arguments], cwd=book.root, env=os.environ | environment).returncode
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=book.root, env=os.environ | environment
+    ).returncode
 
 
 def pytest(book: Book, *arguments: str) -> None:
@@ -58,7 +64,9 @@ def everything() -> None:
         for step in ("execute", "compare", "build"):
             status = run(book, "-m", "helpers.pipeline", step)
             if status and step == "compare":
-                console.print("Some outputs differ from the stored ones; if the fresh ones are right, store them")
+                console.print(
+                    "Some outputs differ from the stored ones; if the fresh ones are right, store them"
+                )
             elif status:
                 raise typer.Exit(status)
 
@@ -67,7 +75,10 @@ def everything() -> None:
 def test() -> None:
     """All tests: of the units, of every chapter, executed and compared, and of the built pages."""
     with message_not_traceback() as book:
-        for step in ("execute", "build"):  # the tests report what fails here, and have the last word
+        for step in (
+            "execute",
+            "build",
+        ):  # the tests report what fails here, and have the last word
             run(book, "-m", "helpers.pipeline", step)
         workers = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")
         fresh = ("-p", "helpers.pipeline.replay", "--replay", "build/run", "tests", "book")
@@ -87,7 +98,9 @@ def serve() -> None:
     """Show the built pages at http://localhost:8000."""
     with message_not_traceback() as book:
         site = str(book.root / "build" / "site")
-        raise typer.Exit(run(book, "-m", "http.server", "--bind", "localhost", "--directory", site, "8000"))
+        raise typer.Exit(
+            run(book, "-m", "http.server", "--bind", "localhost", "--directory", site, "8000")
+        )
 
 
 @app.command()
@@ -96,7 +109,9 @@ def results() -> None:
 
     Installs a face detector, handwritten digits and BM3D (with terms of use of its own), which nothing else uses."""
     with message_not_traceback() as book:
-        steps = [["-m", "pip", "install", "--quiet", "opencv-python-headless", "scikit-learn", "bm3d"]]
+        steps = [
+            ["-m", "pip", "install", "--quiet", "opencv-python-headless", "scikit-learn", "bm3d"]
+        ]
         steps += [[f"benchmarks/{name}.py"] for name in RECORDS]
         raise typer.Exit(next((status for step in steps if (status := run(book, *step))), 0))
 
@@ -121,7 +136,9 @@ def execute(
     chapters: Chapters = None,
     profile: Profile = "quick",
     jobs: Annotated[int, typer.Option(help="Chapters at a time.")] = os.cpu_count() or 1,
-    force: Annotated[bool, typer.Option("--force", help="Execute also what is up to date.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Execute also what is up to date.")
+    ] = False,
 ) -> None:
     """Execute the chapters whose code, helpers, data or models changed, into build/run."""
     with message_not_traceback() as book:
@@ -135,16 +152,24 @@ def compare(chapters: Chapters = None) -> None:
     with message_not_traceback() as book:
         chosen = book.select(chapters or [])
         book.require_fresh(chapters=chosen)
-        pytest(book, "-q", "-p", "helpers.pipeline.replay", "--replay", "build/run", *map(str, chosen))
+        pytest(
+            book, "-q", "-p", "helpers.pipeline.replay", "--replay", "build/run", *map(str, chosen)
+        )
 
 
 @app.command()
 def lane(
     chapters: Chapters = None,
-    capability: Annotated[str, typer.Option(help="avx2, or default for what every x86-64 processor has.")] = "avx2",
+    capability: Annotated[
+        str, typer.Option(help="avx2, or default for what every x86-64 processor has.")
+    ] = "avx2",
 ) -> None:
     """Execute and compare as on an older processor: torch held to its instructions, oneDNN and MKL to AVX2."""
-    held = {"ATEN_CPU_CAPABILITY": capability, "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+    held = {
+        "ATEN_CPU_CAPABILITY": capability,
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    }
     with message_not_traceback() as book:
         for step in (["execute", "--force"], ["compare"]):
             if status := run(book, "-m", "helpers.pipeline", *step, *(chapters or []), **held):
@@ -161,12 +186,16 @@ def store() -> None:
 @app.command()
 def build(
     profile: Profile = "quick",
-    plain: Annotated[bool, typer.Option("--plain", help="By Sphinx without Jupyter Book, into build/plain.")] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="By Sphinx without Jupyter Book, into build/plain.")
+    ] = False,
 ) -> None:
     """Build the site from the executed chapters, into build/site."""
     with message_not_traceback() as book:
         if plain:
-            pages = plain_sphinx.build(book, site.prepare(book, profile)[0], book.root / "build" / "plain")
+            pages = plain_sphinx.build(
+                book, site.prepare(book, profile)[0], book.root / "build" / "plain"
+            )
             console.print(f"the pages are built: {pages}", soft_wrap=True)
         else:
             site.build(book, profile, console)
@@ -180,12 +209,16 @@ def pdf() -> None:
     with message_not_traceback() as book:
         target = book.root / "build" / "the-creative-denoiser.pdf"
         pages = printing.bind(book, book.pages, target)
-        console.print(f"{pages} pages, {target.stat().st_size / 1e6:.1f} MB: {target}", soft_wrap=True)
+        console.print(
+            f"{pages} pages, {target.stat().st_size / 1e6:.1f} MB: {target}", soft_wrap=True
+        )
 
 
 @app.command()
 def train(
-    names: Annotated[list[str] | None, typer.Argument(help="Entries of the zoo; none means all.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Entries of the zoo; none means all.")
+    ] = None,
     profile: Annotated[
         str,
         typer.Option(
@@ -193,16 +226,27 @@ def train(
             "t4: six networks in colour in an hour of that GPU; h200: all of them in half an hour."
         ),
     ] = "cpu",
-    workers: Annotated[int, typer.Option(help="Networks at a time; 0 means one for each core, or four on a GPU.")] = 0,
+    workers: Annotated[
+        int, typer.Option(help="Networks at a time; 0 means one for each core, or four on a GPU.")
+    ] = 0,
     campaign: Annotated[
-        bool, typer.Option("--campaign", help="In the background: on one core unless told, all else first.")
+        bool,
+        typer.Option(
+            "--campaign", help="In the background: on one core unless told, all else first."
+        ),
     ] = False,
     pack: Annotated[
-        Path | None, typer.Option(help="Write the networks into this folder, as few archives, for another machine.")
+        Path | None,
+        typer.Option(
+            help="Write the networks into this folder, as few archives, for another machine."
+        ),
     ] = None,
-    unpack: Annotated[Path | None, typer.Option(help="Only enter what was packed into this folder elsewhere.")] = None,
+    unpack: Annotated[
+        Path | None, typer.Option(help="Only enter what was packed into this folder elsewhere.")
+    ] = None,
     list_only: Annotated[
-        bool, typer.Option("--list", help="Only say what is missing, and for how long that will train.")
+        bool,
+        typer.Option("--list", help="Only say what is missing, and for how long that will train."),
     ] = False,
 ) -> None:
     """Train the networks of the zoo that are missing or whose recipe changed; goes on where it was interrupted."""
@@ -216,20 +260,29 @@ def train(
         if unpack:
             console.print(", ".join(sweep.unpack(unpack)), soft_wrap=True)
             return
-        folder, device = book.root / "build" / "train", "cuda" if torch.cuda.is_available() else "cpu"
-        workers = workers or (1 if campaign and device == "cpu" else 4 if device == "cuda" else os.cpu_count() or 1)
+        folder, device = (
+            book.root / "build" / "train",
+            "cuda" if torch.cuda.is_available() else "cpu",
+        )
+        workers = workers or (
+            1 if campaign and device == "cpu" else 4 if device == "cuda" else os.cpu_count() or 1
+        )
         entries = sweep.entries(profile, device, workers, folder)
         failed = {}
         if list_only or not sweep.pending(names or [], entries):
             lines = sweep.progress(names or [], entries, profile, folder)
             console.print("\n".join(lines), highlight=False, soft_wrap=True)
         else:
-            failed = sweep.sweep_zoo(names or [], entries, profile, device, workers, folder, humble=campaign)
+            failed = sweep.sweep_zoo(
+                names or [], entries, profile, device, workers, folder, humble=campaign
+            )
         if pack:
             done = [name for name in names or entries if name not in sweep.pending([], entries)]
             console.print(*sweep.pack(done, pack), sep="\n", soft_wrap=True)
     for name, error in failed.items():
-        console.print(f"[red]{name} failed:[/]", escape(f"{error}; run again to go on"), soft_wrap=True)
+        console.print(
+            f"[red]{name} failed:[/]", escape(f"{error}; run again to go on"), soft_wrap=True
+        )
     raise typer.Exit(bool(failed))
 
 
@@ -239,12 +292,19 @@ def sweep(
     engine: Annotated[
         str, typer.Option(help="process: one after the other; cores: all cores; ray: a cluster.")
     ] = "cores",
-    address: Annotated[str, typer.Option(help="Of a Ray cluster; none starts one on this machine.")] = "",
-    gpus: Annotated[float, typer.Option(help="GPUs for each training, or a share of one; 0 means a CPU core.")] = 0.0,
+    address: Annotated[
+        str, typer.Option(help="Of a Ray cluster; none starts one on this machine.")
+    ] = "",
+    gpus: Annotated[
+        float, typer.Option(help="GPUs for each training, or a share of one; 0 means a CPU core.")
+    ] = 0.0,
     folder: Annotated[
-        Path | None, typer.Option(help="Of the results; none means build/sweep/ and the grid's name.")
+        Path | None,
+        typer.Option(help="Of the results; none means build/sweep/ and the grid's name."),
     ] = None,
-    shared: Annotated[bool, typer.Option("--shared", help="With ray: every node sees the folder.")] = False,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="With ray: every node sees the folder.")
+    ] = False,
     seconds: Annotated[float, typer.Option(help="Between two checkpoints.")] = 60.0,
 ) -> None:
     """Train the cells of a grid that have no result yet, and write table.csv; goes on where it was interrupted."""
@@ -257,7 +317,9 @@ def sweep(
         run, device = sweep.engine(engine, address or None, gpus)
         report = partial(console.print, markup=False, soft_wrap=True)
         failed = sweep.sweep(cells, where, run, device, shared or engine != "ray", seconds, report)
-    console.print(f"{where / 'table.csv'}: {len(cells) - len(failed)} of {len(cells)} cells", soft_wrap=True)
+    console.print(
+        f"{where / 'table.csv'}: {len(cells) - len(failed)} of {len(cells)} cells", soft_wrap=True
+    )
     raise typer.Exit(bool(failed))
 
 
@@ -265,15 +327,22 @@ def sweep(
 def cost(
     what: Annotated[
         list[str] | None,
-        typer.Argument(help="Files of grids, or profiles of the zoo; none means all in benchmarks/grids."),
+        typer.Argument(
+            help="Files of grids, or profiles of the zoo; none means all in benchmarks/grids."
+        ),
     ] = None,
-    seconds: Annotated[float, typer.Option(help="For which each kind of training is measured.")] = 3.0,
+    seconds: Annotated[
+        float, typer.Option(help="For which each kind of training is measured.")
+    ] = 3.0,
 ) -> None:
     """Measure how fast the networks of the papers train here, and say what their grids would take."""
     from helpers.pipeline import cost
 
     with message_not_traceback() as book:
-        everything = [*map(str, sorted(book.root.glob("benchmarks/grids/*.toml"))), *cost.zoo.PROFILES]
+        everything = [
+            *map(str, sorted(book.root.glob("benchmarks/grids/*.toml"))),
+            *cost.zoo.PROFILES,
+        ]
         cost.show(what or everything, seconds, console)
 
 

@@ -26,7 +26,14 @@ LEDGER = "ledger"  # the one chapter that reads what the others measured: it run
 MANIFEST = "models/manifest.json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG = "image/png"
-RUN_METADATA = {"papermill", "execution", "ExecuteTime", "collapsed", "scrolled", "jp-MarkdownHeadingCollapsed"}
+RUN_METADATA = {
+    "papermill",
+    "execution",
+    "ExecuteTime",
+    "collapsed",
+    "scrolled",
+    "jp-MarkdownHeadingCollapsed",
+}
 
 
 def sha256(data: bytes) -> str:
@@ -70,7 +77,11 @@ def whole_streams(outputs: list[Any]) -> list[Any]:
     """Successive texts of one stream as one output: where a kernel cuts what is printed is chance."""
     whole: list[Any] = []
     for output in outputs:
-        if whole and output.output_type == "stream" == whole[-1].output_type and output.name == whole[-1].name:
+        if (
+            whole
+            and output.output_type == "stream" == whole[-1].output_type
+            and output.name == whole[-1].name
+        ):
             whole[-1].text += output.text
         else:
             whole.append(output)
@@ -81,12 +92,16 @@ def clean(notebook: Any) -> Any:
     """Removes what differs between two equal runs: times, paths, random widget ids, the interpreter's patch level, and
     where a stream was cut."""
     for metadata in [notebook.metadata, *(cell.metadata for cell in notebook.cells)]:
-        for key in RUN_METADATA & set(metadata) | ({"tags"} if metadata.get("tags") == [] else set()):
+        for key in RUN_METADATA & set(metadata) | (
+            {"tags"} if metadata.get("tags") == [] else set()
+        ):
             del metadata[key]
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:  # a widget without its kernel is a dead picture with a random name
         if cell.cell_type == "code":
-            cell.outputs = whole_streams([output for output in cell.outputs if WIDGET not in output.get("data", {})])
+            cell.outputs = whole_streams(
+                [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            )
     notebook.metadata.get("language_info", {}).pop("version", None)
     return notebook
 
@@ -96,7 +111,9 @@ def lightened(notebook: Any) -> Any:
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if PNG in output.get("data", {}):
-                output.data[PNG] = base64.b64encode(lighter(base64.b64decode(output.data[PNG]))).decode()
+                output.data[PNG] = base64.b64encode(
+                    lighter(base64.b64decode(output.data[PNG]))
+                ).decode()
     return notebook
 
 
@@ -136,7 +153,9 @@ class Book:
         for folder in (here, *here.parents):
             if (folder / "_toc.yml").is_file():
                 return cls(folder)
-        raise ValueError(f"no _toc.yml in {here} or above it: run this inside a checkout of the book")
+        raise ValueError(
+            f"no _toc.yml in {here} or above it: run this inside a checkout of the book"
+        )
 
     @property
     def run(self) -> Path:
@@ -168,7 +187,9 @@ class Book:
             names = (name, f"{name}.ipynb", f"{name}.md")
             found = next((Path(n) for n in names if (self.root / n).is_file()), None)
             if found is None:
-                raise ValueError(f"_toc.yml lists '{name}', but neither {name}.ipynb nor {name}.md exists")
+                raise ValueError(
+                    f"_toc.yml lists '{name}', but neither {name}.ipynb nor {name}.md exists"
+                )
             pages.append(found)
         return pages
 
@@ -180,9 +201,13 @@ class Book:
         """Chapters by stem or number ("03_linear" or "03"); all of them for no name. ValueError for an unknown one."""
         chosen = set()
         for name in names:
-            match = [c for c in self.chapters if name in (c.stem, c.stem.split("_")[0], c.as_posix())]
+            match = [
+                c for c in self.chapters if name in (c.stem, c.stem.split("_")[0], c.as_posix())
+            ]
             if not match:
-                raise ValueError(f"no chapter '{name}'; there are: {', '.join(c.stem for c in self.chapters)}")
+                raise ValueError(
+                    f"no chapter '{name}'; there are: {', '.join(c.stem for c in self.chapters)}"
+                )
             chosen.update(match)
         return [c for c in self.chapters if c in chosen] if chosen else self.chapters
 
@@ -196,7 +221,9 @@ class Book:
         for part in ("src/helpers", "models"):
             for file in (self.root / part).rglob("*.*"):
                 if file.is_file() and file.suffix not in {".py", ".pyc", ".js", ".tmp"}:
-                    found[file.relative_to(self.root).as_posix().removeprefix("src/")] = hash_file(file)
+                    found[file.relative_to(self.root).as_posix().removeprefix("src/")] = hash_file(
+                        file
+                    )
         try:
             cards = json.loads((self.root / MANIFEST).read_text("utf-8"))
         except (FileNotFoundError, ValueError):  # a chapter that needs it will say so
@@ -206,7 +233,9 @@ class Book:
                 found[weights] = sha256(json.dumps([found[weights], card]).encode())
         return found
 
-    def dependencies(self, chapter: Path, profile: str, opened: Iterable[str] = ()) -> dict[str, str]:
+    def dependencies(
+        self, chapter: Path, profile: str, opened: Iterable[str] = ()
+    ) -> dict[str, str]:
         """Content hashes, by name, of all that decides a chapter's outputs. Imports are not run.
 
         opened: the data that its run has opened; another run opens the same until something differs.
@@ -231,7 +260,9 @@ class Book:
         data = self.data() if opened else {}
         # Every model that is loaded opens the manifest, of which only its card counts, unless the
         # chapter itself looks at others.
-        return found | {n: data[n] for n in opened if n in data and (n != MANIFEST or "manifest" in code)}
+        return found | {
+            n: data[n] for n in opened if n in data and (n != MANIFEST or "manifest" in code)
+        }
 
     # What is known of its last run --------------------------------------------------------------------------------
 
@@ -240,13 +271,17 @@ class Book:
 
     def state(self, chapter: Path) -> dict[str, Any]:
         try:
-            return json.loads(self.executed(chapter).with_suffix(".json").read_text(encoding="utf-8"))
+            return json.loads(
+                self.executed(chapter).with_suffix(".json").read_text(encoding="utf-8")
+            )
         except (FileNotFoundError, ValueError):  # damaged is as good as not there
             return {}
 
     def record(self, chapter: Path, ok: bool, seconds: float, depends: dict[str, str]) -> None:
         state = {"ok": ok, "seconds": round(seconds, 1), "depends": depends}
-        write_atomically(self.executed(chapter).with_suffix(".json"), json.dumps(state, indent=1) + "\n")
+        write_atomically(
+            self.executed(chapter).with_suffix(".json"), json.dumps(state, indent=1) + "\n"
+        )
 
     def why_run(self, chapter: Path, profile: str = "quick") -> str:
         """Why the chapter must be executed again; empty where its last run still stands."""
@@ -268,4 +303,6 @@ class Book:
         asked = self.chapters if chapters is None else chapters
         stale = [f"{c.stem} ({why})" for c in asked if (why := self.why_run(c, profile))]
         if stale:
-            raise ValueError(f"to be executed first (python -m helpers.pipeline execute): {'; '.join(stale)}")
+            raise ValueError(
+                f"to be executed first (python -m helpers.pipeline execute): {'; '.join(stale)}"
+            )

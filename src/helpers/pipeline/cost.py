@@ -19,9 +19,20 @@ from ..experiments.grid import read
 from ..experiments.zoo import Entry
 
 DEVICES = (1, 8, 64)
-HEADS = ("", "runs", "images", "images/s", "device-hours", "weights", "checkpoint", *(f"on {n}" for n in DEVICES))
+HEADS = (
+    "",
+    "runs",
+    "images",
+    "images/s",
+    "device-hours",
+    "weights",
+    "checkpoint",
+    *(f"on {n}" for n in DEVICES),
+)
 WINDOWS = 5  # of time: the speed is their median
-SIDES = {"fashion-mnist": 32}  # pixels a side that `load` gives where an entry names none; 80 for others
+SIDES = {
+    "fashion-mnist": 32
+}  # pixels a side that `load` gives where an entry names none; 80 for others
 
 
 class Measured(NamedTuple):
@@ -48,7 +59,13 @@ def kind(entry: Entry) -> Entry:
     options = {k: v for k, v in entry.options.items() if k != "seed"}
     data = {"size": entry.data.get("size", SIDES.get(entry.data["name"], 80))}
     data |= {k: v for k, v in entry.data.items() if k == "modes"}
-    law: dict[str, Any] = {"steps": 10**9, "rate": 1e-9, "noise": ("fixed", 0.1), "decay": "none", "warmup": 0}
+    law: dict[str, Any] = {
+        "steps": 10**9,
+        "rate": 1e-9,
+        "noise": ("fixed", 0.1),
+        "decay": "none",
+        "warmup": 0,
+    }
     return Entry(entry.network, options, data, replace(entry.recipe, seed=0, epoch=None, **law))
 
 
@@ -81,7 +98,9 @@ def measure(entry: Entry, device: str, seconds: float) -> Measured:
     batch, took = min(8, entry.recipe.batch), 0.0
     while batch <= entry.recipe.batch and 2 * took < window:
         try:
-            larger = runner.steps(replace(entry, recipe=replace(entry.recipe, batch=batch)), denoiser, image)
+            larger = runner.steps(
+                replace(entry, recipe=replace(entry.recipe, batch=batch)), denoiser, image
+            )
             next(larger)  # the first step waits for memory and kernels
             begun = clock()
             next(larger)
@@ -104,7 +123,10 @@ def measure(entry: Entry, device: str, seconds: float) -> Measured:
 def plan(entries: Iterable[Entry], measured: Callable[[Entry], Measured]) -> list[Run]:
     """Its trainings."""
     return [
-        Run(entry.recipe.steps * entry.recipe.batch, measured(entry) if entry.network in models.classes() else None)
+        Run(
+            entry.recipe.steps * entry.recipe.batch,
+            measured(entry) if entry.network in models.classes() else None,
+        )
         for entry in entries
     ]
 
@@ -134,7 +156,9 @@ def figures(runs: list[Run]) -> list[str]:
     speeds = [kind.images_per_second for kind in kinds]
     return [
         *counts,
-        "-".join(dict.fromkeys(f"{float(f'{speed:.3g}'):,g}" for speed in (min(speeds), max(speeds)))),
+        "-".join(
+            dict.fromkeys(f"{float(f'{speed:.3g}'):,g}" for speed in (min(speeds), max(speeds)))
+        ),
         f"{sum(hours):,.1f}",
         f"{sum(kind.weights for kind in kinds) / 1e6:,.1f} MB",
         f"{max(kind.checkpoint for kind in kinds) / 1e6:,.1f} MB",
@@ -148,7 +172,9 @@ def show(what: list[str], seconds: float, console: Console) -> None:
     if device == "cpu":
         torch.set_num_threads(1)
     measured = meter(device, seconds)
-    console.width = max(console.width, 200)  # a terminal may wrap the tables: cut, they would lose figures
+    console.width = max(
+        console.width, 200
+    )  # a terminal may wrap the tables: cut, they would lose figures
     for name in what:
         title, parts, notes = _zoo(name) if name in zoo.PROFILES else _file(Path(name))
         table = Table(title=title, title_justify="left", box=SIMPLE)
@@ -164,12 +190,17 @@ def show(what: list[str], seconds: float, console: Console) -> None:
             table.add_row(all_or_some, *figures([run for runs in known for run in runs]))
         console.print(table, *notes, sep="\n", soft_wrap=True)
     here = runner.machine(device)
-    console.print(f"Measured on {here['hardware']}, {here['software']}; that is one device.", soft_wrap=True)
+    console.print(
+        f"Measured on {here['hardware']}, {here['software']}; that is one device.", soft_wrap=True
+    )
 
 
 def _file(path: Path) -> tuple[str, dict[str, list[Entry]], list[str]]:
     title, grids = read(path)
-    notes = [f"{g.name}: {g.source}" + f"; not stated, but assumed: {g.assumed}" * bool(g.assumed) for g in grids]
+    notes = [
+        f"{g.name}: {g.source}" + f"; not stated, but assumed: {g.assumed}" * bool(g.assumed)
+        for g in grids
+    ]
     return title, {g.name: [cell.entry for cell in g.cells()] for g in grids}, notes
 
 

@@ -27,7 +27,12 @@ from helpers.pipeline.chapters import (
 )
 from helpers.pipeline.worker import OPENED, PARENT
 
-ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+ONE_THREAD = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 
 
 def kernel_environment(book: Book) -> dict[str, str]:
@@ -43,7 +48,9 @@ def kernel_environment(book: Book) -> dict[str, str]:
 def first_error(notebook: Any) -> str:
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            if output.output_type == "error" and "raises-exception" not in cell.metadata.get("tags", []):
+            if output.output_type == "error" and "raises-exception" not in cell.metadata.get(
+                "tags", []
+            ):
                 return f"cell {cell.get('id')}: {output.ename}: {output.evalue}"
     return ""
 
@@ -52,7 +59,13 @@ class Run:
     """One run over some chapters. `failures` maps each chapter that has no fresh outputs to the reason."""
 
     def __init__(self, book: Book, profile: str, jobs: int, force: bool, console: Console):
-        self.book, self.profile, self.jobs, self.force, self.console = book, profile, jobs, force, console
+        self.book, self.profile, self.jobs, self.force, self.console = (
+            book,
+            profile,
+            jobs,
+            force,
+            console,
+        )
         self.failures: dict[Path, str] = {}
         self.times: dict[Path, float] = {}
         self.processes: set[subprocess.Popen[str]] = set()
@@ -62,8 +75,16 @@ class Run:
         start, data = time.monotonic(), self.book.data()
         depends = self.book.dependencies(chapter, self.profile, data)
         target = self.book.executed(chapter)
-        target.unlink(missing_ok=True)  # outputs of another state of the book, never to be taken for this one's
-        command = [sys.executable, "-m", "helpers.pipeline.worker", str(self.book.root / chapter), str(target)]
+        target.unlink(
+            missing_ok=True
+        )  # outputs of another state of the book, never to be taken for this one's
+        command = [
+            sys.executable,
+            "-m",
+            "helpers.pipeline.worker",
+            str(self.book.root / chapter),
+            str(target),
+        ]
         environment = kernel_environment(self.book)
         if self.profile == "quick":  # every chapter's default, so that nothing needs to be injected
             environment |= {"CREATIVE_DENOISER_DEVICE": "cpu"}  # what is compared is no GPU's
@@ -86,10 +107,20 @@ class Run:
         error = ""
         if process.returncode:
             error = first_error(read_notebook(target)) if target.is_file() else ""
-            error = error or (stderr.strip().splitlines() or [f"the process ended with {process.returncode}"])[-1]
+            error = (
+                error
+                or (
+                    stderr.strip().splitlines() or [f"the process ended with {process.returncode}"]
+                )[-1]
+            )
         paths = {Path(path).as_posix() for name in names for path in (name, os.path.realpath(name))}
-        read = {path.removeprefix(f"{self.book.root.as_posix()}/").removeprefix("src/") for path in paths}
-        depends = {name: value for name, value in depends.items() if name not in data or name in read}
+        read = {
+            path.removeprefix(f"{self.book.root.as_posix()}/").removeprefix("src/")
+            for path in paths
+        }
+        depends = {
+            name: value for name, value in depends.items() if name not in data or name in read
+        }
         self.times[chapter] = time.monotonic() - start
         self.book.record(chapter, not error, self.times[chapter], depends)
         return error
@@ -99,7 +130,11 @@ class Run:
         todo = []
         for chapter in chapters:
             why = "forced" if self.force else self.book.why_run(chapter, self.profile)
-            self.console.print(f"{chapter.stem}: [yellow]{why}[/]" if why else f"{chapter.stem}: [green]up to date[/]")
+            self.console.print(
+                f"{chapter.stem}: [yellow]{why}[/]"
+                if why
+                else f"{chapter.stem}: [green]up to date[/]"
+            )
             todo += [chapter] if why else []
         todo.sort(key=lambda c: -self.book.state(c).get("seconds", float("inf")))
         columns = TextColumn("executing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -112,7 +147,9 @@ class Run:
                     chapter, error = futures[future], future.result()
                     if error:
                         self.failures[chapter] = error
-                    progress.console.print(f"{chapter.stem}: {'[red]failed[/]' if error else 'done'}")
+                    progress.console.print(
+                        f"{chapter.stem}: {'[red]failed[/]' if error else 'done'}"
+                    )
                     progress.advance(bar)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -124,16 +161,26 @@ class Run:
     def report(self) -> None:
         table = Table("chapter", "time", "result", title=f"executed, {self.profile} profile")
         for chapter, seconds in sorted(self.times.items()):
-            table.add_row(chapter.stem, f"{seconds:.1f} s", "[red]failed[/]" if chapter in self.failures else "ok")
+            table.add_row(
+                chapter.stem,
+                f"{seconds:.1f} s",
+                "[red]failed[/]" if chapter in self.failures else "ok",
+            )
         if self.times:
             self.console.print(table)
         for chapter, error in self.failures.items():
-            self.console.print(f"[red]{chapter.stem}[/]: {error}", markup=True, highlight=False, soft_wrap=True)
+            self.console.print(
+                f"[red]{chapter.stem}[/]: {error}", markup=True, highlight=False, soft_wrap=True
+            )
             if self.book.executed(chapter).is_file():
-                self.console.print(f"  to read it: {self.book.executed(chapter).relative_to(self.book.root)}")
+                self.console.print(
+                    f"  to read it: {self.book.executed(chapter).relative_to(self.book.root)}"
+                )
 
 
-def execute(book: Book, names: list[str], profile: str, jobs: int, force: bool, console: Console) -> bool:
+def execute(
+    book: Book, names: list[str], profile: str, jobs: int, force: bool, console: Console
+) -> bool:
     """Executes the named chapters (all for none) where needed; returns whether every one of them now has fresh outputs.
 
     Raises ValueError for an unknown chapter or profile, fewer than one job, or a chapter without the parameter."""
@@ -144,17 +191,27 @@ def execute(book: Book, names: list[str], profile: str, jobs: int, force: bool, 
     chosen = book.select(names)
     for chapter in chosen if profile != "quick" else []:
         if "profile" not in parameter_names(read_notebook(book.root / chapter)):
-            raise ValueError(f"{chapter.stem} has no parameter 'profile': give it in the cell tagged 'parameters'")
+            raise ValueError(
+                f"{chapter.stem} has no parameter 'profile': give it in the cell tagged 'parameters'"
+            )
     stems = {chapter.stem for chapter in book.chapters}
-    for file in [*book.run.rglob(".*.tmp"), *book.results.rglob("*.part"), *book.results.glob("claims/*.json")]:
-        if file.suffix != ".json" or file.stem not in stems:  # half a file of a killed run; claims of a chapter gone
+    for file in [
+        *book.run.rglob(".*.tmp"),
+        *book.results.rglob("*.part"),
+        *book.results.glob("claims/*.json"),
+    ]:
+        if (
+            file.suffix != ".json" or file.stem not in stems
+        ):  # half a file of a killed run; claims of a chapter gone
             file.unlink()
     run = Run(book, profile, jobs, force, console)
     run.wave([c for c in chosen if c.stem != LEDGER])
     for ledger in [c for c in chosen if c.stem == LEDGER]:
         missing = [c.stem for c in book.chapters if c != ledger and not book.state(c).get("ok")]
         if missing:
-            run.failures[ledger] = f"not executed: it lists the claims of {', '.join(missing)}, which did not succeed"
+            run.failures[ledger] = (
+                f"not executed: it lists the claims of {', '.join(missing)}, which did not succeed"
+            )
         else:
             run.wave([ledger])
     run.report()
@@ -171,8 +228,12 @@ def store(book: Book, console: Console) -> None:
         notebook.cells = own_cells(notebook)
         write_notebook(book.root / chapter, notebook)
     files = [file.relative_to(book.results) for file in book.results.rglob("*") if file.is_file()]
-    fresh = [file for file in files if file.parts[0] != "labs"]  # every build exports the labs' denoisers anew
+    fresh = [
+        file for file in files if file.parts[0] != "labs"
+    ]  # every build exports the labs' denoisers anew
     for name in fresh:
         data = (book.results / name).read_bytes()
-        write_atomically(book.root / "results" / name, lighter(data) if name.suffix == ".png" else data)
+        write_atomically(
+            book.root / "results" / name, lighter(data) if name.suffix == ".png" else data
+        )
     console.print(f"stored: {len(book.chapters)} chapters in book/, {len(fresh)} files in results/")

@@ -41,17 +41,25 @@ def guarded(html: str) -> str:
     html = HANDLER.sub(r' data-call="\1"', html)
     digests = {hashlib.sha256(script.encode()).digest() for script in INLINE.findall(html)}
     hashes = " ".join(sorted(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests))
-    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY.format(hashes=hashes)}" />'
+    policy = (
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY.format(hashes=hashes)}" />'
+    )
     return html.replace('<meta charset="utf-8" />', f'<meta charset="utf-8" />\n    {policy}', 1)
 
 
 def keep_used_icons(site: Path) -> None:
     """Leaves in the icon fonts, 275 kB on every page, the few signs that pages, scripts or styles name."""
-    texts = [file.read_text(encoding="utf-8") for pattern in ("*.html", "*.js") for file in site.rglob(pattern)]
+    texts = [
+        file.read_text(encoding="utf-8")
+        for pattern in ("*.html", "*.js")
+        for file in site.rglob(pattern)
+    ]
     used = {name for text in texts for name in re.findall(r"\bfa-([a-z0-9-]+)", text)}
     signs = set[int]()
     for style in site.rglob("*.css"):
-        for selector, body in re.findall(r"([^{}]*)\{([^{}]*)\}", style.read_text(encoding="utf-8")):
+        for selector, body in re.findall(
+            r"([^{}]*)\{([^{}]*)\}", style.read_text(encoding="utf-8")
+        ):
             names = set(ICON.findall(selector))
             if not names or names & used:
                 signs |= {int(code, 16) for code in re.findall(r"\\([ef][0-9a-f]{3})\b", body)}
@@ -66,4 +74,6 @@ def keep_used_icons(site: Path) -> None:
         font.with_suffix(".woff2").unlink()
     for style in site.glob("_static/styles/pydata-sphinx-theme.css"):
         css = style.read_text(encoding="utf-8")
-        style.write_text(re.sub(r'url\([^)]*\.woff2\) format\("woff2"\),', "", css), encoding="utf-8")
+        style.write_text(
+            re.sub(r'url\([^)]*\.woff2\) format\("woff2"\),', "", css), encoding="utf-8"
+        )

@@ -11,7 +11,14 @@ from urllib.parse import quote, unquote, urldefrag, urlsplit
 import yaml
 from playwright.sync_api import Playwright, Route, ViewportSize, sync_playwright
 from pypdf import PdfReader, PdfWriter
-from pypdf.generic import ArrayObject, DictionaryObject, FloatObject, NameObject, NullObject, TextStringObject
+from pypdf.generic import (
+    ArrayObject,
+    DictionaryObject,
+    FloatObject,
+    NameObject,
+    NullObject,
+    TextStringObject,
+)
 
 from helpers.files import write_atomically
 from helpers.pipeline.chapters import Book
@@ -22,7 +29,9 @@ COLUMN: ViewportSize = {
     "width": 665,
     "height": 900,
 }  # pixels between the margins of an A4 page, so that figures are drawn to fit
-SITE = "https://book.invalid/"  # where Chromium believes the pages to be; nothing leaves this machine
+SITE = (
+    "https://book.invalid/"  # where Chromium believes the pages to be; nothing leaves this machine
+)
 TIMEOUT = 300_000  # milliseconds: a loaded machine is slow, not wrong
 
 # Chromium notes the place of an id only where a link of the page leads to it; other pages lead there too.
@@ -40,7 +49,11 @@ DRAWN = '() => [...document.querySelectorAll(".plotly-target")].every((target) =
 def chromium(playwright: Playwright) -> str | None:
     """The path of a Chromium: $CHROMIUM, one on the PATH, or playwright's own; None where there is none."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = [os.environ.get("CHROMIUM"), *map(shutil.which, names), playwright.chromium.executable_path]
+    found = [
+        os.environ.get("CHROMIUM"),
+        *map(shutil.which, names),
+        playwright.chromium.executable_path,
+    ]
     return next((path for path in found if path and Path(path).is_file()), None)
 
 
@@ -57,8 +70,12 @@ class Printer:
         path = chromium(self.playwright)
         if path is None:
             self.__exit__()
-            raise ValueError("no Chromium to print with: install one, or set CHROMIUM to the path of its program")
-        self.tab = self.playwright.chromium.launch(executable_path=path, args=FLAGS).new_page(viewport=COLUMN)
+            raise ValueError(
+                "no Chromium to print with: install one, or set CHROMIUM to the path of its program"
+            )
+        self.tab = self.playwright.chromium.launch(executable_path=path, args=FLAGS).new_page(
+            viewport=COLUMN
+        )
         self.tab.set_default_timeout(TIMEOUT)
         self.tab.emulate_media(media="print", reduced_motion="reduce")
         self.tab.route("**/*", self.fulfil)
@@ -85,7 +102,9 @@ class Printer:
         reader = PdfReader(io.BytesIO(self.tab.pdf(prefer_css_page_size=True)))
         for link in links(reader.pages):
             if "/Dest" in link:
-                address = TextStringObject(f"{SITE}{page}#{str(link.pop(NameObject('/Dest'))).lstrip('/')}")
+                address = TextStringObject(
+                    f"{SITE}{page}#{str(link.pop(NameObject('/Dest'))).lstrip('/')}"
+                )
                 link[NameObject("/A")] = DictionaryObject(
                     {NameObject("/S"): NameObject("/URI"), NameObject("/URI"): address}
                 )
@@ -100,7 +119,11 @@ def links(pages: Iterable[Any]) -> list[Any]:
 def parts(book: Book) -> dict[str, str]:
     """The caption of the part in which a page of `_toc.yml` stands, for pages that stand in one."""
     toc = yaml.safe_load((book.root / "_toc.yml").read_text(encoding="utf-8"))
-    return {entry["file"]: part["caption"] for part in toc.get("parts", []) for entry in part["chapters"]}
+    return {
+        entry["file"]: part["caption"]
+        for part in toc.get("parts", [])
+        for entry in part["chapters"]
+    }
 
 
 def bind(book: Book, pages: list[Path], target: Path) -> int:
@@ -110,7 +133,9 @@ def bind(book: Book, pages: list[Path], target: Path) -> int:
     site, captions = book.root / "build" / "site", parts(book)
     missing = [page.stem for page in pages if not (site / page.with_suffix(".html")).is_file()]
     if missing:
-        raise ValueError(f"not built yet: {', '.join(missing)}; run `python -m helpers.pipeline build` first")
+        raise ValueError(
+            f"not built yet: {', '.join(missing)}; run `python -m helpers.pipeline build` first"
+        )
     writer, part, parent = PdfWriter(), None, None
     places: dict[str, tuple[int, float | None]] = {}  # address -> number of its page, height on it
     with Printer(site) as printer:
@@ -150,4 +175,6 @@ def lead(writer: PdfWriter, places: dict[str, tuple[int, float | None]]) -> None
         if place:
             height = NullObject() if place[1] is None else FloatObject(place[1])
             page = writer.pages[place[0]].indirect_reference
-            link[NameObject("/Dest")] = ArrayObject([page, NameObject("/XYZ"), NullObject(), height, NullObject()])
+            link[NameObject("/Dest")] = ArrayObject(
+                [page, NameObject("/XYZ"), NullObject(), height, NullObject()]
+            )

@@ -8,7 +8,10 @@ from typing import Any
 from helpers.pipeline.chapters import Book
 from helpers.pipeline.finish import finish
 
-BUILDER = {"jupyter_book", "sphinx_comments"}  # the second is there only because the first sets its options
+BUILDER = {
+    "jupyter_book",
+    "sphinx_comments",
+}  # the second is there only because the first sets its options
 
 
 def configuration(book: Book) -> dict[str, Any]:
@@ -47,9 +50,21 @@ def build(book: Book, source: Path, target: Path) -> Path:
     Raises ValueError where Sphinx has any warning."""
     text = "".join(f"{name} = {value!r}\n" for name, value in configuration(book).items())
     (source / "conf.py").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", str(source), str(target)]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-n",
+        "-W",
+        "--keep-going",
+        "-q",
+        str(source),
+        str(target),
+    ]
     status = subprocess.run(command).returncode
     if status:
-        raise ValueError(f"sphinx ended with {status}: its warnings are above, and each of them is an error")
+        raise ValueError(
+            f"sphinx ended with {status}: its warnings are above, and each of them is an error"
+        )
     finish(target)
     return target / "index.html"

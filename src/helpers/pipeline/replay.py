@@ -16,11 +16,18 @@ from nbval.plugin import IPyNbCell, IPyNbFile, coalesce_streams
 
 from helpers.pipeline.chapters import Book, own_cells, read_notebook
 
-PICTURES = (r'(?s)(<script type="application/json"[^>]*>).*?(</script>)', r"(data:image/[\w+.-]+;base64,)[\w+/=]*()")
+PICTURES = (
+    r'(?s)(<script type="application/json"[^>]*>).*?(</script>)',
+    r"(data:image/[\w+.-]+;base64,)[\w+/=]*()",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--replay", metavar="FOLDER", help="take fresh outputs from the executed notebooks in FOLDER")
+    parser.addoption(
+        "--replay",
+        metavar="FOLDER",
+        help="take fresh outputs from the executed notebooks in FOLDER",
+    )
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -50,14 +57,20 @@ class ReplayFile(IPyNbFile):
         if self.fresh and list(cells) != list(self.fresh):
             odd = ", ".join(sorted(set(cells) ^ set(self.fresh))) or "their order"
             problem = f"stored and executed cells differ ({odd}): run `make store`"
-        changed = [id for id in cells if id in self.fresh and cells[id].source != self.fresh[id].source]
+        changed = [
+            id for id in cells if id in self.fresh and cells[id].source != self.fresh[id].source
+        ]
         if changed:
             problem = f"source changed since the execution ({', '.join(changed)}): run `make book`, then `make store`"
         yield Cells.from_parent(self, name="cells", problem=problem)
         for item in items:
             if item.cell.id in self.fresh:
                 yield ReplayCell.from_parent(
-                    self, name=item.cell.id, cell_num=item.cell_num, cell=item.cell, options=item.options
+                    self,
+                    name=item.cell.id,
+                    cell_num=item.cell_num,
+                    cell=item.cell,
+                    options=item.options,
                 )
 
 
@@ -84,6 +97,8 @@ class ReplayCell(IPyNbCell):
             pytest.skip("tagged nbval-skip")
         fresh = coalesce_streams(self.parent.fresh[self.cell.id].outputs)
         # nbval passes a stored cell that was never run; here that is drift like any other.
-        if self.options["check"] and not self.compare_outputs(fresh, coalesce_streams(self.cell.outputs)):
+        if self.options["check"] and not self.compare_outputs(
+            fresh, coalesce_streams(self.cell.outputs)
+        ):
             where = "Cell outputs differ (if the fresh ones are right: `make store`)"
             self.raise_cell_error(where, "\n".join(self.comparison_traceback))

@@ -56,7 +56,9 @@ def fetch_scripts(book: Book) -> Path:
         options = ["--no-audit", "--no-fund", "--ignore-scripts", "--silent"]
         status = npm(["ci", *options, "--cache", str(cache_folder() / "npm")], cwd=folder)
         if status:
-            raise ValueError(f"npm ci in {folder} ended with {status}: is there a network? Its words are above")
+            raise ValueError(
+                f"npm ci in {folder} ended with {status}: is there a network? Its words are above"
+            )
         write_atomically(stamp, hash_file(lock))
     return folder / "node_modules"
 
@@ -74,8 +76,14 @@ def ledger_badge(book: Book, chapter: Path) -> str:
     if not claims.is_file():
         return ""
     ledger = book.select([LEDGER])[0]
-    counts = Counter(claim["verdict"] for claim in json.loads(claims.read_text(encoding="utf-8"))["claims"])
-    parts = [f'<span class="verdict-{v.split()[0]}">{counts[v]} {v}</span>' for v in VERDICTS if counts[v]]
+    counts = Counter(
+        claim["verdict"] for claim in json.loads(claims.read_text(encoding="utf-8"))["claims"]
+    )
+    parts = [
+        f'<span class="verdict-{v.split()[0]}">{counts[v]} {v}</span>'
+        for v in VERDICTS
+        if counts[v]
+    ]
     return f"[Ledger: {counts.total()} claims, {', '.join(parts)}](/{ledger.as_posix()})"
 
 
@@ -98,7 +106,9 @@ def published(book: Book, chapter: Path) -> Any:
     title = next((i for i, line in enumerate(lines) if line.startswith("# ")), None)
     if title is None:
         raise ValueError(f"{chapter.stem}: the first cell has no title: begin it with '# Title'")
-    badges = " ".join(badge(book, chapter) for badge in (colab_badge, ledger_badge, time_badge)).strip()
+    badges = " ".join(
+        badge(book, chapter) for badge in (colab_badge, ledger_badge, time_badge)
+    ).strip()
     notebook.cells[0].source = "\n".join([*lines[: title + 1], "", badges, *lines[title + 1 :]])
     return notebook
 
@@ -126,7 +136,9 @@ def assemble(book: Book, scripts: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (scripts / origin).is_dir() else shutil.copy)(scripts / origin, path)
     if (scripts / RUNTIME[0]).is_file():
-        (assets / RUNTIME[1]).write_bytes(gzip.compress((scripts / RUNTIME[0]).read_bytes(), mtime=0))
+        (assets / RUNTIME[1]).write_bytes(
+            gzip.compress((scripts / RUNTIME[0]).read_bytes(), mtime=0)
+        )
     return source
 
 
@@ -159,7 +171,9 @@ def build(book: Book, profile: str, console: Console) -> Path:
     environment = os.environ | {PARENT: str(os.getpid())}
     status = subprocess.run(command, stdout=subprocess.DEVNULL, env=environment).returncode
     if status:
-        raise ValueError(f"jupyter-book ended with {status}: its warnings are above, and each of them is an error")
+        raise ValueError(
+            f"jupyter-book ended with {status}: its warnings are above, and each of them is an error"
+        )
     new, old = source / "_build" / "html", site.with_suffix(".old")
     finish(new)
     write_atomically(new / "built", wanted)
@@ -172,7 +186,9 @@ def build(book: Book, profile: str, console: Console) -> Path:
     return site / "index.html"
 
 
-if __name__ == "__main__":  # jupyter-book, without its traceback and not longer than the build that asked for it
+if (
+    __name__ == "__main__"
+):  # jupyter-book, without its traceback and not longer than the build that asked for it
     from jupyter_book.cli.main import main
 
     die_with_parent()

@@ -34,8 +34,12 @@ from ..files import write_atomically
 from .cost import kind, measure, meter
 
 LATELY = 300  # seconds since a training has saved its state, which it does every minute, within which it is running
-RETRIES = 3  # of what was lost with its process or its machine; an error of the training itself is final
-Outcomes = Iterator[tuple[Any, Any]]  # of each item, in the order in which they end: what the task gave, or its error
+RETRIES = (
+    3  # of what was lost with its process or its machine; an error of the training itself is final
+)
+Outcomes = Iterator[
+    tuple[Any, Any]
+]  # of each item, in the order in which they end: what the task gave, or its error
 Engine = Callable[[Callable, Iterable], Outcomes]
 
 
@@ -58,7 +62,9 @@ def on_cores(task: Callable, items: Iterable, workers: int, humble: bool = False
         try:
             for future in as_completed(futures):
                 error = future.exception()
-                if isinstance(error, BrokenProcessPool) and lost < RETRIES:  # of all that were not done
+                if (
+                    isinstance(error, BrokenProcessPool) and lost < RETRIES
+                ):  # of all that were not done
                     items.append(futures[future])
                 else:
                     yield futures[future], error or future.result()
@@ -91,7 +97,9 @@ def on_ray(task: Callable, items: Iterable, address: str | None, gpus: float) ->
     try:
         import ray
     except ImportError:
-        raise ValueError("engine is 'ray', which is not installed: pip install 'creative-denoiser[cluster]'") from None
+        raise ValueError(
+            "engine is 'ray', which is not installed: pip install 'creative-denoiser[cluster]'"
+        ) from None
     code = {"py_modules": [str(Path(helpers.__file__).parent)]}
     try:
         if address and ":" in address:  # Ray would ask an address that is silent for minutes
@@ -100,11 +108,17 @@ def on_ray(task: Callable, items: Iterable, address: str | None, gpus: float) ->
         ray.init(address or "local", runtime_env=code, include_dashboard=None if address else False,
                  log_to_driver=False, logging_level=logging.ERROR)  # fmt: skip
     except OSError:
-        raise ValueError(f"address is {address!r}, where no cluster answers: start one with `ray start`") from None
+        raise ValueError(
+            f"address is {address!r}, where no cluster answers: start one with `ray start`"
+        ) from None
     try:
         if gpus > (there := ray.cluster_resources().get("GPU", 0)):
-            raise ValueError(f"gpus is {gpus}: the cluster has {there:g}, and would wait for more for ever")
-        remote: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(lambda item: task(item))
+            raise ValueError(
+                f"gpus is {gpus}: the cluster has {there:g}, and would wait for more for ever"
+            )
+        remote: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(
+            lambda item: task(item)
+        )
         waiting = {remote.remote(item): item for item in items}
         while waiting:
             [done], _ = ray.wait(list(waiting))
@@ -164,9 +178,16 @@ def sweep(
             for left in folder.rglob(".*.tmp"):  # of a kill while writing
                 left.unlink()
             task = partial(
-                train_cell, device=device, checkpoints=folder / "running" if shared else None, seconds=seconds
+                train_cell,
+                device=device,
+                checkpoints=folder / "running" if shared else None,
+                seconds=seconds,
             )
-            todo = {cell.key(): cell for cell in cells if not all(file.exists() for file in _files(cell, folder))}
+            todo = {
+                cell.key(): cell
+                for cell in cells
+                if not all(file.exists() for file in _files(cell, folder))
+            }
             failed = []
             for count, (cell, result) in enumerate(engine(task, todo.values()), 1):
                 if isinstance(result, Exception):
@@ -180,7 +201,9 @@ def sweep(
                 report(f"{count} of {len(todo)}: {where}: {said}")
             _tabulate(cells, folder)
     except Timeout:
-        raise ValueError(f"another sweep is at work in {folder}: wait for it, or name another folder") from None
+        raise ValueError(
+            f"another sweep is at work in {folder}: wait for it, or name another folder"
+        ) from None
     return failed
 
 
@@ -197,7 +220,11 @@ def _keep(cell: Cell, folder: Path, row: dict[str, Any], weights: bytes) -> None
 def _tabulate(cells: list[Cell], folder: Path) -> None:
     """One row for each cell that is done, in the order of the grid."""
     done = [(cell, _files(cell, folder)[1]) for cell in cells]
-    rows = [{**cell.place, **json.loads(file.read_text()), "key": cell.key()} for cell, file in done if file.exists()]
+    rows = [
+        {**cell.place, **json.loads(file.read_text()), "key": cell.key()}
+        for cell, file in done
+        if file.exists()
+    ]
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, rows[0], lineterminator="\n")
@@ -221,19 +248,26 @@ def entries(profile: str, device: str, workers: int, folder: Path) -> dict[str, 
     if not path.exists():
         kinds, rates = {name: kind(entry) for name, entry in listed.items()}, {}
         once = {one.key(): one for one in kinds.values()}
-        for one, found in on_cores(partial(measure, device=device, seconds=5.0), once.values(), workers):
+        for one, found in on_cores(
+            partial(measure, device=device, seconds=5.0), once.values(), workers
+        ):
             if isinstance(found, Exception):
                 raise found
             rates[one.key()] = found.images_per_second
         # a tenth is left for looking at them and for saving
         each = 0.9 * 60 * zoo.MINUTES[profile] * min(workers, len(listed)) / len(listed)
-        plan = {n: max(zoo.LOOKS, int(each * rates[kinds[n].key()] / e.recipe.batch)) for n, e in listed.items()}
+        plan = {
+            n: max(zoo.LOOKS, int(each * rates[kinds[n].key()] / e.recipe.batch))
+            for n, e in listed.items()
+        }
         write_atomically(path, json.dumps(plan, indent=1))
     try:
         plan = json.loads(path.read_text())
         return {n: replace(e, recipe=replace(e.recipe, steps=plan[n])) for n, e in listed.items()}
     except (ValueError, LookupError, TypeError):
-        raise ValueError(f"{path} is damaged, or of an older list: remove it to plan again") from None
+        raise ValueError(
+            f"{path} is damaged, or of an older list: remove it to plan again"
+        ) from None
 
 
 def pending(names: list[str], entries: dict[str, Entry]) -> list[str]:
@@ -243,11 +277,17 @@ def pending(names: list[str], entries: dict[str, Entry]) -> list[str]:
     """
     unknown = [name for name in names if name not in entries]
     if unknown:
-        raise ValueError(f"no entry of the zoo is called {', '.join(unknown)}: choose among {', '.join(entries)}")
+        raise ValueError(
+            f"no entry of the zoo is called {', '.join(unknown)}: choose among {', '.join(entries)}"
+        )
     cards = models.manifest() if (models.models_folder() / "manifest.json").exists() else {}
     kept = {n for n, card in cards.items() if not names and not card.get("ships", True)}
     there = kept | {n for n, card in cards.items() if models.weights(n, card).exists()}
-    return [n for n in dict.fromkeys(names or entries) if n not in there or cards[n].get("key") != entries[n].key()]
+    return [
+        n
+        for n in dict.fromkeys(names or entries)
+        if n not in there or cards[n].get("key") != entries[n].key()
+    ]
 
 
 def sweep_zoo(
@@ -262,7 +302,11 @@ def sweep_zoo(
     """Train what is pending, `workers` networks at a time; the errors of those that failed."""
     task = partial(_make, profile=profile, device=device, folder=folder / profile)
     todo = [(name, entries[name]) for name in pending(names, entries)]
-    return {name: error for (name, _), error in on_cores(task, todo, workers, humble) if error is not None}
+    return {
+        name: error
+        for (name, _), error in on_cores(task, todo, workers, humble)
+        if error is not None
+    }
 
 
 def _make(row: tuple[str, Entry], **where: Any) -> None:
@@ -276,7 +320,9 @@ def pack(names: Iterable[str], folder: Path, most: int = 15_000_000) -> list[Pat
     files: list[tuple[str, bytes]] = [("cards.json", json.dumps(cards).encode())]
     for name, card in cards.items():
         both = models.weights(name, card), root / f"{name}.webp"
-        files += [(file.relative_to(root).as_posix(), file.read_bytes()) for file in both if file.exists()]
+        files += [
+            (file.relative_to(root).as_posix(), file.read_bytes()) for file in both if file.exists()
+        ]
     parts: list[list[tuple[str, bytes]]] = [[]]
     for file in files:
         if parts[-1] and sum(len(data) for _, data in parts[-1]) + len(file[1]) > most:
@@ -301,10 +347,14 @@ def unpack(folder: Path) -> list[str]:
             for name in archive.namelist():
                 if name == "cards.json":
                     cards = json.loads(archive.read(name))
-                elif re.fullmatch(rf"({models.UNSHIPPED}/)?{models.NAME}\.(safetensors|webp)", name):
+                elif re.fullmatch(
+                    rf"({models.UNSHIPPED}/)?{models.NAME}\.(safetensors|webp)", name
+                ):
                     files[root / name] = archive.read(name)
     if not cards:
-        raise ValueError(f"{folder} holds no archive of models, or not the first: name the folder of all models-*.zip")
+        raise ValueError(
+            f"{folder} holds no archive of models, or not the first: name the folder of all models-*.zip"
+        )
     models.enter(cards, files)
     return list(cards)
 
@@ -332,7 +382,10 @@ def progress(
         where = f"{state}, step {step:,} of {entry.recipe.steps:,}" if step else state
         lines.append(f"{name}: {where}, {hours:.1f} core-hours to go")
     done = len(names or entries) - len(todo)
-    return [*lines, f"{done} networks are there, {len(todo)} to go: {total:.1f} core-hours on this machine"]
+    return [
+        *lines,
+        f"{done} networks are there, {len(todo)} to go: {total:.1f} core-hours on this machine",
+    ]
 
 
 def _speeds(path: Path) -> dict[str, float]:

@@ -39,27 +39,42 @@ class Darcy:
 
     def __init__(self, size: int = 16, modes: int = 24, length: float = 0.1):
         if positive_int("size", size) % 8:
-            raise ValueError(f"size is {size}: the wells are an eighth of the side, take a multiple of 8")
+            raise ValueError(
+                f"size is {size}: the wells are an eighth of the side, take a multiple of 8"
+            )
         if positive_int("modes", modes) > size**2:
-            raise ValueError(f"modes is {modes}: a field of {size} x {size} cells has at most {size**2}")
+            raise ValueError(
+                f"modes is {modes}: a field of {size} x {size} cells has at most {size**2}"
+            )
         if not 0 < length < math.inf:
-            raise ValueError(f"length is {length}: a correlation length is positive and finite, the paper takes 0.1")
+            raise ValueError(
+                f"length is {length}: a correlation length is positive and finite, the paper takes 0.1"
+            )
         self.size, self.modes, self.length = size, modes, length
         well = size // 8
         self.f = torch.zeros(size, size, dtype=torch.float64)
         self.f[:well, :well], self.f[-well:, -well:] = 10.0, -10.0
         cells = torch.arange(size**2).view(size, size)
         across, down = (cells[:, :-1], cells[:, 1:]), (cells[:-1], cells[1:])
-        self.faces = torch.stack([torch.cat([a.flatten(), b.flatten()]) for a, b in zip(across, down, strict=True)])
+        self.faces = torch.stack(
+            [torch.cat([a.flatten(), b.flatten()]) for a, b in zip(across, down, strict=True)]
+        )
 
     # The equation -----------------------------------------------------------------------------------------------------
 
     def flow(self, K: Tensor, p: Tensor) -> Tensor:
         """A(K) p, what leaves each cell through its faces, (batch, size, size); linear in K and in p."""
         across = (K[..., 1:] + K[..., :-1]) / 2 * (p[..., 1:] - p[..., :-1]) * self.size**2
-        down = (K[..., 1:, :] + K[..., :-1, :]) / 2 * (p[..., 1:, :] - p[..., :-1, :]) * self.size**2
+        down = (
+            (K[..., 1:, :] + K[..., :-1, :]) / 2 * (p[..., 1:, :] - p[..., :-1, :]) * self.size**2
+        )
         pad = torch.nn.functional.pad
-        return pad(across, (1, 0)) - pad(across, (0, 1)) + pad(down, (0, 0, 1, 0)) - pad(down, (0, 0, 0, 1))
+        return (
+            pad(across, (1, 0))
+            - pad(across, (0, 1))
+            + pad(down, (0, 0, 1, 0))
+            - pad(down, (0, 0, 0, 1))
+        )
 
     def matrix(self, K: Tensor) -> Tensor:
         """A(K), (batch, cells, cells), put together face by face: symmetric, and its rows sum to zero."""
@@ -80,15 +95,22 @@ class Darcy:
             return torch.stack([self._solve_sparse(one) for one in K])
         one = K.new_full((self.size**2, self.size**2), self.size**2)  # lifts the constants
         try:
-            parts = [torch.linalg.solve(self.matrix(part) + one, self.f.flatten().to(K)) for part in K.split(250)]
+            parts = [
+                torch.linalg.solve(self.matrix(part) + one, self.f.flatten().to(K))
+                for part in K.split(250)
+            ]
         except torch.linalg.LinAlgError:
-            raise ValueError("A(K) is singular: K must connect all cells, as any positive K does") from None
+            raise ValueError(
+                "A(K) is singular: K must connect all cells, as any positive K does"
+            ) from None
         return torch.cat(parts).view_as(K)
 
     def _solve_sparse(self, K: Tensor) -> Tensor:
         (i, j), flat, n = self.faces.numpy(), K.flatten().numpy(force=True), self.size**2
         k = (flat[i] + flat[j]) / 2 * self.size**2
-        A = scipy.sparse.coo_matrix((np.tile(-k, 2), (np.r_[i, j], np.r_[j, i])), shape=(n, n)).tocsc()
+        A = scipy.sparse.coo_matrix(
+            (np.tile(-k, 2), (np.r_[i, j], np.r_[j, i])), shape=(n, n)
+        ).tocsc()
         A = A - scipy.sparse.diags(np.asarray(A.sum(1)).ravel())
         p = np.zeros(n)  # the first cell is held at zero
         p[1:] = scipy.sparse.linalg.spsolve(A[1:, 1:], self.f.flatten().numpy()[1:])
@@ -98,7 +120,9 @@ class Darcy:
 
     def _checked(self, K: Tensor) -> Tensor:
         if K.ndim != 3 or K.shape[1:] != (self.size, self.size):
-            raise ValueError(f"K has shape {tuple(K.shape)}: pass (batch, {self.size}, {self.size})")
+            raise ValueError(
+                f"K has shape {tuple(K.shape)}: pass (batch, {self.size}, {self.size})"
+            )
         return K
 
     # The law ----------------------------------------------------------------------------------------------------------
@@ -119,7 +143,9 @@ class Darcy:
         mean = (v / 2).exp().mean()
         spread = ((2 * v).exp().mean() - mean**2).sqrt()
         homogeneous = self.solve(torch.ones(1, self.size, self.size)).std(correction=0)
-        return torch.stack([0 * mean, mean]).view(2, 1, 1), torch.stack([homogeneous, spread]).view(2, 1, 1)
+        return torch.stack([0 * mean, mean]).view(2, 1, 1), torch.stack([homogeneous, spread]).view(
+            2, 1, 1
+        )
 
     def permeability(self, n: int, seed: int = 0) -> Tensor:
         """n fields K (n, size, size), float64, from the seed."""
@@ -140,7 +166,9 @@ class Darcy:
     def fields(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """p and K (batch, size, size) of x (batch, 2, size, size), in its dtype."""
         if x.ndim != 4 or x.shape[1:] != (2, self.size, self.size):
-            raise ValueError(f"x has shape {tuple(x.shape)}: pass (batch, 2, {self.size}, {self.size})")
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}: pass (batch, 2, {self.size}, {self.size})"
+            )
         centre, scale = (t.to(x) for t in self.centre_and_scale)
         p, K = (x * scale + centre).unbind(1)
         return p, K
@@ -156,7 +184,9 @@ def darcy(split: str = "train", n: int | None = None, size: int = 16, modes: int
     if split not in SEEDS:
         raise ValueError(f"split is {split!r}: choose one of {', '.join(SEEDS)}")
     x = Darcy(size, modes).sample(n or 1000, SEEDS[split])
-    return ImageSet(x, "darcy", split, size, "pressure and permeability", f"generated, {modes} modes")
+    return ImageSet(
+        x, "darcy", split, size, "pressure and permeability", f"generated, {modes} modes"
+    )
 
 
 # Correction of samples ------------------------------------------------------------------------------------------------

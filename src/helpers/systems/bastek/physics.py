@@ -89,7 +89,11 @@ class PhysicsRecipe(Recipe):
 
     def penalty(self, residual: Callable[[Tensor], Tensor]) -> VirtualObservation | None:
         """What `training.train` adds to its loss; None without weight."""
-        return VirtualObservation(residual, self.weight, self.estimate, self.below) if self.weight else None
+        return (
+            VirtualObservation(residual, self.weight, self.estimate, self.below)
+            if self.weight
+            else None
+        )
 
 
 # The circle, where everything is known --------------------------------------------------------------------------------
@@ -129,7 +133,9 @@ class CircleLaw:
         """n points (n, 2) on the circle, float64, from the seed."""
         g = np.random.default_rng(seed)
         j = g.choice(len(self.weights), positive_int("n", n), p=self.weights.numpy())
-        t = torch.from_numpy(g.vonmises(torch.atan2(self.poles[:, 1], self.poles[:, 0])[j], self.kappa[j]))
+        t = torch.from_numpy(
+            g.vonmises(torch.atan2(self.poles[:, 1], self.poles[:, 0])[j], self.kappa[j])
+        )
         return torch.stack([t.cos(), t.sin()], 1)
 
     @staticmethod
@@ -181,6 +187,8 @@ class CircleDenoiser(Denoiser):
         length = m.norm(dim=1, keepdim=True)
         b = 2 * self.weight / data_weight(sigma) / posterior_variance(sigma)
         rho = torch.ones_like(length)
-        for _ in range(60):  # convex and increasing from the root on: from 1 Newton comes down to it, never past it
+        for _ in range(
+            60
+        ):  # convex and increasing from the root on: from 1 Newton comes down to it, never past it
             rho = rho - (rho - length + b * rho * (rho**2 - 1)) / (1 + b * (3 * rho**2 - 1))
         return rho * m / length.clamp(min=1e-30)

@@ -23,15 +23,21 @@ class SineFeatures(NamedTuple):
     phases: Tensor
 
     @classmethod
-    def random(cls, p: int, d: int, gain: float = 1.0, phases: bool = False, seed: int = 0) -> "SineFeatures":
+    def random(
+        cls, p: int, d: int, gain: float = 1.0, phases: bool = False, seed: int = 0
+    ) -> "SineFeatures":
         """Rows of W from N(0, gain^2 / d I). Phases 0, an odd function as in the theory, or uniform on the circle.
 
         The seed must not be one that the data were drawn from: equal generators would make rows of W of the points.
         """
         if not 0 < gain < math.inf:
-            raise ValueError(f"gain is {gain}: it must be positive and finite, about 1 for inputs of variance 1")
+            raise ValueError(
+                f"gain is {gain}: it must be positive and finite, about 1 for inputs of variance 1"
+            )
         g = torch.Generator().manual_seed(seed)
-        w = torch.randn(positive_int("p", p), positive_int("d", d), generator=g, dtype=torch.float64)
+        w = torch.randn(
+            positive_int("p", p), positive_int("d", d), generator=g, dtype=torch.float64
+        )
         b = 2 * math.pi * torch.rand(p, generator=g, dtype=torch.float64)
         return cls(gain / math.sqrt(d) * w, b if phases else torch.zeros_like(b))
 
@@ -49,7 +55,11 @@ class Moments(NamedTuple):
 
 
 def moments(
-    features: SineFeatures, points: Tensor, sigma: float, covariance: Tensor | None = None, skip: float = 1.0
+    features: SineFeatures,
+    points: Tensor,
+    sigma: float,
+    covariance: Tensor | None = None,
+    skip: float = 1.0,
 ) -> Moments:
     r"""Moments of phi(y) and of what is to be learned, t, in closed form: no noise is drawn.
 
@@ -66,7 +76,9 @@ def moments(
     x = exact(checked_points(points))
     w, b = (t.to(x) for t in features)
     if x.ndim != 2 or x.shape[1] != w.shape[1]:
-        raise ValueError(f"points have shape {tuple(points.shape)}: these features take (N, {w.shape[1]})")
+        raise ValueError(
+            f"points have shape {tuple(points.shape)}: these features take (N, {w.shape[1]})"
+        )
     if not 0 < sigma < math.inf:
         raise ValueError(f"sigma is {sigma}: the noise level must be positive and finite")
     if not 0 < skip <= 1:
@@ -128,7 +140,11 @@ class Flow:
         quadratic = (self._cross @ self._cross.T) * (self.vectors.T @ law.gram @ self.vectors)
         linear = (self._cross * (self.vectors.T @ law.cross)).sum(1)
         learned = torch.stack([self._learned(float(t)) for t in times])
-        return law.power + ((learned @ quadratic) * learned).sum(1) / self.d - 2 * (learned @ linear) / self.d
+        return (
+            law.power
+            + ((learned @ quadratic) * learned).sum(1) / self.d
+            - 2 * (learned @ linear) / self.d
+        )
 
 
 class Onset(NamedTuple):
@@ -136,7 +152,9 @@ class Onset(NamedTuple):
 
     learned: float  # the test loss has made nine tenths of its way to its least value
     best: float  # the test loss is least
-    overfitted: float  # test loss less training loss reaches the threshold; infinite when it never does
+    overfitted: (
+        float  # test loss less training loss reaches the threshold; infinite when it never does
+    )
 
 
 def onset(times: Tensor, train: Tensor, test: Tensor, gap: float = 0.1) -> Onset:
@@ -144,8 +162,14 @@ def onset(times: Tensor, train: Tensor, test: Tensor, gap: float = 0.1) -> Onset
 
     gap: the threshold, in units of the loss. Crossings are interpolated in log time.
     """
-    if not len(times) == len(train) == len(test) >= 3 or bool((times.diff() <= 0).any()) or not float(times[0]) > 0:
-        raise ValueError(f"{len(times)} times, {len(train)} and {len(test)} losses: pass ascending times, a loss each")
+    if (
+        not len(times) == len(train) == len(test) >= 3
+        or bool((times.diff() <= 0).any())
+        or not float(times[0]) > 0
+    ):
+        raise ValueError(
+            f"{len(times)} times, {len(train)} and {len(test)} losses: pass ascending times, a loss each"
+        )
     if not gap > 0:
         raise ValueError(f"gap is {gap}: a threshold for test less training loss is positive")
     log, lowest = times.log(), int(test.argmin())
@@ -158,10 +182,14 @@ def onset(times: Tensor, train: Tensor, test: Tensor, gap: float = 0.1) -> Onset
         if after == 0:
             return float(times[0])
         a, b = float(curve[after - 1]), float(curve[after])
-        return math.exp(float(log[after - 1]) + (value - a) / (b - a) * float(log[after] - log[after - 1]))
+        return math.exp(
+            float(log[after - 1]) + (value - a) / (b - a) * float(log[after] - log[after - 1])
+        )
 
     return Onset(
-        crossing(-test, -float(test[0] + 9 * test[lowest]) / 10), float(times[lowest]), crossing(test - train, gap)
+        crossing(-test, -float(test[0] + 9 * test[lowest]) / 10),
+        float(times[lowest]),
+        crossing(test - train, gap),
     )
 
 
@@ -188,7 +216,9 @@ def bulks(n: int, p: int, sigma: float, variance: float = 1.0, gain: float = 1.0
     """
     positive_int("n", n), positive_int("p", p)
     if not (sigma > 0 and variance > 0 and gain > 0):
-        raise ValueError(f"sigma={sigma}, variance={variance}, gain={gain}: all three must be positive")
+        raise ValueError(
+            f"sigma={sigma}, variance={variance}, gain={gain}: all three must be positive"
+        )
     t, noise = gain**2 * variance, gain**2 * sigma**2
     v2 = math.exp(-t - noise) * (math.sinh(t) - t)
     s2 = math.exp(-t - noise) * (math.sinh(t + noise) - math.sinh(t) - noise)
@@ -222,14 +252,18 @@ class FeatureDenoiser(Denoiser):
 
     def features(self, sigma: float) -> SineFeatures:
         """The features of y - mean at that level."""
-        return SineFeatures(self.unit.weights / math.sqrt(self.variance + sigma**2), self.unit.phases)
+        return SineFeatures(
+            self.unit.weights / math.sqrt(self.variance + sigma**2), self.unit.phases
+        )
 
     def skip(self, sigma: float) -> float:
         return self.variance / (self.variance + sigma**2)
 
     def moments(self, x: Tensor, sigma: float) -> Moments:
         """Of clean points x (N, *event): for losses on images that were not trained on."""
-        return moments(self.features(sigma), x.flatten(1) - self.centre, sigma, skip=self.skip(sigma))
+        return moments(
+            self.features(sigma), x.flatten(1) - self.centre, sigma, skip=self.skip(sigma)
+        )
 
     def flow(self, sigma: float) -> Flow:
         def trained() -> Flow:

@@ -26,7 +26,9 @@ class BlindGaussian(LinearDenoiser):
     def level(self, y: Tensor) -> Tensor:
         """The level s of each row of y (batch, *event), (batch,)."""
         if self.axes.shape[0] != self.axes.shape[1]:
-            raise ValueError(f"only {self.axes.shape[1]} of {self.axes.shape[0]} axes: the level is read from all")
+            raise ValueError(
+                f"only {self.axes.shape[1]} of {self.axes.shape[0]} axes: the level is read from all"
+            )
         z2 = (widened((y - self.mean.to(y)).flatten(1)) @ widened(self.axes)).square()
         return most_likely_level(z2, widened(self.variances), self.floor)
 
@@ -41,7 +43,9 @@ def most_likely_level(squares: Tensor, variances: Tensor, floor: float = 1e-6) -
     (batch,). Where there is no root above `floor`, `floor`.
     """
     low = torch.full_like(squares[:, 0], 2 * math.log(floor))
-    high = torch.maximum((4 * squares.amax(1).clamp(min=floor**2)).log(), low)  # above it every term is negative
+    high = torch.maximum(
+        (4 * squares.amax(1).clamp(min=floor**2)).log(), low
+    )  # above it every term is negative
     u = torch.maximum(squares.mean(1).clamp(min=floor**2).log(), low)
     for _ in range(60):
         t = u.exp()[:, None]
@@ -51,7 +55,9 @@ def most_likely_level(squares: Tensor, variances: Tensor, floor: float = 1e-6) -
         slope = (share * ((1 - share) * (ratio - 1) - share * ratio)).sum(1)
         low, high = torch.where(value > 0, u, low), torch.where(value > 0, high, u)
         newton = u - value / slope
-        inside = (newton > low - 1e-9) & (newton < high + 1e-9)  # at the root itself rounding may step over an end
+        inside = (newton > low - 1e-9) & (
+            newton < high + 1e-9
+        )  # at the root itself rounding may step over an end
         before, u = u, torch.where(inside, newton, (low + high) / 2)
         if not transformed(u) and bool(((u - before).abs() < 1e-9).all()):
             break
@@ -98,7 +104,9 @@ def ascent_variances(
         if level2 <= sigma_stop**2:
             return Ascent(step, math.sqrt(level2), math.sqrt(s2), v, v * (1 - kept) ** 2)
         v = (1 - h * kept) ** 2 * v + fresh * level2
-    raise ValueError(f"the level is still above {sigma_stop} after {max_steps} steps: raise sigma_stop, h or max_steps")
+    raise ValueError(
+        f"the level is still above {sigma_stop} after {max_steps} steps: raise sigma_stop, h or max_steps"
+    )
 
 
 def ascent_limit(variances: Tensor, sigma: float, sigma_stop: float, beta: float) -> Tensor:

@@ -36,7 +36,9 @@ class FourierCut(Denoiser):
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         if y.ndim != 2 or 2 * self.frequencies > y.shape[1]:
-            raise ValueError(f"y has shape {tuple(y.shape)}: pass (batch, n) with n at least {2 * self.frequencies}")
+            raise ValueError(
+                f"y has shape {tuple(y.shape)}: pass (batch, n) with n at least {2 * self.frequencies}"
+            )
         spectrum = torch.fft.rfft(y)
         spectrum[:, self.frequencies :] = 0
         return torch.fft.irfft(spectrum, n=y.shape[1])
@@ -53,7 +55,9 @@ class Wiener(Denoiser):
     def __init__(self, power: Tensor):
         super().__init__()
         if checked_points(power, "power").ndim != 2 or float(power.min()) < 0:
-            raise ValueError(f"power has shape {tuple(power.shape)}, least {float(power.min())}: pass (H, W), >= 0")
+            raise ValueError(
+                f"power has shape {tuple(power.shape)}, least {float(power.min())}: pass (H, W), >= 0"
+            )
         self.event_shape = tuple(power.shape)
         self.keep(power=power, down=_cosines(power.shape[0]), across=_cosines(power.shape[1]))
 
@@ -71,11 +75,15 @@ class Wiener(Denoiser):
         return down.T @ (power / (power + sigma**2) * (down @ y @ across.T)) @ across
 
 
-def images_from(coefficients: Tensor, shape: tuple[int, int], wavelet: str = "db2", levels: int = 4) -> Tensor:
+def images_from(
+    coefficients: Tensor, shape: tuple[int, int], wavelet: str = "db2", levels: int = 4
+) -> Tensor:
     """The inverse of `geometry.wavelets`: (n, H W) to images (n, *shape), float64. ValueError for another size."""
     c = as_array(checked_points(coefficients, "coefficients"))
     if c.ndim != 2 or c.shape[1] != math.prod(shape):
-        raise ValueError(f"coefficients have shape {c.shape}: images of {shape} have (n, {math.prod(shape)})")
+        raise ValueError(
+            f"coefficients have shape {c.shape}: images of {shape} have (n, {math.prod(shape)})"
+        )
     height, width = (side >> levels for side in shape)
     coarse, rest = np.split(c, [height * width], 1)
     bands: list = [coarse.reshape(-1, height, width)]
@@ -92,11 +100,19 @@ class WaveletThreshold(Denoiser):
     y (batch, H, W), sides that 2^levels divides. threshold in noise levels; None: `universal` of the pixels.
     """
 
-    def __init__(self, kind: str = "soft", threshold: float | None = None, wavelet: str = "db2", levels: int = 4):
+    def __init__(
+        self,
+        kind: str = "soft",
+        threshold: float | None = None,
+        wavelet: str = "db2",
+        levels: int = 4,
+    ):
         super().__init__()
         shrunk(torch.zeros(1), 0.0, kind)
         if threshold is not None and not 0 <= threshold < math.inf:
-            raise ValueError(f"threshold is {threshold}: give it in noise levels, from 0 on, or None")
+            raise ValueError(
+                f"threshold is {threshold}: give it in noise levels, from 0 on, or None"
+            )
         self.kind, self.threshold, self.wavelet, self.levels = kind, threshold, wavelet, levels
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
@@ -131,8 +147,13 @@ class CycleSpun(Denoiser):
             raise ValueError(
                 f"signals of length {y.shape[1]}: {self.levels} levels need one divisible by {2**self.levels}"
             )
-        coarse, *details = pywt.swt(as_array(y), self.wavelet, self.levels, axis=1, trim_approx=True)
-        kept = [shrunk(torch.from_numpy(d), self.threshold * float(sigma), "hard").numpy() for d in details]
+        coarse, *details = pywt.swt(
+            as_array(y), self.wavelet, self.levels, axis=1, trim_approx=True
+        )
+        kept = [
+            shrunk(torch.from_numpy(d), self.threshold * float(sigma), "hard").numpy()
+            for d in details
+        ]
         return torch.from_numpy(pywt.iswt([coarse, *kept], self.wavelet, axis=1)).to(y)
 
 
@@ -145,9 +166,13 @@ class EachImage(Denoiser):
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         if y.ndim != 3:
-            raise ValueError(f"y has shape {tuple(y.shape)}: this denoiser takes gray images (batch, H, W)")
+            raise ValueError(
+                f"y has shape {tuple(y.shape)}: this denoiser takes gray images (batch, H, W)"
+            )
         rows, levels = as_array(y), as_array(sigma.flatten().expand(len(y)))
-        parts = [np.asarray(self.function(row, float(s))) for row, s in zip(rows, levels, strict=True)]
+        parts = [
+            np.asarray(self.function(row, float(s))) for row, s in zip(rows, levels, strict=True)
+        ]
         return torch.from_numpy(np.stack(parts)).to(y)
 
 
@@ -176,7 +201,10 @@ def non_local_means(h: float = 0.8, patch: int = 5, reach: int = 6) -> Denoiser:
     """Weighted means of pixels whose patches look alike, scale h sigma (`denoise_nl_means` of scikit-image, fast)."""
     if not h > 0:
         raise ValueError(f"h is {h}: pass a positive number of noise levels, about 1")
-    options = {"patch_size": positive_int("patch", patch), "patch_distance": positive_int("reach", reach)}
+    options = {
+        "patch_size": positive_int("patch", patch),
+        "patch_distance": positive_int("reach", reach),
+    }
     return EachImage(partial(_means, h=h, fast_mode=True, **options))
 
 
@@ -185,18 +213,24 @@ def bm3d() -> Denoiser:
     try:
         function = importlib.import_module("bm3d").bm3d
     except ImportError:
-        raise ValueError("bm3d is not installed: pip install bm3d, and read its terms of use first") from None
+        raise ValueError(
+            "bm3d is not installed: pip install bm3d, and read its terms of use first"
+        ) from None
     return EachImage(function)  # whose second argument is sigma
 
 
 # Functions of a module: a process that is sent one of their denoisers finds them by name
 
 
-def _bayes_shrink(image: np.ndarray, sigma: float, levels: int | None, shifts: int, wavelet: str) -> np.ndarray:
+def _bayes_shrink(
+    image: np.ndarray, sigma: float, levels: int | None, shifts: int, wavelet: str
+) -> np.ndarray:
     options = {"sigma": sigma, "wavelet": wavelet, "wavelet_levels": levels}
     if shifts == 1:
         return restoration.denoise_wavelet(image, **options)
-    return restoration.cycle_spin(image, restoration.denoise_wavelet, shifts - 1, func_kw=options, workers=1)
+    return restoration.cycle_spin(
+        image, restoration.denoise_wavelet, shifts - 1, func_kw=options, workers=1
+    )
 
 
 def _chambolle(image: np.ndarray, sigma: float, weight: float, **options: float) -> np.ndarray:
@@ -225,7 +259,9 @@ def classics(training: Tensor) -> dict[str, Denoiser]:
 
 
 @torch.no_grad()
-def compare(denoisers: Mapping[str, Denoiser], x: Tensor, sigmas: Sequence[float], seed: int) -> dict[str, Tensor]:
+def compare(
+    denoisers: Mapping[str, Denoiser], x: Tensor, sigmas: Sequence[float], seed: int
+) -> dict[str, Tensor]:
     """PSNR in dB of every denoiser on images x (n, H, W), each (n, levels), and of "noisy"; the noise from `seed`."""
     g = torch.Generator().manual_seed(seed)
     found: dict[str, list[Tensor]] = {}
@@ -233,7 +269,9 @@ def compare(denoisers: Mapping[str, Denoiser], x: Tensor, sigmas: Sequence[float
         y = x + sigma * torch.randn(x.shape, generator=g).to(x)
         answers = {"noisy": y} | {name: denoiser(y, sigma) for name, denoiser in denoisers.items()}
         for name, x_hat in answers.items():
-            found.setdefault(name, []).append(-10 * widened(x_hat - x).square().mean((1, 2)).log10())
+            found.setdefault(name, []).append(
+                -10 * widened(x_hat - x).square().mean((1, 2)).log10()
+            )
     return {name: torch.stack(rows, 1) for name, rows in found.items()}
 
 

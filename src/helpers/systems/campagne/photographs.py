@@ -16,7 +16,18 @@ from ...checks import positive_int
 from ...plots import SITE
 
 # Files of scikit-image's own package, in the public domain or CC0 (its documentation of `skimage.data`)
-NAMES = ("camera", "astronaut", "coffee", "chelsea", "coins", "moon", "text", "brick", "grass", "gravel")
+NAMES = (
+    "camera",
+    "astronaut",
+    "coffee",
+    "chelsea",
+    "coins",
+    "moon",
+    "text",
+    "brick",
+    "grass",
+    "gravel",
+)
 LARGEST = 64_000_000  # pixels of a picture that is opened
 
 
@@ -36,10 +47,14 @@ def picture(content: bytes, size: int = 128) -> Tensor:
     try:
         opened = Image.open(io.BytesIO(content))
         if opened.width * opened.height > LARGEST:
-            raise ValueError(f"the picture has {opened.width} x {opened.height} pixels: bring one of at most {LARGEST}")
+            raise ValueError(
+                f"the picture has {opened.width} x {opened.height} pixels: bring one of at most {LARGEST}"
+            )
         gray = opened.convert("L")
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
-        raise ValueError(f"this is not a picture that can be read ({error}): bring a PNG or JPEG file") from None
+        raise ValueError(
+            f"this is not a picture that can be read ({error}): bring a PNG or JPEG file"
+        ) from None
     side = min(gray.size)
     left, top = (gray.width - side) // 2, (gray.height - side) // 2
     way = Image.Resampling.BOX if side >= size else Image.Resampling.BILINEAR
@@ -53,7 +68,9 @@ class Upload:
     It needs a kernel. On the page a sentence stands in its place. What cannot be read is said below the button.
     """
 
-    def __init__(self, show: Callable[[Tensor], Any], size: int = 128, label: str = "Bring a picture"):
+    def __init__(
+        self, show: Callable[[Tensor], Any], size: int = 128, label: str = "Bring a picture"
+    ):
         self.show, self.size, self.label = show, size, label
 
     def shown(self, content: bytes) -> bool:
@@ -67,12 +84,20 @@ class Upload:
         return True
 
     def _repr_mimebundle_(self, **arguments: Any) -> Any:
-        said = f"{self.label}: open this chapter in Jupyter or Colab, where a kernel can denoise it."
+        said = (
+            f"{self.label}: open this chapter in Jupyter or Colab, where a kernel can denoise it."
+        )
         if os.environ.get(SITE):
-            return {"text/html": f'<p class="needs-kernel">{html.escape(said)}</p>', "text/plain": said}
+            return {
+                "text/html": f'<p class="needs-kernel">{html.escape(said)}</p>',
+                "text/plain": said,
+            }
         import ipywidgets
 
-        button, output = ipywidgets.FileUpload(accept="image/*", description=self.label), ipywidgets.Output()
+        button, output = (
+            ipywidgets.FileUpload(accept="image/*", description=self.label),
+            ipywidgets.Output(),
+        )
 
         def changed(change: Mapping[str, Any]) -> None:
             output.clear_output()
@@ -81,11 +106,15 @@ class Upload:
                     self.shown(content)
 
         button.observe(changed, names="value")
-        box = ipywidgets.VBox([button, output])  # of ipywidgets 7, which Colab has, no widget gives its bundle itself
+        box = ipywidgets.VBox(
+            [button, output]
+        )  # of ipywidgets 7, which Colab has, no widget gives its bundle itself
         view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
         return {"text/plain": repr(box), "application/vnd.jupyter.widget-view+json": view}
 
 
 def contents(value: Any) -> list[bytes]:
     """The files in a FileUpload's value: a tuple of dictionaries in ipywidgets 8, one by name in 7 (Colab)."""
-    return [bytes(file["content"]) for file in (value.values() if isinstance(value, Mapping) else value)]
+    return [
+        bytes(file["content"]) for file in (value.values() if isinstance(value, Mapping) else value)
+    ]

@@ -25,10 +25,16 @@ def shrunk(c: Tensor, least: float | Tensor, kind: str = "soft") -> Tensor:
     """Coefficients after a threshold, shape of c: hard keeps c where |c| > least; soft also takes `least` off it."""
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}: choose one of {', '.join(KINDS)}")
-    return torch.where(c.abs() > least, c, 0) if kind == "hard" else c.sign() * (c.abs() - least).clamp(min=0)
+    return (
+        torch.where(c.abs() > least, c, 0)
+        if kind == "hard"
+        else c.sign() * (c.abs() - least).clamp(min=0)
+    )
 
 
-def threshold_risk(coefficients: Tensor, sigma: float, threshold: float, kind: str = "soft") -> Tensor:
+def threshold_risk(
+    coefficients: Tensor, sigma: float, threshold: float, kind: str = "soft"
+) -> Tensor:
     r"""Expected squared error of thresholding at `threshold` noise levels, for each row (n, *event), (n,), float64.
 
     Exact. With m = c / sigma, t the threshold, P the chance that |m + z| <= t for a standard normal z, a coefficient
@@ -80,7 +86,9 @@ def live(coefficients: Tensor, sigmas: Sequence[float], points: int = 40) -> lis
             return -10 * (error / noise).log10()
 
         m = coefficients.double().square().clamp(max=sigma**2).sum()
-        soft, hard = (torch.cat([threshold_risk(coefficients, sigma, float(t), k) for t in ts]) for k in KINDS)
+        soft, hard = (
+            torch.cat([threshold_risk(coefficients, sigma, float(t), k) for t in ts]) for k in KINDS
+        )
         left = [
             plots.line_trace(kept, gain(left_over), "left over", "#7b5ea7", "dash"),
             plots.line_trace(kept, gain(kept * sigma**2), "noise kept", "#e9a23b", "dash"),
@@ -91,7 +99,11 @@ def live(coefficients: Tensor, sigmas: Sequence[float], points: int = 40) -> lis
             plots.line_trace(ts, gain(hard), "hard", plots.GENERATED),
             plots.line_trace([universal(size)] * 2, [-6, 24], "universal", "#6c757d", "dot"),
         ]
-        bounds = {"oracle": (geometry.oracle_risk(coefficients, sigma), None), "m": (m, "dot"), "m / 2": (m / 2, "dot")}
+        bounds = {
+            "oracle": (geometry.oracle_risk(coefficients, sigma), None),
+            "m": (m, "dot"),
+            "m / 2": (m / 2, "dot"),
+        }
         for part, ends in ((left, [1, size]), (right, [0, 5])):
             for name, (error, dash) in bounds.items():
                 line = plots.line_trace(ends, [float(gain(error))] * 2, name, plots.ACCENT, dash)

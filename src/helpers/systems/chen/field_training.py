@@ -28,7 +28,10 @@ def scenes(n: int, split: str = "train", size: int = GRID, alpha: float = 3.0) -
     ValueError for a size above 256.
     """
     seeds = range(-(-positive_int("n", n) // CHUNK))
-    parts = (load("c-alpha", split, min(CHUNK, n - CHUNK * k), DRAWN, seed=k, alpha=alpha).images for k in seeds)
+    parts = (
+        load("c-alpha", split, min(CHUNK, n - CHUNK * k), DRAWN, seed=k, alpha=alpha).images
+        for k in seeds
+    )
     return torch.cat([reduced(part, size) for part in parts])
 
 
@@ -39,22 +42,34 @@ def reduced(images: Tensor, size: int) -> Tensor:
     """
     side = checked_points(images, "images").shape[-1]
     if positive_int("size", size) > side:
-        raise ValueError(f"size is {size}: reduced makes images smaller, take at most their {side} pixels a side")
-    return F.interpolate(images[:, None], (size, size), mode="bicubic", antialias=True)[:, 0] if size < side else images
+        raise ValueError(
+            f"size is {size}: reduced makes images smaller, take at most their {side} pixels a side"
+        )
+    return (
+        F.interpolate(images[:, None], (size, size), mode="bicubic", antialias=True)[:, 0]
+        if size < side
+        else images
+    )
 
 
 def cut(images: Tensor, places: Tensor) -> Tensor:
     """A patch of 32 x 32 pixels of each picture (b, size, size), at places (b, 2) in [0, 1): (b, 32, 32)."""
     corners = (places * (images.shape[-1] - GRID + 1)).long().tolist()
-    return torch.stack([x[i : i + GRID, j : j + GRID] for x, (i, j) in zip(images, corners, strict=True)])
+    return torch.stack(
+        [x[i : i + GRID, j : j + GRID] for x, (i, j) in zip(images, corners, strict=True)]
+    )
 
 
-def patched(field: tuple[Tensor, Tensor], size: int, places: Tensor, renderer: Renderer | None = None) -> Tensor:
+def patched(
+    field: tuple[Tensor, Tensor], size: int, places: Tensor, renderer: Renderer | None = None
+) -> Tensor:
     """The patches that `cut` takes from pictures of `size`, rendered alone; by bicubic interpolation for None."""
     top, left = (places * (size - GRID + 1)).long().T
     if renderer is not None:
         return renderer(field, size, top, left, GRID, GRID)
-    rows, columns = (start[:, None] + torch.arange(GRID, device=top.device) for start in (top, left))
+    rows, columns = (
+        start[:, None] + torch.arange(GRID, device=top.device) for start in (top, left)
+    )
     return interpolated(field[1], torch.full_like(rows[:, :1], size), rows, columns)
 
 
@@ -63,14 +78,18 @@ def detail(patches: Tensor) -> Tensor:
 
     The power of rounding to 8 bits, (1/255)^2 / 12 a pixel, is added: what no screen shows does not count.
     """
-    window = torch.hann_window(GRID, device=patches.device).outer(torch.hann_window(GRID, device=patches.device))
+    window = torch.hann_window(GRID, device=patches.device).outer(
+        torch.hann_window(GRID, device=patches.device)
+    )
     tapered = ((patches - patches.mean((1, 2), keepdim=True)) * window).double()
     power, ring = torch.fft.fft2(tapered, norm="ortho").abs().square(), radii(GRID).round()
     means = torch.stack([power[:, ring == r].mean(1) for r in range(1, GRID // 2 + 1)], 1)
     return (means + 255**-2 / 12).log10()
 
 
-def coder_loss(coder: Coder, pictures: Tensor, batch: int, noise: float = 0.05, weight: float = 1e-4) -> Callable:
+def coder_loss(
+    coder: Coder, pictures: Tensor, batch: int, noise: float = 0.05, weight: float = 1e-4
+) -> Callable:
     """mean |x_hat - x| + weight mean z^2, x_hat decoded from z + noise n: latents that a little noise does not ruin.
 
     A KL autoencoder whose posterior has a fixed width. For `training.fit`: a function of the step and the generator.
@@ -120,8 +139,14 @@ CLASSES = {"Coder": Coder, "Renderer": Renderer, "Unfolded": Unfolded, "UNet": U
 
 def packed(networks: dict[str, nn.Module], about: dict) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Networks as the tensors, float16, and the metadata of one safetensors file, from which `unpacked` makes them."""
-    tensors = {f"{n}/{k}": v.half().contiguous() for n, net in networks.items() for k, v in net.state_dict().items()}
-    cards = {n: {"class": type(net).__name__, "arguments": net.arguments} for n, net in networks.items()}
+    tensors = {
+        f"{n}/{k}": v.half().contiguous()
+        for n, net in networks.items()
+        for k, v in net.state_dict().items()
+    }
+    cards = {
+        n: {"class": type(net).__name__, "arguments": net.arguments} for n, net in networks.items()
+    }
     return tensors, {"cards": json.dumps(cards), "about": json.dumps(about)}
 
 
@@ -136,7 +161,11 @@ def unpacked(data: bytes, *names: str) -> dict[str, nn.Module]:
         if name not in cards:
             raise ValueError(f"no network is called {name!r}: choose one of {', '.join(cards)}")
         networks[name] = CLASSES[cards[name]["class"]](**cards[name]["arguments"])
-        own = {k.removeprefix(f"{name}/"): v.float() for k, v in weights.items() if k.startswith(f"{name}/")}
+        own = {
+            k.removeprefix(f"{name}/"): v.float()
+            for k, v in weights.items()
+            if k.startswith(f"{name}/")
+        }
         networks[name].load_state_dict(own)
     return {name: network.eval() for name, network in networks.items()}
 
@@ -149,5 +178,7 @@ def shipped(name: str) -> nn.Module:
     """
     data = files(recorded).joinpath("fields.safetensors").read_bytes()
     if hashlib.sha256(data).hexdigest() != recorded.load("fields")["networks"]["sha256"]:
-        raise ValueError("recorded/fields.safetensors does not match its checksum: reinstall the package")
+        raise ValueError(
+            "recorded/fields.safetensors does not match its checksum: reinstall the package"
+        )
     return unpacked(data, name)[name]

@@ -16,7 +16,9 @@ from ...denoisers.base import drawn_from
 GRID = 32  # pixels a side of what the encoder sees, and cells a side of the features
 
 
-def query(features: Tensor, size: int | Tensor, rows: Tensor, columns: Tensor, pitch: float | None = None) -> Tensor:
+def query(
+    features: Tensor, size: int | Tensor, rows: Tensor, columns: Tensor, pitch: float | None = None
+) -> Tensor:
     r"""What a renderer is told at a pixel: the nearest feature, where the pixel lies in its cell, and how large it is.
 
     Pixel i of `size` along a side has its centre at u = (i + 1/2) s in cells of the feature grid, s = grid / size the
@@ -29,8 +31,12 @@ def query(features: Tensor, size: int | Tensor, rows: Tensor, columns: Tensor, p
     """
     b, grid = len(features), features.shape[-1]
     sizes = torch.as_tensor(size, device=features.device).reshape(-1, 1).expand(b, 1)
-    (row, down), (column, right) = (_nearest(pixels.to(sizes.device), sizes, grid) for pixels in (rows, columns))
-    near = features.movedim(1, -1)[torch.arange(b)[:, None, None], row[:, :, None], column[:, None]]  # (b, h, w, C)
+    (row, down), (column, right) = (
+        _nearest(pixels.to(sizes.device), sizes, grid) for pixels in (rows, columns)
+    )
+    near = features.movedim(1, -1)[
+        torch.arange(b)[:, None, None], row[:, :, None], column[:, None]
+    ]  # (b, h, w, C)
     told = grid / sizes if pitch is None else torch.full_like(sizes, 1, dtype=torch.float64) * pitch
     where = torch.broadcast_tensors(down[:, :, None], right[:, None], told[:, None].to(down))
     return torch.cat([near, torch.stack(where, -1).to(near)], -1).movedim(-1, 1)
@@ -43,7 +49,9 @@ def _nearest(pixels: Tensor, sizes: Tensor, grid: int) -> tuple[Tensor, Tensor]:
             f"pixels {int(pixels.min())} to {int(pixels.max())} of a side of {int(sizes.min())}: "
             "stay within one image's width of the frame"
         )
-    inside = torch.where(pixels < 0, -1 - pixels, torch.where(pixels < sizes, pixels, 2 * sizes - 1 - pixels))
+    inside = torch.where(
+        pixels < 0, -1 - pixels, torch.where(pixels < sizes, pixels, 2 * sizes - 1 - pixels)
+    )
     centre = (2 * inside + 1) * grid  # in cells over 2 size
     cell = centre // (2 * sizes)
     return cell, (centre - (2 * cell + 1) * sizes).double() / (2 * sizes)
@@ -83,12 +91,16 @@ class Renderer(nn.Module):
         super().__init__()
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         if kernel not in (1, 3):
-            raise ValueError(f"kernel is {kernel}: choose 3 for the convolutional renderer or 1 for the point-wise one")
+            raise ValueError(
+                f"kernel is {kernel}: choose 3 for the convolutional renderer or 1 for the point-wise one"
+            )
         self.radius, self.base = 6 * (kernel // 2), base
         with drawn_from(seed):
             blocks = [Residual(positive_int("width", width), kernel, normalised) for _ in range(2)]
             last = nn.Conv2d(width, 1, kernel, padding=kernel // 2)
-            first = nn.Conv2d(positive_int("features", features) + 3, width, kernel, padding=kernel // 2)
+            first = nn.Conv2d(
+                positive_int("features", features) + 3, width, kernel, padding=kernel // 2
+            )
             self.network = nn.Sequential(first, *blocks, nn.SiLU(), last)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
@@ -114,7 +126,9 @@ class Renderer(nn.Module):
         halo = self.radius if halo is None else halo
         rows, columns = (
             torch.as_tensor(start, device=sizes.device).reshape(-1, 1)
-            + torch.arange(-halo, (positive_int("window", count or int(sizes[0]))) + halo, device=sizes.device)
+            + torch.arange(
+                -halo, (positive_int("window", count or int(sizes[0]))) + halo, device=sizes.device
+            )
             for start, count in ((top, height), (left, width))
         )
         made = self.network(query(features, size, rows, columns, pitch))[:, 0]
@@ -122,7 +136,10 @@ class Renderer(nn.Module):
         if not self.base:
             return made
         return made + interpolated(
-            picture, sizes, rows[:, halo : halo + made.shape[1]], columns[:, halo:][:, : made.shape[2]]
+            picture,
+            sizes,
+            rows[:, halo : halo + made.shape[1]],
+            columns[:, halo:][:, : made.shape[2]],
         )
 
 
@@ -145,9 +162,14 @@ class Unfolded(Renderer):
 
 def interpolated(picture: Tensor, sizes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Bicubic interpolation of pictures (b, grid, grid) at the centres of pixels, as `query` takes them: (b, h, w)."""
-    y, x = (((2 * pixels + 1).to(torch.float64) / sizes - 1).expand(len(picture), -1) for pixels in (rows, columns))
+    y, x = (
+        ((2 * pixels + 1).to(torch.float64) / sizes - 1).expand(len(picture), -1)
+        for pixels in (rows, columns)
+    )
     places = torch.stack(torch.broadcast_tensors(x[:, None], y[:, :, None]), -1).to(picture)
-    return F.grid_sample(picture[:, None], places, mode="bicubic", padding_mode="border", align_corners=False)[:, 0]
+    return F.grid_sample(
+        picture[:, None], places, mode="bicubic", padding_mode="border", align_corners=False
+    )[:, 0]
 
 
 def bicubic(picture: Tensor, size: int) -> Tensor:
@@ -157,12 +179,22 @@ def bicubic(picture: Tensor, size: int) -> Tensor:
 
 
 def tiled(
-    renderer: Renderer, field: tuple[Tensor, Tensor], size: int, tile: int = 64, halo: int | None = None
+    renderer: Renderer,
+    field: tuple[Tensor, Tensor],
+    size: int,
+    tile: int = 64,
+    halo: int | None = None,
 ) -> Tensor:
     """The whole picture (b, size, size) from windows of tile x tile pixels, rendered one after the other."""
     starts = range(0, size, positive_int("tile", tile))
     rows = [
-        torch.cat([renderer(field, size, i, j, min(tile, size - i), min(tile, size - j), halo) for j in starts], -1)
+        torch.cat(
+            [
+                renderer(field, size, i, j, min(tile, size - i), min(tile, size - j), halo)
+                for j in starts
+            ],
+            -1,
+        )
         for i in starts
     ]
     return torch.cat(rows, -2)
@@ -200,7 +232,9 @@ class Coder(nn.Module):
     def encode(self, pictures: Tensor) -> Tensor:
         """Latents (b, 3, 8, 8) of pictures (b, 32, 32); ValueError for another size."""
         if pictures.ndim != 3 or pictures.shape[1:] != (GRID, GRID):
-            raise ValueError(f"pictures have shape {tuple(pictures.shape)}: pass (N, {GRID}, {GRID}), see reduced")
+            raise ValueError(
+                f"pictures have shape {tuple(pictures.shape)}: pass (N, {GRID}, {GRID}), see reduced"
+            )
         return (self.encoder(pictures[:, None]) - self.mean) / self.std
 
     def field(self, z: Tensor) -> tuple[Tensor, Tensor]:

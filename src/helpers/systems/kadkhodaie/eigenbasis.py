@@ -22,7 +22,9 @@ def principal_cosines(a: Tensor, b: Tensor) -> Tensor:
     """
     a, b = _rows(a, "a"), _rows(b, "b")
     if a.shape[1] != b.shape[1]:
-        raise ValueError(f"a has dimension {a.shape[1]}, b has {b.shape[1]}: the vectors must live in one space")
+        raise ValueError(
+            f"a has dimension {a.shape[1]}, b has {b.shape[1]}: the vectors must live in one space"
+        )
     return torch.linalg.svdvals(a @ b.T)
 
 
@@ -76,7 +78,9 @@ def energy_on(vectors: Tensor, mask: Tensor) -> Tensor:
     Chance, the value of an even vector, is the mean of the mask.
     """
     if mask.dtype != torch.bool or vectors.shape[1:] != mask.shape:
-        raise ValueError(f"mask is {mask.dtype} {tuple(mask.shape)}: pass booleans {tuple(vectors.shape[1:])}")
+        raise ValueError(
+            f"mask is {mask.dtype} {tuple(mask.shape)}: pass booleans {tuple(vectors.shape[1:])}"
+        )
     squares = _nonzero(vectors).square()
     return (squares * mask).sum((1, 2)) / squares.sum((1, 2))
 
@@ -111,7 +115,9 @@ def trace(denoiser: Denoiser, y: Tensor, sigma: float, probes: int = 1, seed: in
     The effective dimension of the denoiser there. Hutchinson 1990; one forward derivative a probe for the whole batch.
     Exact for one row: `Jacobian(denoiser, y, sigma).matrix.trace()`.
     """
-    checked_sigma(y, sigma, denoiser.event_shape)  # the denoiser cannot look at values while it is differentiated
+    checked_sigma(
+        y, sigma, denoiser.event_shape
+    )  # the denoiser cannot look at values while it is differentiated
     total = y.new_zeros(len(y), dtype=accumulate_dtype(y.device))
     for probe in range(positive_int("probes", probes)):
         v = _signs(len(y), y, seed + probe)
@@ -146,7 +152,9 @@ def _signs(n: int, like: Tensor, seed: int) -> Tensor:
 def _nonzero(vectors: Tensor) -> Tensor:
     x = widened(checked_points(vectors, "vectors"))
     if not bool(x.flatten(1).any(1).all()):
-        raise ValueError("one of the vectors is zero: it has neither frequency nor energy, leave it out")
+        raise ValueError(
+            "one of the vectors is zero: it has neither frequency nor energy, leave it out"
+        )
     return x
 
 
@@ -154,5 +162,7 @@ def _rows(vectors: Tensor, name: str) -> Tensor:
     rows = widened(checked_points(vectors, name).flatten(1))
     gram = rows @ rows.T
     if float((gram - torch.eye(len(rows)).to(gram)).abs().max()) > TILTED:
-        raise ValueError(f"the rows of {name} are not orthonormal: take them from torch.linalg.qr({name}.T).Q.T")
+        raise ValueError(
+            f"the rows of {name} are not orthonormal: take them from torch.linalg.qr({name}.T).Q.T"
+        )
     return rows

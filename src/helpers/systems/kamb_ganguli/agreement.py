@@ -34,7 +34,11 @@ class Calibration(NamedTuple):
 
 @torch.no_grad()
 def calibrate(
-    network: Denoiser, machine: Callable[[int], Denoiser], start: Tensor, sigmas: Tensor, sides: Sequence[int]
+    network: Denoiser,
+    machine: Callable[[int], Denoiser],
+    start: Tensor,
+    sigmas: Tensor,
+    sides: Sequence[int],
 ) -> Calibration:
     r"""Compare machines of several windows with a network where the network itself goes.
 
@@ -49,7 +53,9 @@ def calibrate(
     or sides that do not increase.
     """
     if not sides or list(sides) != sorted(set(sides)):
-        raise ValueError(f"sides is {list(sides)}: pass increasing window sides, as range(3, 28, 2)")
+        raise ValueError(
+            f"sides is {list(sides)}: pass increasing window sides, as range(3, 28, 2)"
+        )
     machines = [machine(side) for side in sides]
     y, cosines = start, []
     for state in sampling.euler(network, start, sigmas):

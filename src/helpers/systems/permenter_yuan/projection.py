@@ -40,7 +40,9 @@ class Projection(Denoiser):
     def __init__(self, points: Tensor, error: float = 0.0):
         super().__init__()
         if not -1 < error < 1:
-            raise ValueError(f"error is {error}: a projection with a relative error takes a number between -1 and 1")
+            raise ValueError(
+                f"error is {error}: a projection with a relative error takes a number between -1 and 1"
+            )
         self.event_shape, self.error = tuple(checked_points(points).shape[1:]), error
         self.register_buffer("points", points)
 
@@ -63,7 +65,9 @@ class KernelDensity(Denoiser):
     def __init__(self, points: Tensor, width: float):
         super().__init__()
         if not 0 < width < math.inf:
-            raise ValueError(f"width is {width}: take a positive number; PosteriorMean is the limit 0")
+            raise ValueError(
+                f"width is {width}: take a positive number; PosteriorMean is the limit 0"
+            )
         self.event_shape, self.width = tuple(checked_points(points).shape[1:]), width
         self.register_buffer("points", points)
 
@@ -90,13 +94,17 @@ def relative_error(x_hat: Tensor, y: Tensor, points: Tensor) -> tuple[Tensor, Te
     has no relative error: NaN.
     """
     if x_hat.shape != y.shape:
-        raise ValueError(f"x_hat has shape {tuple(x_hat.shape)}, y has {tuple(y.shape)}: pass the estimate of each y")
+        raise ValueError(
+            f"x_hat has shape {tuple(x_hat.shape)}, y has {tuple(y.shape)}: pass the estimate of each y"
+        )
     distance, index = (found[:, 0] for found in nearest(y, points, 1))
     miss = (x_hat - points.to(y)[index]).flatten(1).norm(dim=1)
     return torch.where(distance > 0, miss / distance, torch.nan), distance
 
 
-def errors_along(denoiser: Denoiser, points: Tensor, start: Tensor, sigmas: Tensor) -> tuple[Tensor, Tensor]:
+def errors_along(
+    denoiser: Denoiser, points: Tensor, start: Tensor, sigmas: Tensor
+) -> tuple[Tensor, Tensor]:
     """`relative_error` along Euler's trajectories from `start` (batch, *event): eta of each step, (steps, batch), and
     the distance at every level, (steps + 1, batch)."""
     y, found = start, []
@@ -164,7 +172,11 @@ def permenter_yuan(steps: int, sigma_max: float = 40.0, sigma_last: float = 0.01
 def _steps(sigmas: Tensor, eta: float | Tensor) -> tuple[Tensor, Tensor]:
     """beta and eta of each step, (steps,), float64."""
     levels = sigmas.double()
-    if levels.ndim != 1 or len(levels) < 2 or not bool((levels[1:] < levels[:-1]).all() and levels[-1] > 0):
+    if (
+        levels.ndim != 1
+        or len(levels) < 2
+        or not bool((levels[1:] < levels[:-1]).all() and levels[-1] > 0)
+    ):
         raise ValueError(
             f"sigmas {levels.flatten()[-3:].tolist()} at the end: pass levels that decrease and stay above 0; a last "
             "step to 0 returns the denoiser's answer, drop it with sigmas[:-1]"
