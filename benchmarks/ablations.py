@@ -2,12 +2,14 @@
 
 judges: what the judges of realism say of real images and of images spoilt on purpose.
 clothes, faces: every variant of the zoo's grid, trained on 1000 images (faces need CELEBA_ROOT).
-seeds: the clothes variants again from two other seeds, trained here; goes on where it was interrupted.
-levels: ten networks, one for each noise level, against one blind network and one that hears the level.
+seeds: the clothes variants again from two other seeds, trained here; goes on where it was
+interrupted.
+levels: ten networks, one for each noise level, against one blind network and one that hears the
+level.
 
-Rows are written one by one to src/helpers/recorded/ablations.json; those that are there are not made again: remove a
-section to renew it. *UNet ablations* draws from it. The face detector is a cascade of OpenCV:
-pip install opencv-python-headless, as `make results` does.
+Rows are written one by one to src/helpers/recorded/ablations.json; those that are there are not
+made again: remove a section to renew it. *UNet ablations* draws from it. The face detector is a
+cascade of OpenCV: pip install opencv-python-headless, as `make results` does.
 """
 
 import argparse
@@ -51,7 +53,8 @@ SEEDS = (1, 2)
 
 
 class Source:
-    """A set of 1000 images, its held-out images, and how networks trained on it are sampled and judged."""
+    """A set of 1000 images, its held-out images, and how networks trained on it are sampled and
+    judged."""
 
     def __init__(self, kind: str):
         self.kind, name, size = (
@@ -82,7 +85,8 @@ class Source:
 
     @torch.no_grad()
     def foretold(self, denoiser: Denoiser) -> Tensor:
-        """By the ODE: from the same noise, what one denoiser makes can be held against what another makes."""
+        """By the ODE: from the same noise, what one denoiser makes can be held against what another
+        makes."""
         return sampling.last(sampling.euler(denoiser, self.start(COMPARED, seed=1), self.few))
 
     def judged(self, images: Tensor) -> dict[str, Any]:
@@ -105,7 +109,8 @@ class Source:
         return found | (detected(kept[:128]) if self.kind == "faces" else {})
 
     def theories(self) -> dict[str, Tensor]:
-        """What closed forms make of the noise: the linear denoiser, and the local one with the base UNet's windows."""
+        """What closed forms make of the noise: the linear denoiser, and the local one with the base
+        UNet's windows."""
         base = models.load(f"{self.zoo}-base")
         windows = calibrate(
             base,
@@ -125,7 +130,8 @@ class Source:
 
 
 def detected(images: Tensor) -> dict[str, float]:
-    """Share of the images in which OpenCV's cascade finds a frontal face, and its mean confidence (0 where none)."""
+    """Share of the images in which OpenCV's cascade finds a frontal face, and its mean confidence
+    (0 where none)."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -204,7 +210,8 @@ def grid(source: Source) -> dict[str, Callable[[], dict]]:
 
 
 def seeded(variant: str, seed: int) -> Denoiser:
-    """The clothes variant from another seed: of the weights, the noise, and the order of the images."""
+    """The clothes variant from another seed: of the weights, the noise, and the order of the
+    images."""
     entry = zoo()[f"fashion-{variant}"]
     images, options = load(**entry.data).images, dict(entry.options)
     if entry.network == "UNet":
@@ -248,7 +255,8 @@ class PerLevel(Denoiser):
 
 
 def levels(source: Source) -> dict[str, Callable[[], dict]]:
-    """All on the ten levels of one schedule, which is how many the released code of Levine & Weiss has."""
+    """All on the ten levels of one schedule, which is how many the released code of Levine & Weiss
+    has."""
     source.sigmas = source.few = sampling.edm(10, 0.02, 5.0).float()
     entry = zoo()["fashion-base"]
 

@@ -1,12 +1,16 @@
-"""How well do closed-form machines foretell trained networks? `python benchmarks/agreement.py [SECTION ...]`.
+"""How well do closed-form machines foretell trained networks? `python benchmarks/agreement.py
+[SECTION ...]`.
 
-clothes-N: the UNet trained on N pieces of clothing against machines on the same N images, from the same noises.
-faces-N: the blind UNet trained on N faces, likewise (needs CELEBA_ROOT).
-equivariant: ELS and boundary-aware ELS, UNet of 1000 pieces of clothing; equivariant-faces: the latter, 1000 faces.
-mask: the Wiener-masked machine and the batch-dependent softmax of its released code, 1000 pieces of clothing.
+clothes-N: the UNet trained on N pieces of clothing against machines on the same N images, from the
+same noises. faces-N: the blind UNet trained on N faces, likewise (needs CELEBA_ROOT).
+equivariant: ELS and boundary-aware ELS, UNet of 1000 pieces of clothing; equivariant-faces: the
+latter, 1000 faces.
+mask: the Wiener-masked machine and the batch-dependent softmax of its released code, 1000 pieces of
+clothing.
 
-Each section is written to src/helpers/recorded/agreement.json when it is done; *Local machines* draws from it. The
-windows of 1000 images serve other sections: run clothes-1000 and faces-1000 first, as no argument does.
+Each section is written to src/helpers/recorded/agreement.json when it is done; *Local machines*
+draws from it. The windows of 1000 images serve other sections: run clothes-1000 and faces-1000
+first, as no argument does.
 """
 
 import time
@@ -68,7 +72,8 @@ class Case:
 
 
 def agreement(kind: str, n: int, noises: int = 32, calibration: int = 16) -> dict:
-    """IS, the linear (Gaussian) denoiser, LS with calibrated windows, and few images also those of 1000."""
+    """IS, the linear (Gaussian) denoiser, LS with calibrated windows, and few images also those of
+    1000."""
     case = Case(kind, n)
     size = case.points.shape[-1]
     sides = [side for side in range(3, size, 2) if side <= 21 or side % 4 == 3]
@@ -122,7 +127,8 @@ def measures(case: Case, machine: Denoiser, network: torch.Tensor, each: int = 1
 
 
 def equivariant(kind: str, noises: int) -> dict:
-    """Machines that search all places, with the windows calibrated for LS: calibrating them would take days."""
+    """Machines that search all places, with the windows calibrated for LS: calibrating them would
+    take days."""
     case, recorded = Case(kind, 1000), record.read("agreement")
     table = dict(zip(case.sigmas[:-1].tolist(), recorded[f"{kind}-1000"]["best"], strict=True))
     network = case.sample(case.network, noises)
@@ -135,7 +141,8 @@ def equivariant(kind: str, noises: int) -> dict:
 
 
 class Batched(Denoiser):
-    """Means of machines on parts of the training set, weighted alike: a softmax normalised batch by batch."""
+    """Means of machines on parts of the training set, weighted alike: a softmax normalised batch by
+    batch."""
 
     def __init__(self, machines: list[Denoiser]):
         super().__init__()
@@ -146,7 +153,8 @@ class Batched(Denoiser):
 
 
 def mask(noises: int = 8, threshold: float = 0.005) -> dict:
-    """Lukoianov et al.'s machine with masks of two covariances, and with its softmax batch by batch, as they do."""
+    """Lukoianov et al.'s machine with masks of two covariances, and with its softmax batch by
+    batch, as they do."""
     case = Case("clothes", 1000)
     own, many = (
         load("fashion-mnist", n=n, size=32).images.flatten(1).double().T for n in (1000, 10_000)

@@ -1,13 +1,16 @@
-"""Classical denoisers and networks on three kinds of images: `python benchmarks/classical.py [SECTION ...]`.
+"""Classical denoisers and networks on three kinds of images: `python benchmarks/classical.py
+[SECTION ...]`.
 
-settings: total variation and non-local means on training images of C^alpha, a grid of their one number.
-c-alpha: PSNR at five levels on test images of regularity 2 and 4, three seeds, with BM3D for regularity 2.
+settings: total variation and non-local means on training images of C^alpha, a grid of their one
+number. c-alpha: PSNR at five levels on test images of regularity 2 and 4, three seeds, with BM3D
+for regularity 2.
 faces: the same on test faces, 80 x 80. Needs CELEBA_ROOT, and PEERS_ROOT for a network of others.
-photographs: the same on the ten photographs of the package, 128 x 128, three seeds of noise. PEERS_ROOT for a
-network that was trained on photographs.
+photographs: the same on the ten photographs of the package, 128 x 128, three seeds of noise.
+PEERS_ROOT for a network that was trained on photographs.
 
-BM3D is measured where the package `bm3d` is installed, which no other part of the book needs (read its terms of use).
-Each section is written to src/helpers/recorded/classical.json when it is done; *From Fourier to UNets* draws from it.
+BM3D is measured where the package `bm3d` is installed, which no other part of the book needs (read
+its terms of use). Each section is written to src/helpers/recorded/classical.json when it is done;
+*From Fourier to UNets* draws from it.
 """
 
 import os
@@ -50,7 +53,8 @@ def patches() -> dict[str, Denoiser]:
 
 
 def table(denoisers: dict[str, Denoiser], images: Callable[[int], Tensor], ours: str) -> dict:
-    """Mean PSNR of each seed and level; half 95 % intervals over images; what `ours` has over each; slopes; seconds."""
+    """Mean PSNR of each seed and level; half 95 % intervals over images; what `ours` has over each;
+    slopes; seconds."""
     found: dict[str, list[Tensor]] = {}
     for seed in SEEDS:
         for name, psnr in classical.compare(denoisers, images(seed), SIGMAS, seed).items():
@@ -91,7 +95,8 @@ def milliseconds(denoisers: dict[str, Denoiser], x: Tensor) -> dict[str, float]:
 
 
 def settings(images: int = 16) -> dict:
-    """Mean PSNR at each level on training images of regularity 2; what the chapter takes is in the grid."""
+    """Mean PSNR at each level on training images of regularity 2; what the chapter takes is in the
+    grid."""
     x, found = c_alpha(images, 2, seed=0), {}
     grids = {
         "total variation": {

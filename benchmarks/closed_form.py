@@ -1,8 +1,10 @@
-"""What do closed-form denoisers make of 1000 faces? `python benchmarks/closed_form.py [SECTION ...]`.
+"""What do closed-form denoisers make of 1000 faces? `python benchmarks/closed_form.py [SECTION
+...]`.
 
-Needs CELEBA_ROOT. Each section is written to src/helpers/recorded/closed_form.json when it is done; *Closed-form
-denoisers on faces* draws from it. Kept are numbers, moments and samples; a sample is kept as a picture only when no
-sample of its row resembles a training face (correlation of pixels below ALIKE): a picture of a face never is.
+Needs CELEBA_ROOT. Each section is written to src/helpers/recorded/closed_form.json when it is done;
+*Closed-form denoisers on faces* draws from it. Kept are numbers, moments and samples; a sample is
+kept as a picture only when no sample of its row resembles a training face (correlation of pixels
+below ALIKE): a picture of a face never is.
 """
 
 import base64
@@ -94,7 +96,8 @@ def linear() -> dict:
 
 
 def polynomial() -> dict:
-    """The polynomial of the released code and the well-posed one on whole images; the posterior mean for comparison."""
+    """The polynomial of the released code and the well-posed one on whole images; the posterior
+    mean for comparison."""
     x, test = faces()
     denoisers = {
         "released polynomial": ReleasedPolynomial(x),
@@ -108,7 +111,8 @@ def polynomial() -> dict:
 
 
 def windows() -> dict:
-    """The released polynomial on windows that shrink with the noise: the released schedule scaled to 40 pixels."""
+    """The released polynomial on windows that shrink with the noise: the released schedule scaled
+    to 40 pixels."""
     x, test = faces()
     table = patch_table(TEN[:-1], SIZE, 0.5)
     row = measured("released polynomial, windows", ReleasedPolynomial(x, patch=table), x, TEN, test)

@@ -1,12 +1,15 @@
-"""Training time and linear parts, where they are slow: `python benchmarks/dynamics.py [SECTION ...]`.
+"""Training time and linear parts, where they are slow: `python benchmarks/dynamics.py [SECTION
+...]`.
 
-times: when random features learn and when they overfit, against the number of points and of features, three seeds.
+times: when random features learn and when they overfit, against the number of points and of
+features, three seeds.
 copies: what random features generate through training time, for several numbers of points.
 linear-10, linear-5000: how linear the networks of that many pieces of clothing are, level by level.
-teleport: the exact flow of a Gaussian in place of the first steps of a sampler, networks of 5000 and of 10.
+teleport: the exact flow of a Gaussian in place of the first steps of a sampler, networks of 5000
+and of 10.
 
-Each section is written to src/helpers/recorded/dynamics.json when it is done; *When does memorisation set in?* draws
-it. Only the images of this package are used.
+Each section is written to src/helpers/recorded/dynamics.json when it is done; *When does
+memorisation set in?* draws it. Only the images of this package are used.
 """
 
 from functools import partial
@@ -28,7 +31,8 @@ LEVELS = (0.05, 0.2, 0.5, 1.0, 3.0)
 
 
 def times(d: int = 16, sigma: float = 0.3, gain: float = 1.4, seeds: int = 3) -> dict:
-    """Gaussian data of variance 1. Times are read from the curves by `helpers.systems.bonnaire.dynamics.onset`."""
+    """Gaussian data of variance 1. Times are read from the curves by
+    `helpers.systems.bonnaire.dynamics.onset`."""
     rows, law = [], torch.eye(d, dtype=torch.float64)
     cases = [(n, 768) for n in (32, 64, 128, 256, 512)] + [(64, p) for p in (128, 192, 384)]
     for n, p in cases:
@@ -48,7 +52,8 @@ def times(d: int = 16, sigma: float = 0.3, gain: float = 1.4, seeds: int = 3) ->
 
 
 def copies(d: int = 8, p: int = 768, gain: float = 2.0, samples: int = 400) -> dict:
-    """Share of copies, by the flow from the same noise, of features trained on the first n of one draw."""
+    """Share of copies, by the flow from the same noise, of features trained on the first n of one
+    draw."""
     points = torch.randn(64, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     schedule, at = (
         edm(10, sigma_min=0.05, sigma_max=6.0),
@@ -75,10 +80,12 @@ def copies(d: int = 8, p: int = 768, gain: float = 2.0, samples: int = 400) -> d
 
 @torch.no_grad()
 def linear(n: int, fitted: int = 2000, held_out: int = 400, axes: int = 64) -> dict:
-    """How well affine maps of noisy clothes give a network's answers: Wiener's filter, and the best one.
+    """How well affine maps of noisy clothes give a network's answers: Wiener's filter, and the best
+    one.
 
-    The best is a regression on the coordinates along the leading principal axes, and Wiener's filter beyond. All shares
-    are of what is left over by clothes and noise that no map was fitted to.
+    The best is a regression on the coordinates along the leading principal axes, and Wiener's
+    filter beyond. All shares are of what is left over by clothes and noise that no map was fitted
+    to.
     """
     network = models.load(f"fashion-n{n}-a")
     pool, test = load("fashion-mnist").images, load("fashion-mnist", "test", held_out).images
@@ -123,7 +130,8 @@ def linear(n: int, fitted: int = 2000, held_out: int = 400, axes: int = 64) -> d
 
 @torch.no_grad()
 def teleport(images: int = 16) -> dict:
-    """Root mean square distance, a pixel, to the fine flow of the network from the same noise, sigma 20 to .02."""
+    """Root mean square distance, a pixel, to the fine flow of the network from the same noise,
+    sigma 20 to .02."""
     pool, found = load("fashion-mnist").images, {}
     steps, jumps = (4, 6, 9, 14), (20.0, 8.0, 4.0, 2.0, 1.0, 0.5)
     for n in (5000, 10):

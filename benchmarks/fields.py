@@ -1,9 +1,12 @@
-"""Images as fields, trained and measured: `python benchmarks/fields.py [SECTION ...]`. Needs no data.
+"""Images as fields, trained and measured: `python benchmarks/fields.py [SECTION ...]`. Needs no
+data.
 
-networks: trains the autoencoder, the renderers (four kinds from three seeds, and one without its bicubic
-base) and the latent denoiser, half an hour of one core; what was killed goes on from build/train/fields. The
-networks that the chapter shows are written to src/helpers/recorded/fields.safetensors.
-sizes: PSNR of all renderers, of bicubic interpolation and of its oracle, at seven sizes, and consistency of scales.
+networks: trains the autoencoder, the renderers (four kinds from three seeds, and one without its
+bicubic base) and the latent denoiser, half an hour of one core; what was killed goes on from
+build/train/fields. The networks that the chapter shows are written to
+src/helpers/recorded/fields.safetensors.
+sizes: PSNR of all renderers, of bicubic interpolation and of its oracle, at seven sizes, and
+consistency of scales.
 patches: distance of the laws of 32 x 32 patches at several sizes, reconstructed and generated.
 
 Sections are written to src/helpers/recorded/fields.json; *Images as fields* draws them.
@@ -96,7 +99,8 @@ def coder() -> tuple[Coder, int]:
 @functools.cache
 @torch.no_grad()
 def seen() -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Images for the renderers, and their fields in half precision, which is what the memory is for."""
+    """Images for the renderers, and their fields in half precision, which is what the memory is
+    for."""
     images = scenes(SEEN, size=LARGEST)
     parts = [coder()[0].field(coder()[0].encode(reduced(part, GRID))) for part in images.split(200)]
     return images, tuple(torch.cat(p).half() for p in zip(*parts, strict=True))
@@ -173,7 +177,8 @@ def kept() -> dict[str, nn.Module]:
 
 @torch.no_grad()
 def sizes() -> dict:
-    """Held-out scenes, encoded at 32 x 32 and rendered at all sizes, against the same scenes at that size."""
+    """Held-out scenes, encoded at 32 x 32 and rendered at all sizes, against the same scenes at
+    that size."""
     truth, rows, scale = scenes(TEST, "test", SIZES[-1]), {}, {}
     known = kept()["coder"].field(kept()["coder"].encode(reduced(truth, GRID)))
     pairs = list(zip(*known, strict=True))  # one at a time, for the memory
@@ -201,7 +206,8 @@ def drawn(n: int, seed: int, steps: int = 20) -> Tensor:
 
 @torch.no_grad()
 def patches(n: int = 256, at: tuple[int, ...] = (64, 128, 256), steps: int = 20) -> dict:
-    """KID of the coder's latents, and sliced W2 of pixels: patches of n scenes or samples, and of n others."""
+    """KID of the coder's latents, and sliced W2 of pixels: patches of n scenes or samples, and of n
+    others."""
     network, rows = kept()["coder"], []
     real, others = scenes(2 * n, "test", SIZES[-1]).split(n)
     known = {"reconstructed": network.field(network.encode(reduced(others, GRID)))}

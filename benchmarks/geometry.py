@@ -1,12 +1,15 @@
 """Networks on C^alpha images: `python benchmarks/geometry.py [SECTION ...]`. Needs no data.
 
-curves: output against input PSNR of the five networks on test images, beside fixed bases and an informed floor; slopes.
-bases: the leading eigenvectors of their Jacobians, and where these lie and how they oscillate, against alpha and level.
-contours: the paper's figure 17 at 40 x 40: three networks, each trained here (about a minute) on images with contours
-of one regularity and smooth backgrounds; how much of their eigenvectors lies near the contour.
+curves: output against input PSNR of the five networks on test images, beside fixed bases and an
+informed floor; slopes.
+bases: the leading eigenvectors of their Jacobians, and where these lie and how they oscillate,
+against alpha and level.
+contours: the paper's figure 17 at 40 x 40: three networks, each trained here (about a minute) on
+images with contours of one regularity and smooth backgrounds; how much of their eigenvectors lies
+near the contour.
 
-Each section is written to src/helpers/recorded/geometry.json when it is done; *Near-optimal on C^alpha images* draws
-from it.
+Each section is written to src/helpers/recorded/geometry.json when it is done; *Near-optimal on
+C^alpha images* draws from it.
 """
 
 from dataclasses import replace
@@ -40,7 +43,8 @@ def noisy(x: torch.Tensor, sigma: float) -> torch.Tensor:
 
 
 def curves(images: int = 64, spun: int = 16) -> dict:
-    """Mean PSNR at each level, in dB; slopes with the half width of their 95 % interval over images."""
+    """Mean PSNR at each level, in dB; slopes with the half width of their 95 % interval over
+    images."""
     inputs, found = -20 * torch.tensor(LEVELS, dtype=torch.float64).log10(), {}
     for alpha in ALPHAS:
         x, parts = (
@@ -159,7 +163,8 @@ def bases(images: int = 2, basis: int = 160) -> dict:
 
 
 def contours(images: int = 3, seen: int = 12_000, size: int = 40, beta: float = 8) -> dict:
-    """Every network on the images of every contour, so that the image and the training can be told apart."""
+    """Every network on the images of every contour, so that the image and the training can be told
+    apart."""
     sigma, regularities, found, curve = 0.2, (1.5, 2, 4), {}, {}
     for trained in regularities:
         data = c_alpha(8000, trained, beta, size, seed=TRAIN)

@@ -1,9 +1,10 @@
 """How fast are the exact kernels? `python benchmarks/kernels.py`: one command, one table.
 
-All variants of a table run in turn, round after round, so that a busy moment meets each of them; medians over the
-rounds. On the processor: CPU seconds of one thread; on a GPU, when there is one: seconds by its own clock. KeOps joins
-where `pip install pykeops` has been done. The table goes to src/helpers/recorded/kernels.json, a section for each kind
-of device, from which the chapter *How fast is exact?* draws.
+All variants of a table run in turn, round after round, so that a busy moment meets each of them;
+medians over the rounds. On the processor: CPU seconds of one thread; on a GPU, when there is one:
+seconds by its own clock. KeOps joins where `pip install pykeops` has been done. The table goes to
+src/helpers/recorded/kernels.json, a section for each kind of device, from which the chapter *How
+fast is exact?* draws.
 """
 
 import argparse
@@ -71,7 +72,7 @@ def exponent(sizes: list[int], times: list[float]) -> float:
     )
 
 
-# Data: smooth pictures, as faces and clothes are, and points of the plane --------------------------------------------
+# Data: smooth pictures, as faces and clothes are, and points of the plane -------------------------
 
 
 def pictures(n: int, side: int, seed: int = 0) -> torch.Tensor:
@@ -85,7 +86,7 @@ def noisy(x: torch.Tensor, b: int, sigma: float) -> torch.Tensor:
     )
 
 
-# Other ways to the same mean -----------------------------------------------------------------------------------------
+# Other ways to the same mean ----------------------------------------------------------------------
 
 
 def naive(x, y, sigma):
@@ -101,7 +102,8 @@ def cdist(x, y, sigma):
 
 
 def attention(x, y, sigma):
-    """scaled_dot_product_attention with queries [y / sigma^2, 1], keys [x, -|x|^2 / 2 sigma^2] and values x."""
+    """scaled_dot_product_attention with queries [y / sigma^2, 1], keys [x, -|x|^2 / 2 sigma^2] and
+    values x."""
     q = torch.cat([y / sigma**2, torch.ones_like(y[:, :1])], 1)
     k = torch.cat([x, -x.square().sum(1, keepdim=True) / (2 * sigma**2)], 1)
     return F.scaled_dot_product_attention(q[None], k[None], x[None], scale=1.0)[0]
@@ -132,11 +134,12 @@ def others() -> dict[str, Callable]:
     return ways
 
 
-# Tables --------------------------------------------------------------------------------------------------------------
+# Tables -------------------------------------------------------------------------------------------
 
 
 def products() -> dict[str, Run]:
-    """Products of two 2048 x 2048 float32 matrices, by all who offer one: the best is the machine's rate."""
+    """Products of two 2048 x 2048 float32 matrices, by all who offer one: the best is the machine's
+    rate."""
     a, b = torch.randn(2, 2048, 2048, device=DEVICE)
     found: dict[str, Run] = {"torch": partial(torch.mm, a, b)}
     if DEVICE == "cpu" and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
@@ -268,7 +271,8 @@ def eigenvectors(network: UNet, y: torch.Tensor, k: int | None) -> object:
 
 
 def jacobians(rounds: int) -> dict:
-    """A bias-free UNet of three poolings and 32 channels: products with the identity's rows, and eigenvectors."""
+    """A bias-free UNet of three poolings and 32 channels: products with the identity's rows, and
+    eigenvectors."""
     network, rows = UNet(blocks=3, channels=32, seed=0).to(DEVICE), []
     with torch.no_grad():  # one pass in training mode sets the running standard deviations
         network(pictures(16, 40), 1.0)
@@ -304,7 +308,8 @@ def jacobians(rounds: int) -> dict:
 
 
 def peaks() -> dict[str, float]:
-    """Largest memory above the data's own while one call runs, in MiB, each in a process of its own."""
+    """Largest memory above the data's own while one call runs, in MiB, each in a process of its
+    own."""
     if DEVICE == "cuda":
         result = {}
         for name in ("this book", "cdist, softmax, matmul", "scaled_dot_product_attention"):

@@ -1,8 +1,9 @@
-"""How long does a lab keep the page from answering? `python benchmarks/lab_freeze.py`, after `make book`.
+"""How long does a lab keep the page from answering? `python benchmarks/lab_freeze.py`, after `make
+book`.
 
-In each lab of the plane the particles are set to 2000, and five seeds are sampled, drawn and measured. The longest gap
-between two turns of the main thread's event loop is compared with the longest gap of an idle page as long. Medians over
-the seeds, as JSON.
+In each lab of the plane the particles are set to 2000, and five seeds are sampled, drawn and
+measured. The longest gap between two turns of the main thread's event loop is compared with the
+longest gap of an idle page as long. Medians over the seeds, as JSON.
 """
 
 import json

@@ -1,12 +1,15 @@
-"""Physics in the loss, where it is slow: `python benchmarks/physics.py [SECTION ...]`. Needs no data.
+"""Physics in the loss, where it is slow: `python benchmarks/physics.py [SECTION ...]`. Needs no
+data.
 
-sweep: networks on Darcy flow, without physics and with virtual observations of several kinds and weights, three seeds
-but for the largest weight; residual, distribution and re-solve error of what each generates. A
-training takes a minute or two and is kept in build/train/physics: a run that was killed goes on from there.
+sweep: networks on Darcy flow, without physics and with virtual observations of several kinds and
+weights, three seeds but for the largest weight; residual, distribution and re-solve error of what
+each generates. A training takes a minute or two and is kept in build/train/physics: a run that was
+killed goes on from there.
 corrections: what moving samples down their residual makes of those of the networks without physics.
 circle: small networks on a law on the circle, beside the best denoisers there are, three seeds.
 
-Each section is written to src/helpers/recorded/physics.json when it is done; *Diffusion that obeys physics* draws it.
+Each section is written to src/helpers/recorded/physics.json when it is done; *Diffusion that obeys
+physics* draws it.
 """
 
 import functools
@@ -41,7 +44,8 @@ def held_out() -> torch.Tensor:
 
 
 def trained(estimate: str, weight: float, below: float | None, seed: int) -> UNet:
-    """The network of the zoo's entry without physics, with its recipe but for the penalty and the seed."""
+    """The network of the zoo's entry without physics, with its recipe but for the penalty and the
+    seed."""
     entry = zoo()["darcy-vanilla"]
     points = darcy("train", entry.data["n"]).images
     recipe = replace(entry.recipe, weight=weight, estimate=estimate, below=below, seed=seed)
@@ -78,7 +82,8 @@ def short(numbers: dict[str, float]) -> dict[str, float]:
 
 
 def spectrum(x: torch.Tensor, bins: int = 15) -> dict[str, list]:
-    """Squared error and squared residual, summed over equal ranges of rank, smallest eigenvalue first.
+    """Squared error and squared residual, summed over equal ranges of rank, smallest eigenvalue
+    first.
 
     Medians over 32 pairs: a permeability that is not positive leaves an error without bound.
     """
@@ -115,7 +120,8 @@ def sweep() -> dict:
 
 
 def corrections(below: float = 0.2, counts: Sequence[int] = (3, 30, 300)) -> dict:
-    """`steps` of descent at every level of at most `below`; and the solver, on the same permeabilities."""
+    """`steps` of descent at every level of at most `below`; and the solver, on the same
+    permeabilities."""
     rows = []
     for seed in range(SEEDS):
         network = trained("mean", 0.0, None, seed)

@@ -1,10 +1,11 @@
-"""How long is a chapter, quick and full? `python benchmarks/profiles.py [NUMBER ...]`; none means all, shortest first.
+"""How long is a chapter, quick and full? `python benchmarks/profiles.py [NUMBER ...]`; none means
+all, shortest first.
 
-Each is executed as in Jupyter, without exporting its labs, on one thread, or on a GPU where there is one. On a CPU the
-time is the processor's, so that other work on the machine does not count; on a GPU it is the clock's. Written after
-each chapter to src/helpers/recorded/profiles.json, a section for each kind of device; goes on after a kill. A
-processor with more is held to AVX2, of which the pages speak, by ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
-MKL_ENABLE_INSTRUCTIONS=AVX2.
+Each is executed as in Jupyter, without exporting its labs, on one thread, or on a GPU where there
+is one. On a CPU the time is the processor's, so that other work on the machine does not count; on a
+GPU it is the clock's. Written after each chapter to src/helpers/recorded/profiles.json, a section
+for each kind of device; goes on after a kill. A processor with more is held to AVX2, of which the
+pages speak, by ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2.
 """
 
 import os

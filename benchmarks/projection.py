@@ -1,11 +1,14 @@
-"""Few steps by Permenter & Yuan's sampler and by DDIM: `python benchmarks/projection.py [SECTION ...]`.
+"""Few steps by Permenter & Yuan's sampler and by DDIM: `python benchmarks/projection.py [SECTION
+...]`.
 
-digits-N: the exact denoiser of 8x8 digits with a ball of fog around each, N evaluations (needs scikit-learn).
-clothes-N: the UNet of 5000 pieces of clothing, N evaluations; clothes-fine: the same by a fine solver.
-faces-N, faces-fine: the blind UNet of 9442 faces (needs CELEBA_ROOT, as does faces-error).
-digits-error, faces-error: relative error of the projection, along trajectories and on noisy images.
+digits-N: the exact denoiser of 8x8 digits with a ball of fog around each, N evaluations (needs
+scikit-learn). clothes-N: the UNet of 5000 pieces of clothing, N evaluations; clothes-fine: the same
+by a fine solver. faces-N, faces-fine: the blind UNet of 9442 faces (needs CELEBA_ROOT, as does
+faces-error). digits-error, faces-error: relative error of the projection, along trajectories and on
+noisy images.
 
-Each section is written to src/helpers/recorded/projection.json when it is done; *Denoising is projection* draws it.
+Each section is written to src/helpers/recorded/projection.json when it is done; *Denoising is
+projection* draws it.
 """
 
 from collections.abc import Callable
@@ -37,7 +40,8 @@ def digits() -> Tensor:
 
 
 def of_digits(steps: int, n: int = 2000, seeds: int = 5) -> dict:
-    """Frechet distance of pixels for each schedule and gamma; with 5 steps also the exact transport distance."""
+    """Frechet distance of pixels for each schedule and gamma; with 5 steps also the exact transport
+    distance."""
     law = projection.KernelDensity(digits(), WIDTH)
     real = [law.sample(n, seed=100 + seed) for seed in range(seeds)]
     more = [law.sample(n, seed=200 + seed) for seed in range(seeds)]
@@ -186,7 +190,8 @@ def solve(
 
 
 def along(denoiser: Denoiser, points: Tensor, start: Tensor, sigmas: Tensor) -> dict:
-    """Quartiles over the particles of the relative error and of sqrt(d) sigma / dist, at each level of a trajectory."""
+    """Quartiles over the particles of the relative error and of sqrt(d) sigma / dist, at each level
+    of a trajectory."""
     eta, distance = projection.errors_along(denoiser, points, start, sigmas)
     ratio = points[0].numel() ** 0.5 * sigmas[:-1, None] / distance[:-1]
     quarters = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
@@ -208,7 +213,8 @@ def digits_error(n: int = 300) -> dict:
 
 @torch.no_grad()
 def faces_error(n: int = 48) -> dict:
-    """faces-n1000-a and the exact denoiser of the same 1000 faces; and the network on noisy test faces."""
+    """faces-n1000-a and the exact denoiser of the same 1000 faces; and the network on noisy test
+    faces."""
     points, card = load("celeba", n=1000, size=40).images, models.manifest()["faces-n1000-a"]
     network, sigmas = models.load("faces-n1000-a"), sampling.log_linear(41, 0.005, 5.0)[:-1].float()
     start = card["mean"] + sampling.initial_noise(n, 40, 40, sigma=5.0, seed=0).float()

@@ -1,4 +1,5 @@
-"""What every benchmark does: measure sections and keep them with their provenance in src/helpers/recorded."""
+"""What every benchmark does: measure sections and keep them with their provenance in
+src/helpers/recorded."""
 
 import argparse
 import json
@@ -70,7 +71,8 @@ def provenance() -> dict[str, str]:
 
 
 def networks() -> dict[str, str]:
-    """Names and checksums of the networks of the zoo whose weights were opened since OPENED was cleared.
+    """Names and checksums of the networks of the zoo whose weights were opened since OPENED was
+    cleared.
 
     Those of a section decide its numbers: `helpers.recorded` shows it beside no others.
     """
@@ -88,7 +90,8 @@ def main(
     sections: dict[str, Callable[[], dict]],
     kinds: dict[str, str] | None = None,
 ) -> None:
-    """The command line. A section in `kinds` is kept once for each kind of device, that of this one given."""
+    """The command line. A section in `kinds` is kept once for each kind of device, that of this one
+    given."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )

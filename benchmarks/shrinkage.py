@@ -1,12 +1,16 @@
-"""Jacobians of face networks at noisy test faces: `CELEBA_ROOT=... python benchmarks/shrinkage.py [SECTION ...]`.
+"""Jacobians of face networks at noisy test faces: `CELEBA_ROOT=... python benchmarks/shrinkage.py
+[SECTION ...]`.
 
-spectrum: all eigenvalues of the network of the most faces at sigma = .15, symmetry, the coefficients of the clean face.
-spectrum-80: the leading eigenvalues of the 80 x 80 network, to set beside those of Kadkhodaie et al. (2024, Fig. 3).
-errors: squared error, Stein's estimate of it, and sigma^2 tr J, against the noise level and the number of faces.
-bases: which eigenvectors networks share, between networks, levels and faces, with Wiener's filter as control.
+spectrum: all eigenvalues of the network of the most faces at sigma = .15, symmetry, the
+coefficients of the clean face. spectrum-80: the leading eigenvalues of the 80 x 80 network, to set
+beside those of Kadkhodaie et al. (2024, Fig. 3).
+errors: squared error, Stein's estimate of it, and sigma^2 tr J, against the noise level and the
+number of faces.
+bases: which eigenvectors networks share, between networks, levels and faces, with Wiener's filter
+as control.
 
-Each section is written to src/helpers/recorded/shrinkage.json when it is done; *Shrinkage in an adaptive basis* draws
-from it. No picture leaves this file.
+Each section is written to src/helpers/recorded/shrinkage.json when it is done; *Shrinkage in an
+adaptive basis* draws from it. No picture leaves this file.
 """
 
 import record
@@ -31,7 +35,8 @@ def noisy(x: torch.Tensor, sigma: float) -> torch.Tensor:
 
 
 def spectrum(faces: int = 2) -> dict:
-    """Full matrices at 40 x 40. What jumps from k to k + 1 is a mean over those within a tenth of k."""
+    """Full matrices at 40 x 40. What jumps from k to k + 1 is a mean over those within a tenth of
+    k."""
     network, x = models.load("faces-n9442-a"), load("celeba", "test", faces, 40).images
     y, found, singles = noisy(x, SIGMA), [], []
     shown = torch.unique(
@@ -127,7 +132,8 @@ def errors(faces: int = 48) -> dict:
 
 
 def machines(points: torch.Tensor) -> dict[str, Denoiser]:
-    """Networks that differ in their number of faces, then in their architecture; Wiener's filter of 1000 faces."""
+    """Networks that differ in their number of faces, then in their architecture; Wiener's filter of
+    1000 faces."""
     found = {f"N = {n}": models.load(f"faces-n{n}-a") for n in COUNTS}
     there = [
         name
@@ -176,7 +182,8 @@ def bases(faces: int = 2) -> dict:
 
 
 def leading(jacobian: Jacobian) -> Eigen:
-    """The top eigenpairs. Those of Wiener's filter are known, and too close to 1 for a Krylov space to part them."""
+    """The top eigenpairs. Those of Wiener's filter are known, and too close to 1 for a Krylov space
+    to part them."""
     machine = jacobian.denoiser
     if not isinstance(machine, LinearDenoiser):
         return eigen(jacobian, TOP, basis=8 * TOP)
@@ -202,7 +209,8 @@ def portrait(
 
 
 def shared(vectors: dict, names: list[str], faces: int) -> dict:
-    """Overlaps of top spaces, each a mean over what is not named: matrices of machines, and two controls for each."""
+    """Overlaps of top spaces, each a mean over what is not named: matrices of machines, and two
+    controls for each."""
     levels = range(len(LEVELS))
 
     def mean(pairs: list) -> float:
@@ -230,7 +238,8 @@ def shared(vectors: dict, names: list[str], faces: int) -> dict:
 
 
 def alike(images: dict, names: list[str], faces: int) -> list:
-    """Cosine of two Jacobians as vectors, <J, K> / (|J| |K|), from their products with random vectors, per level."""
+    """Cosine of two Jacobians as vectors, <J, K> / (|J| |K|), from their products with random
+    vectors, per level."""
 
     def mean(a: str, b: str, j: int) -> float:
         pairs = [(images[a, i, j].flatten(), images[b, i, j].flatten()) for i in range(faces)]
@@ -240,9 +249,11 @@ def alike(images: dict, names: list[str], faces: int) -> list:
 
 
 def memory(compared: dict[str, Denoiser], x: torch.Tensor, face: torch.Tensor) -> dict:
-    """Squared cosines of the training face of N = 1 with what that network, and another, answers and listens to.
+    """Squared cosines of the training face of N = 1 with what that network, and another, answers
+    and listens to.
 
-    J = sum_i s_i u_i v_i^T: the leading u is the picture that it answers, the leading v what it looks for in y.
+    J = sum_i s_i u_i v_i^T: the leading u is the picture that it answers, the leading v what it
+    looks for in y.
     """
     found: dict[str, list] = {}
     for name in ("N = 1", "N = 9442"):

@@ -1,13 +1,17 @@
-"""How fast and how well do networks train? `python benchmarks/training.py [throughput laws faces peers]`.
+"""How fast and how well do networks train? `python benchmarks/training.py [throughput laws faces
+peers]`.
 
-throughput: images per second of helpers.training against a plain PyTorch loop, and against the products of the
-    network alone, in turns, medians of five; once for each kind of arithmetic. A CPU that has bfloat16 is held to
-    float32 by ONEDNN_MAX_CPU_ISA=AVX2 and ATEN_CPU_CAPABILITY=avx2.
+throughput: images per second of helpers.training against a plain PyTorch loop, and against the
+products of the
+    network alone, in turns, medians of five; once for each kind of arithmetic. A CPU that has
+    bfloat16 is held to float32 by ONEDNN_MAX_CPU_ISA=AVX2 and ATEN_CPU_CAPABILITY=avx2.
 laws: noise laws and losses compared on Fashion-MNIST, three seeds each.
 faces: PSNR of the zoo's face networks on training and on test images (needs CELEBA_ROOT).
-peers: PSNR on the same test faces of the networks of others, kept as .npz in PEERS_ROOT (needs CELEBA_ROOT).
+peers: PSNR on the same test faces of the networks of others, kept as .npz in PEERS_ROOT (needs
+CELEBA_ROOT).
 
-Each section is written to src/helpers/recorded/training.json when it is done; *Training a denoiser* draws from it.
+Each section is written to src/helpers/recorded/training.json when it is done; *Training a denoiser*
+draws from it.
 """
 
 import copy
@@ -67,8 +71,8 @@ def plain(denoiser: Denoiser, images: torch.Tensor, batch: int) -> Iterator[None
 
 
 def roofline(denoiser: Denoiser, images: torch.Tensor, dtype: torch.dtype) -> Iterator[None]:
-    """The products alone: each convolution on an input of its shape, and the gradients of its weights
-    and, but for the image, of its input.
+    """The products alone: each convolution on an input of its shape, and the gradients of its
+    weights and, but for the image, of its input.
     """
     layers: list[tuple[nn.Module, torch.Tensor]] = []
     kinds = (nn.Conv2d, nn.ConvTranspose2d)
@@ -108,7 +112,8 @@ def speed(steps: Iterator, batch: int, seconds: float = 3.0) -> float:
 def throughput() -> dict:
     """Ours by the recipe of the zoo, in what `native` numbers there are, beside a plain loop.
 
-    ratio: ours over the plain loop; roofline: ours over the convolutions alone, in the same numbers.
+    ratio: ours over the plain loop; roofline: ours over the convolutions alone, in the same
+    numbers.
     """
     rows = []
     for name, (options, shape, recipe) in NETWORKS.items():
@@ -159,7 +164,8 @@ LAWS = {  # up to sigma = 1 all, so that only the law and the loss differ
 
 
 def laws(steps: int = 2500, seeds: int = 3) -> dict:
-    """The same UNet of 16 channels, 40,000 images seen, 10,000 training images; PSNR on 500 test images."""
+    """The same UNet of 16 channels, 40,000 images seen, 10,000 training images; PSNR on 500 test
+    images."""
     images, test = load("fashion-mnist").images, load("fashion-mnist", "test", 500).images
     rows: dict[str, list] = {name: [] for name in LAWS}
     for seed, (name, law) in itertools.product(range(seeds), LAWS.items()):
@@ -181,7 +187,8 @@ def laws(steps: int = 2500, seeds: int = 3) -> dict:
 
 
 def faces(count: int = 300) -> dict:
-    """PSNR of the zoo's networks on their training faces and on test faces, ten levels as in Kadkhodaie et al. 2024."""
+    """PSNR of the zoo's networks on their training faces and on test faces, ten levels as in
+    Kadkhodaie et al. 2024."""
     levels = [round(255 * 10 ** (k / 9 * 2.5 - 2.4065), 2) for k in range(10)]  # 1 to 316 of 255
     test, rows = load("celeba", "test", count, 40).images, []
     for name, card in models.manifest().items():

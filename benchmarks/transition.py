@@ -1,16 +1,20 @@
-"""When do face denoisers stop copying? `python benchmarks/transition.py [SECTION ...]` (needs CELEBA_ROOT).
+"""When do face denoisers stop copying? `python benchmarks/transition.py [SECTION ...]` (needs
+CELEBA_ROOT).
 
-faces: networks of two disjoint sets of N faces, the same noise through both: how alike are the two samples, and how
+faces: networks of two disjoint sets of N faces, the same noise through both: how alike are the two
+samples, and how
     alike is each to the nearest image of its own training set?
 patches: where do the patches of a sample come from?
 repeats: the closest pairs between the two sets, and what was removed as a repeat.
 paths: how alike the estimates of the two networks are on the way down.
-sizes: the gap between training and test PSNR against N for images of three sizes; trains nine small networks, goes on
+sizes: the gap between training and test PSNR against N for images of three sizes; trains nine small
+networks, goes on
     from build/transition after a kill.
-chains: PSNR and samples of convolutional chains without pooling, two for each N; trains ten, and goes on as well.
+chains: PSNR and samples of convolutional chains without pooling, two for each N; trains ten, and
+goes on as well.
 
-Each section is written to src/helpers/recorded/transition.json when it is done; *From copying to generalising* draws
-from it.
+Each section is written to src/helpers/recorded/transition.json when it is done; *From copying to
+generalising* draws from it.
 """
 
 import itertools
@@ -45,7 +49,8 @@ def initial(size: int = SIZE) -> Tensor:
 
 
 def path(n: int, letter: str, sampler: str) -> Tensor:
-    """Estimates of one network at every step, (steps, noises, h, w), from the noise that all of them get."""
+    """Estimates of one network at every step, (steps, noises, h, w), from the noise that all of
+    them get."""
     models.load(f"faces-n{n}-{letter}")  # so that every section names the networks that it is about
     return _path(n, letter, sampler)
 
@@ -71,7 +76,8 @@ def made(n: int, letter: str, sampler: str = "reverse SDE") -> Tensor:
 
 @cache
 def features(x: Tensor) -> Tensor:
-    """Of the book's autoencoder, less the mean of test faces, so that angles between them tell something."""
+    """Of the book's autoencoder, less the mean of test faces, so that angles between them tell
+    something."""
     judge = models.load("faces-autoencoder")
     return judge.features(x) - judge.features(images("test", 1000)).mean(0)
 
@@ -119,7 +125,8 @@ def faces() -> dict:
 
 
 def patches(side: int = 10) -> dict:
-    """Share of a sample's patches from its most frequent source, number of sources, and similarity to them."""
+    """Share of a sample's patches from its most frequent source, number of sources, and similarity
+    to them."""
     rows = []
     for n in COUNTS[1:]:
         for what, x in (("samples", made(n, "a")), ("test faces", images("test", 1000)[:NOISES])):
@@ -141,7 +148,8 @@ def patches(side: int = 10) -> dict:
 
 
 def repeats() -> dict:
-    """For each face of set a, the most similar of set b (centred, 20 x 20 block means, as repeats are removed)."""
+    """For each face of set a, the most similar of set b (centred, 20 x 20 block means, as repeats
+    are removed)."""
     small = [
         torch.nn.functional.avg_pool2d(images(letter, 9442)[:, None], 2)[:, 0] for letter in SETS
     ]
@@ -181,7 +189,8 @@ SCALES = {
 
 
 def sizes(steps: int = 2500, count: int = 200) -> dict:
-    """Training less test PSNR, mean over ten levels in [0, 1] as in the paper's Fig. 15; equal images seen by all."""
+    """Training less test PSNR, mean over ten levels in [0, 1] as in the paper's Fig. 15; equal
+    images seen by all."""
     levels, rows = tuple(25.5 * k for k in range(1, 11)), []
     for (side, blocks), n in itertools.product(SCALES.items(), (10, 100, 1000)):
         training, test = (
@@ -222,7 +231,8 @@ def sizes(steps: int = 2500, count: int = 200) -> dict:
 
 
 def chains(steps: int = 12_000, size: int = 20, count: int = 200) -> dict:
-    """PSNR of chains of convolutions on training and test faces; similarities (centred) of what two of them sample."""
+    """PSNR of chains of convolutions on training and test faces; similarities (centred) of what two
+    of them sample."""
     levels, test, start, rows = (10, 25, 50, 100), images("test", count, size), initial(size), []
     recipe = replace(BASE, steps=steps, clip=1.0)
     for n in COUNTS:

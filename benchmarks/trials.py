@@ -1,11 +1,14 @@
-"""What makes a small network generate faces at equal CPU time? `python benchmarks/trials.py` (needs CELEBA_ROOT).
+"""What makes a small network generate faces at equal CPU time? `python benchmarks/trials.py` (needs
+CELEBA_ROOT).
 
-A reference, the recipe with which the zoo trains the networks that generate, and variants of one change each. A step of
-each is timed in turns once; then every variant gets as many steps as fill the same time, with three seeds, each of
-which decides the network, its training and the noise from which it samples. A finished trial is kept at once: after a
-kill the same command goes on, and the rows of a record that is not whole say how many seeds they have.
+A reference, the recipe with which the zoo trains the networks that generate, and variants of one
+change each. A step of each is timed in turns once; then every variant gets as many steps as fill
+the same time, with three seeds, each of which decides the network, its training and the noise from
+which it samples. A finished trial is kept at once: after a kill the same command goes on, and the
+rows of a record that is not whole say how many seeds they have.
 
-Written to src/helpers/recorded/trials.json; *Training a denoiser* draws from it. About an hour and a half on one core.
+Written to src/helpers/recorded/trials.json; *Training a denoiser* draws from it. About an hour and
+a half on one core.
 """
 
 import base64
@@ -136,8 +139,8 @@ def samples(denoiser: Denoiser, data: ImageSet, blind: bool, seed: int) -> dict[
 
 
 def judged(made: Tensor, data: ImageSet, test: ImageSet) -> dict[str, float]:
-    """What a campaign asks of samples, and broken: the share whose power above a third of the frequencies is more than
-    twice what 95 % of the test images stay below."""
+    """What a campaign asks of samples, and broken: the share whose power above a third of the
+    frequencies is more than twice what 95 % of the test images stay below."""
     found, kept = looks.judged(made, data, test), metrics.finite(made)
     if len(kept):
         high = [
@@ -154,8 +157,8 @@ def judged(made: Tensor, data: ImageSet, test: ImageSet) -> dict[str, float]:
 
 
 def colour_grain(made: Tensor, test: ImageSet) -> float:
-    """What judges of gray cannot see: power above a third of the frequencies of the channels less their mean, of the
-    images that are shown as they are shown, over that of the test images."""
+    """What judges of gray cannot see: power above a third of the frequencies of the channels less
+    their mean, of the images that are shown as they are shown, over that of the test images."""
     high = [
         sum(
             float(realism.radial_spectrum(c)[c.shape[-1] // 3 :].mean())

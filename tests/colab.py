@@ -1,7 +1,8 @@
-"""The chapters as on Colab, with its versions: `python tests/colab.py [NUMBER ...]`, none means all.
+"""The chapters as on Colab, with its versions: `python tests/colab.py [NUMBER ...]`, none means
+all.
 
-In an environment of their own, build/colab/venv, with the package installed; each is executed in a folder of its own,
-without the checkout, its data or its results around it; 1 when one fails.
+In an environment of their own, build/colab/venv, with the package installed; each is executed in a
+folder of its own, without the checkout, its data or its results around it; 1 when one fails.
 """
 
 import os

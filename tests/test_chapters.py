@@ -14,7 +14,9 @@ NOTEBOOKS = sorted((ROOT / "book").rglob("*.ipynb"))
 TAUGHT = [
     path for path in NOTEBOOKS if path.stem != LEDGER
 ]  # the ledger teaches nothing: it collects
-LINES = 18  # of a code cell; longer belongs into helpers. Lists of names and the table of claims are no code to follow:
+# of a code cell; longer belongs into helpers. Lists of names and the table of claims are no code to
+# follow:
+LINES = 18
 IMPORTS = re.compile(r"(?ms)^(?:import|from) (?:[^(\n]*\(.*?\)|[^(\n]*)$")
 TABLE = re.compile(r"(?ms)^(?:record|figures)\(.*")
 MACHINE_PATH = re.compile(r"(?<![\w./:])/(home|root|tmp|Users|mnt|usr|opt|var|private)/|[A-Z]:\\\\")

@@ -1,4 +1,5 @@
-"""Classical denoisers: exact identities of shrinkage first, then each denoiser against its definition and limits."""
+"""Classical denoisers: exact identities of shrinkage first, then each denoiser against its
+definition and limits."""
 
 import io
 import math
@@ -44,7 +45,7 @@ OURS = {
     "Wiener": classical.Wiener.from_points(images(50, seed=5)),
 }
 
-# Shrinkage, exactly ---------------------------------------------------------------------------------------------------
+# Shrinkage, exactly -------------------------------------------------------------------------------
 
 
 @QUICK
@@ -145,7 +146,7 @@ def test_live_frames_carry_the_exact_numbers():
     assert {"xaxis2", "yaxis2"} <= set(thresholds.panels())
 
 
-# Each denoiser against its definition ---------------------------------------------------------------------------------
+# Each denoiser against its definition -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -249,7 +250,7 @@ def test_bm3d_says_how_to_get_it(monkeypatch):
         classical.bm3d()
 
 
-# What all share -------------------------------------------------------------------------------------------------------
+# What all share -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*(n for n in OURS if n != "Wiener"), *LIBRARY])
@@ -282,7 +283,7 @@ def test_sure_of_a_soft_threshold_is_unbiased():
     assert float(found / thresholds.threshold_risk(c[None], 1.0, t)) == pytest.approx(1, abs=0.02)
 
 
-# Tables and pictures --------------------------------------------------------------------------------------------------
+# Tables and pictures ------------------------------------------------------------------------------
 
 
 def test_compare_is_psnr_row_by_row():
@@ -350,7 +351,7 @@ def test_files_of_both_ipywidgets():
     assert photographs.contents({"a": {"content": b"one"}, "b": {"content": b"two"}}) == want
 
 
-# What was measured ----------------------------------------------------------------------------------------------------
+# What was measured --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("alpha", [2, 4])
@@ -386,7 +387,7 @@ def test_recorded_photographs_are_those_of_the_package():
     assert again.tolist() == pytest.approx(found["psnr"]["hard, spun"]["seeds"][0], abs=2e-3)
 
 
-# What is refused ------------------------------------------------------------------------------------------------------
+# What is refused ----------------------------------------------------------------------------------
 
 IMAGES = torch.ones(2, 8, 8)
 

@@ -1,4 +1,5 @@
-"""The closed-form image denoisers of chapter 11 against their definitions, on small images in float64."""
+"""The closed-form image denoisers of chapter 11 against their definitions, on small images in
+float64."""
 
 import itertools
 import math
@@ -42,7 +43,7 @@ def window(i, side, n=8):
     return slice(begin, begin + side)
 
 
-# The released polynomial ----------------------------------------------------------------------------------------------
+# The released polynomial --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,8 @@ def window(i, side, n=8):
     [(None, 20, 3), (None, 50, 3), (None, 20, 2), (5, 9, 3), (2, 4, 3)],
 )
 def test_released_polynomial_is_its_definition(side, features, degree):
-    """One pixel at a time, by the augmented normal equations of the ridge regression with an intercept."""
+    """One pixel at a time, by the augmented normal equations of the ridge regression with an
+    intercept."""
     denoiser = ReleasedPolynomial(X, features, degree, patch=side)
     for sigma in LEVELS:
         noisy, found = denoiser._images(sigma), denoiser(Y, sigma)
@@ -79,7 +81,8 @@ def test_released_polynomial_forgets_contrast():
 
 
 def test_released_polynomial_interpolates_its_one_noisy_copy():
-    """With more features than images the training error is that of the ridge alone; fresh noise is another matter."""
+    """With more features than images the training error is that of the ridge alone; fresh noise is
+    another matter."""
     error = {}
     for draws_ in (1, 40):
         denoiser = ReleasedPolynomial(X, 40, ridge=1e-9, draws=draws_)
@@ -92,7 +95,7 @@ def test_released_polynomial_interpolates_its_one_noisy_copy():
     assert error[40][0] > 1e-2 and error[40][1] < 1.2 * error[40][0]
 
 
-# The well-posed polynomial --------------------------------------------------------------------------------------------
+# The well-posed polynomial ------------------------------------------------------------------------
 
 
 def quadrature(k, sigma, nodes=4):
@@ -105,7 +108,8 @@ def quadrature(k, sigma, nodes=4):
 
 @pytest.mark.parametrize("degree", [1, 2, 3])
 def test_hermite_polynomial_is_the_best_regression(degree):
-    """Windows of 2 x 2 pixels: the mean over the noise by quadrature, the regression by weighted least squares."""
+    """Windows of 2 x 2 pixels: the mean over the noise by quadrature, the regression by weighted
+    least squares."""
     ridge, F = 0.03, 5
     denoiser = HermitePolynomial(X, F, degree, ridge, patch=2)
     for sigma, (i, j) in zip(LEVELS, ((0, 7), (3, 4), (6, 1)), strict=True):
@@ -162,7 +166,7 @@ def test_a_window_without_variance_stays_what_it_is():
     )
 
 
-# Tables and draws -----------------------------------------------------------------------------------------------------
+# Tables and draws ---------------------------------------------------------------------------------
 
 TABLE = {2.0: (6, 6), 0.5: (3, 4)}
 
@@ -194,7 +198,8 @@ def test_patch_table_is_the_released_one_at_64_pixels():
 
 
 def test_noise_and_projections_are_drawn_apart():
-    """A caller may draw the noise of y from any plain seed: it must be neither R nor the noise of the fit."""
+    """A caller may draw the noise of y from any plain seed: it must be neither R nor the noise of
+    the fit."""
     points = photographs(200)
     for seed in (0, 1):
         denoiser = ReleasedPolynomial(points, 100, seed=seed)
@@ -204,7 +209,7 @@ def test_noise_and_projections_are_drawn_apart():
         assert (torch.corrcoef(rows) - torch.eye(len(rows)).double()).abs().max() < 5 / 80
 
 
-# Rank -----------------------------------------------------------------------------------------------------------------
+# Rank ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rank", [1, 5, 20])
@@ -232,11 +237,12 @@ def test_the_projected_denoiser_copies_projections():
     assert torch.cdist(end.flatten(1), shadows).amin(1).max() < 1e-6
 
 
-# Pooling --------------------------------------------------------------------------------------------------------------
+# Pooling ------------------------------------------------------------------------------------------
 
 
 def brute_force(stride, cells, sigma, i, j, query):
-    """Pixel (i, j) regressed on the cells around its own, over all images and all shifts by whole cells."""
+    """Pixel (i, j) regressed on the cells around its own, over all images and all shifts by whole
+    cells."""
     moved = torch.cat(
         [
             X.roll((-a * stride, -b * stride), (1, 2))
@@ -325,7 +331,7 @@ def test_generated_covariance_is_what_the_sampler_generates():
     ) > 0.01 * lag0.max()  # the phases differ: the law is only cyclostationary
 
 
-# Bad input ------------------------------------------------------------------------------------------------------------
+# Bad input ----------------------------------------------------------------------------------------
 
 BAD = [
     (lambda: ReleasedPolynomial(X[:, None], 8), "points have shape (30, 1, 8, 8)", "gray images (N, H, W)"),

@@ -1,4 +1,5 @@
-"""The contract of `helpers.denoisers.base`: all denoisers of the package, in every context of torch.
+"""The contract of `helpers.denoisers.base`: all denoisers of the package, in every context of
+torch.
 
 Where a context cannot work for a denoiser it says so in words: FITTED and NUMPY list which.
 """
@@ -113,7 +114,8 @@ EVENTS = {
     "dilated": (1, 6, 6),
 }
 
-# What a denoiser cannot do, it refuses in these words. Fitted anew at each level: no vmap over sigma, no derivative.
+# What a denoiser cannot do, it refuses in these words. Fitted anew at each level: no vmap over
+# sigma, no derivative.
 NUMPY = {"cycle spun", "total variation", "non-local", "BayesShrink", "wavelets"}
 FITTED = {
     *(
@@ -357,7 +359,8 @@ def test_a_score_in_half_precision_divides_by_no_zero():
 
 
 def test_no_path_takes_the_wrong_neighbour():
-    """Two of 52 images 1e-3 apart, y near their middle, sigma 3e-4: float32 logits cannot tell them apart."""
+    """Two of 52 images 1e-3 apart, y near their middle, sigma 3e-4: float32 logits cannot tell them
+    apart."""
     g = torch.Generator().manual_seed(0)
     points = torch.rand(52, 20, 20, generator=g)
     points[1] = points[0] + 1e-3 * torch.randn(20, 20, generator=g) / 20

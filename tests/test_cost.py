@@ -102,7 +102,8 @@ def test_runs_are_of_one_kind_where_nothing_differs_that_takes_time():
 
 
 def test_a_kind_is_measured_once_and_its_files_are_those_of_a_training(tmp_path):
-    """Weights, their average and the two moments of Adam are what a training leaves, names and small change aside."""
+    """Weights, their average and the two moments of Adam are what a training leaves, names and
+    small change aside."""
     measured = cost.meter("cpu", 0.05)
     found = measured(ENTRY)
     assert (

@@ -90,7 +90,8 @@ def test_moments_of_mixtures(name):
 
 @pytest.mark.parametrize("name", ["moons", "swiss_roll", "spiral", "star"])
 def test_curves_are_continuous_laws(name, monkeypatch):
-    """Four times as many nodes change the law by less than 2e-6 in total variation, E_p |1 - q/p| / 2."""
+    """Four times as many nodes change the law by less than 2e-6 in total variation, E_p |1 - q/p| /
+    2."""
     target = TARGETS[name]()
     if name == "star":
         t = 2 * math.pi * torch.arange(1024, dtype=torch.float64) / 1024
@@ -107,7 +108,8 @@ def test_curves_are_continuous_laws(name, monkeypatch):
 
 
 def test_pinwheel_turns_circles_rigidly():
-    """Its twist keeps areas: the Jacobian has determinant 1, so the density is the blades' at the point turned back."""
+    """Its twist keeps areas: the Jacobian has determinant 1, so the density is the blades' at the
+    point turned back."""
     x = pinwheel().sample(20)
     jacobian, _ = density.jacobian_and_estimate(lambda y, _: pinwheel()._turned(y, 1), x, 1.0)
     assert torch.allclose(torch.linalg.det(jacobian), torch.ones(20).double())

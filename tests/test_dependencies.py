@@ -24,7 +24,8 @@ SCRIPTS = json.loads((ROOT / "package.json").read_text("utf-8"))
 
 
 def stated(name: str) -> str:
-    """The licence that an installed package states of itself, in the first of three places that says something."""
+    """The licence that an installed package states of itself, in the first of three places that
+    says something."""
     about = metadata(name)
     classifiers = [
         c.split(" :: ")[-1]

@@ -1,4 +1,5 @@
-"""Everything follows y: on a pretend device, which refuses to mix with the CPU, and gives what the CPU gives."""
+"""Everything follows y: on a pretend device, which refuses to mix with the CPU, and gives what the
+CPU gives."""
 
 import copy
 
@@ -245,7 +246,7 @@ def test_a_lab_takes_what_lies_elsewhere(machine):
     assert law.means.device == next(network.parameters()).device == DEVICE  # it works on copies
 
 
-# What a chapter chooses -----------------------------------------------------------------------------------------------
+# What a chapter chooses ---------------------------------------------------------------------------
 
 
 def test_the_best_device_that_is_there_is_chosen(monkeypatch):

@@ -1,7 +1,7 @@
 """Every chapter's code on the pretend device, with few points, particles and steps.
 
-The sizes are those of the chapter's parameters where it has them, else words of a cell replaced. Labs
-are not exported here, and nothing is compared: numbers of so few samples mean nothing.
+The sizes are those of the chapter's parameters where it has them, else words of a cell replaced.
+Labs are not exported here, and nothing is compared: numbers of so few samples mean nothing.
 """
 
 import json

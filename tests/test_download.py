@@ -20,7 +20,8 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Hands out CONTENT and breaks the connection after each `breaks_after` bytes; keeps what it was asked for."""
+    """Hands out CONTENT and breaks the connection after each `breaks_after` bytes; keeps what it
+    was asked for."""
 
     def __init__(self, continues: bool, breaks_after: int):
         self.continues, self.breaks_after, self.asked = continues, breaks_after, []
@@ -132,7 +133,7 @@ def test_only_secure_addresses_are_asked(serve, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# CelebA ---------------------------------------------------------------------------------------------------------------
+# CelebA -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

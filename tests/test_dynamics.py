@@ -1,4 +1,5 @@
-"""Training in closed form: against descent, quadrature and simulation; the blind Gaussian and stochastic ascent."""
+"""Training in closed form: against descent, quadrature and simulation; the blind Gaussian and
+stochastic ascent."""
 
 import math
 
@@ -32,7 +33,7 @@ def hermite_nodes(d, order=24):
     return nodes, weights
 
 
-# Moments --------------------------------------------------------------------------------------------------------------
+# Moments ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("skip", [1.0, 0.6])
@@ -71,7 +72,7 @@ def test_moments_of_a_gaussian_law_equal_quadrature_and_sampling():
     )
 
 
-# The flow -------------------------------------------------------------------------------------------------------------
+# The flow -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -86,7 +87,8 @@ def test_weights_equal_the_matrix_exponential(small):
     p = len(training.gram)
     for time in (0.0, 0.3, 5.0, 60.0):
         m = 2 * 3 / p * time * training.gram
-        # exp of [[-m, I], [0, 0]] holds the integral of exp(-u m), which needs no inverse of a singular U
+        # exp of [[-m, I], [0, 0]] holds the integral of exp(-u m), which needs no inverse of a
+        # singular U
         block = torch.zeros(2 * p, 2 * p, dtype=torch.float64)
         block[:p, :p], block[:p, p:] = -m, torch.eye(p, dtype=torch.float64)
         integral = torch.linalg.matrix_exp(block)[:p, p:]
@@ -153,7 +155,7 @@ def test_onset_interpolates_and_says_never():
     assert onset(times, train, test, 0.7).overfitted == math.inf
 
 
-# The spectrum ---------------------------------------------------------------------------------------------------------
+# The spectrum -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("sigma", "variance", "gain"), [(0.3, 1.0, 1.0), (0.8, 2.0, 1.4)])
@@ -191,7 +193,7 @@ def test_bulk_of_a_large_instance_has_the_predicted_sum_and_place():
     assert float(values[-d]) > 2 * edges.high  # the population stands apart
 
 
-# Features as a denoiser -----------------------------------------------------------------------------------------------
+# Features as a denoiser ---------------------------------------------------------------------------
 
 
 def test_feature_denoiser_is_its_formula_and_rows_do_not_mix():
@@ -224,7 +226,7 @@ def test_feature_denoiser_begins_as_a_round_gaussian_and_ends_on_its_points():
     assert gaps[1] < 0.25 * gaps[0]
 
 
-# The Gaussian ---------------------------------------------------------------------------------------------------------
+# The Gaussian -------------------------------------------------------------------------------------
 
 
 def spectrum(d=256):
@@ -302,7 +304,7 @@ def test_gaussian_flow_is_the_end_of_many_steps():
     torch.testing.assert_close(there, gaussian_flow(part, y, 5.0, 0.5))
 
 
-# What a caller may get wrong ------------------------------------------------------------------------------------------
+# What a caller may get wrong ----------------------------------------------------------------------
 
 
 def of_another(features):

@@ -1,4 +1,5 @@
-"""The same thing computed in two ways: closed form, Monte Carlo and autograd; our samplers and two libraries'."""
+"""The same thing computed in two ways: closed form, Monte Carlo and autograd; our samplers and two
+libraries'."""
 
 import importlib.util
 import math
@@ -28,7 +29,8 @@ from helpers.training import Recipe
 
 
 def smalldiffusion_file():
-    """smalldiffusion's diffusion.py alone: its package also loads data sets and networks, and with them torchvision."""
+    """smalldiffusion's diffusion.py alone: its package also loads data sets and networks, and with
+    them torchvision."""
     folder = Path(importlib.util.find_spec("smalldiffusion").origin).parent
     spec = importlib.util.spec_from_file_location("smalldiffusion_file", folder / "diffusion.py")
     module = importlib.util.module_from_spec(spec)
@@ -49,7 +51,7 @@ def points(n, d=2, seed=0, scale=1.5):
     )
 
 
-# Closed form = Monte Carlo = autograd ---------------------------------------------------------------------------------
+# Closed form = Monte Carlo = autograd -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sigma", [0.5, 2.0])
@@ -113,12 +115,14 @@ def test_fitted_denoisers_are_regressions_on_noisy_samples(denoiser):
         else LinearDenoiser.from_moments(target.mean, target.covariance)
     )
     gap = (exact(y, sigma) - by_regression).square().mean()
-    # the mean square of a least squares error: noise variance times features over samples; four times that at most
+    # the mean square of a least squares error: noise variance times features over samples; four
+    # times that at most
     assert gap < 4 * (by_regression - x).square().mean() * phi.shape[1] / n
 
 
 def test_gradient_fit_is_the_best_gradient():
-    """The potential's coefficients by regression on noisy samples, E ||grad psi||^2 - 2 <x - y, grad psi> minimised."""
+    """The potential's coefficients by regression on noisy samples, E ||grad psi||^2 - 2 <x - y,
+    grad psi> minimised."""
     sigma, n, target = 0.8, 100_000, three_points()
     x = target.sample(n)
     y = x + sigma * points(n, seed=1, scale=1.0)
@@ -154,7 +158,8 @@ def test_gradient_fit_is_the_best_gradient():
 
 @pytest.mark.parametrize("name", ["mlp", "network per level"])
 def test_training_approaches_the_bayes_denoiser(name):
-    """A short training on a Gaussian leaves 5% at most of the distance from doing nothing to Wiener's filter."""
+    """A short training on a Gaussian leaves 5% at most of the distance from doing nothing to
+    Wiener's filter."""
     x, sigma = points(2000) * torch.tensor([1.0, 0.3]), 1.0
     if name == "mlp":
         denoiser = MLP(32, depth=2)
@@ -171,7 +176,7 @@ def test_training_approaches_the_bayes_denoiser(name):
     assert gap < 0.05
 
 
-# One denoiser in the form of another ----------------------------------------------------------------------------------
+# One denoiser in the form of another --------------------------------------------------------------
 
 SIX, STD = points(6), torch.linspace(0, 0.5, 6, dtype=torch.float64)
 SAME = {
@@ -265,7 +270,7 @@ def test_float32_agrees_with_float64(name):
         assert torch.allclose(single.double(), exact, rtol=1e-4, atol=2e-4)
 
 
-# Schedules and steps of diffusers and smalldiffusion ------------------------------------------------------------------
+# Schedules and steps of diffusers and smalldiffusion ----------------------------------------------
 
 BETAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
 
@@ -302,7 +307,8 @@ def exact_levels(times):
 
 
 def test_cosine_schedule_of_diffusers():
-    """Nichol and Dhariwal's offset .008 makes time t = (i + 8)/1008, so ours from t = 1007/1008 runs through theirs.
+    """Nichol and Dhariwal's offset .008 makes time t = (i + 8)/1008, so ours from t = 1007/1008
+    runs through theirs.
 
     Their a is divided by cos^2(.008 pi / 2.016), so that it is 1 at i = 0: multiplied back here.
     """
@@ -411,7 +417,7 @@ def test_steps_of_smalldiffusion(denoiser, name, gam, mu):
         assert torch.allclose(state.y, x, atol=1e-9)
 
 
-# Samplers among themselves --------------------------------------------------------------------------------------------
+# Samplers among themselves ------------------------------------------------------------------------
 
 
 def test_samplers_that_coincide():
@@ -484,8 +490,8 @@ def test_orders_of_convergence():
 def test_stochastic_ascent_takes_the_steps_of_the_theory(options, steps):
     """With D = 0 the level contracts by 1 - beta h_t a step: known numbers of steps from 1 to .05.
 
-    Without noise (beta = 1) exactly. The length of noise fluctuates by 1/sqrt(2 d): after 598 steps at d = 5000 that
-    makes about 1% of them; four times that is allowed.
+    Without noise (beta = 1) exactly. The length of noise fluctuates by 1/sqrt(2 d): after 598 steps
+    at d = 5000 that makes about 1% of them; four times that is allowed.
     """
     y = torch.randn(1, 5000, generator=torch.Generator().manual_seed(0))
     target = PosteriorMean(torch.zeros(1, 5000))
@@ -529,7 +535,7 @@ def test_diverged_particles_are_marked_counted_and_left_alone():
         assert kept.abs().max() <= sampling.DIVERGED * 80
 
 
-# Measures -------------------------------------------------------------------------------------------------------------
+# Measures -----------------------------------------------------------------------------------------
 
 
 def test_distances_of_known_pairs():
@@ -537,7 +543,8 @@ def test_distances_of_known_pairs():
     assert metrics.exact_w2(x, x) < 1e-6
     assert metrics.exact_w2(x, x + shift) == pytest.approx(5)
     assert metrics.exact_w2(x, 2 * x) == pytest.approx(float(x.square().sum(1).mean().sqrt()))
-    # the mean square of a projection on a random direction in the plane is half; 2,000 directions leave 3%
+    # the mean square of a projection on a random direction in the plane is half; 2,000 directions
+    # leave 3%
     assert metrics.sliced_w2(x, x + shift, projections=2000) == pytest.approx(
         5 / math.sqrt(2), rel=0.03
     )
@@ -577,7 +584,8 @@ def test_copies_peak_signal_and_kurtosis():
 
 
 def test_a_copy_of_a_point_that_is_there_twice_is_a_copy():
-    """The second nearest is the nearest other point; equal ones, and what is an atom away from them, hide nothing."""
+    """The second nearest is the nearest other point; equal ones, and what is an atom away from
+    them, hide nothing."""
     x = three_points().sample(64)
     assert metrics.share_of_copies(x, x) == metrics.share_of_copies(x + 2e-16, x) == 1
     between = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
@@ -595,7 +603,8 @@ def test_patches_of_equal_training_images_come_from_one_of_them():
 
 
 def test_flow_density_is_that_of_the_samples():
-    """Exact density and sampler are two routes to one law: counts of samples in the cells of a coarse grid."""
+    """Exact density and sampler are two routes to one law: counts of samples in the cells of a
+    coarse grid."""
     denoiser = Polynomial(moons(), 3)
     start, schedule = (
         sampling.initial_noise(20_000, 2, sigma=80),

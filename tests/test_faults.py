@@ -1,7 +1,8 @@
-"""What must not break: kill -9 at any moment, a full disk, a place where nothing may be written, two equal runs.
+"""What must not break: kill -9 at any moment, a full disk, a place where nothing may be written,
+two equal runs.
 
-Moments are drawn from a seed. SLOW=1 kills each command fifty times and looks at the results after each; else each is
-killed twice in a row.
+Moments are drawn from a seed. SLOW=1 kills each command fifty times and looks at the results after
+each; else each is killed twice in a row.
 """
 
 import json
@@ -26,7 +27,8 @@ PIPELINE = [sys.executable, "-m", "helpers.pipeline"]
 
 
 def contents(*folders: Path) -> dict[str, bytes]:
-    """Every file below the folders; of what is known of a run, or of a training, all but the time it took."""
+    """Every file below the folders; of what is known of a run, or of a training, all but the time
+    it took."""
 
     def timeless(state):
         return {
@@ -54,8 +56,9 @@ def finished(command: list, **options) -> float:
 
 
 def killed_at_random_moments(command, again, found, begin=lambda: None, **options):
-    """`command`, killed at moments of its usual time, then `again`: it must end with success and leave, by `found`,
-    what an undisturbed run leaves. What the killed process had started is left to find out by itself."""
+    """`command`, killed at moments of its usual time, then `again`: it must end with success and
+    leave, by `found`, what an undisturbed run leaves. What the killed process had started is left
+    to find out by itself."""
     begin()
     usual = finished(command, **options)
     expected, moments = found(), random.Random(0)
@@ -83,7 +86,8 @@ print((folder / "01_measures.json").%s)"""
 
 @pytest.fixture
 def book(scratch):
-    """A chapter that measures, one that prints for a while, and a ledger; and all that a site needs."""
+    """A chapter that measures, one that prints for a while, and a ledger; and all that a site
+    needs."""
     claims = '{"chapter": "01_measures", "claims": [{"verdict": "reproduced"}]}'
     scratch.chapter("01_measures", MEASURES % f"write_text({claims!r})")
     scratch.chapter(
@@ -193,14 +197,15 @@ except ValueError as error:
 """
 
 
-# A full disk, and a place where nothing may be written ----------------------------------------------------------------
+# A full disk, and a place where nothing may be written --------------------------------------------
 
 SMALL = 'rm -rf "$0.held" && cp -a "$0" "$0.held" && mount -t tmpfs -o size=1m none "$0" && cp -a "$0.held/." "$0"'
 READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0"'
 
 
 def within(mounting: str, folder: Path, command: list, **options) -> subprocess.CompletedProcess:
-    """Runs a command for which alone `folder`, with all that is in it, is on a disk of one megabyte, or read-only.
+    """Runs a command for which alone `folder`, with all that is in it, is on a disk of one
+    megabyte, or read-only.
 
     What the command leaves there is copied to `<folder>.left`."""
     unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
@@ -216,7 +221,8 @@ def within(mounting: str, folder: Path, command: list, **options) -> subprocess.
 
 
 def assert_said(done, reason: str, *paths: Path):
-    """No success is claimed, nobody sees a traceback, and one line names a path, the reason and the remedy."""
+    """No success is claimed, nobody sees a traceback, and one line names a path, the reason and the
+    remedy."""
     said = done.stdout + done.stderr
     assert done.returncode == 1 and "Traceback" not in said, said
     lines = [
@@ -308,13 +314,14 @@ def test_faces_that_do_not_fit_on_the_disk_are_not_half_there(tmp_path):
     finished(command, **options)
 
 
-# Two equal runs -------------------------------------------------------------------------------------------------------
+# Two equal runs -----------------------------------------------------------------------------------
 
 CHEAP = "17_geometry"
 
 
 def test_two_runs_of_a_chapter_are_equal_byte_by_byte(tmp_path):
-    """A notebook with its pictures, and what it measured: as the pipeline executed it, and executed here again."""
+    """A notebook with its pictures, and what it measured: as the pipeline executed it, and executed
+    here again."""
     [chapter] = BOOK.select([CHEAP])
     if why := BOOK.why_run(chapter):
         pytest.fail(f"{CHEAP}: {why}: run `python -m helpers.pipeline execute`", pytrace=False)
@@ -329,7 +336,7 @@ def test_two_runs_of_a_chapter_are_equal_byte_by_byte(tmp_path):
     assert (tmp_path / claims).read_bytes() == (BOOK.results / claims).read_bytes()
 
 
-# Files that would run as programs -------------------------------------------------------------------------------------
+# Files that would run as programs -----------------------------------------------------------------
 
 RUNS = r"pickle|joblib|\bdill\b|shelve|marshal|torch\.load|np\.load|allow_pickle\s*=\s*True|weights_only\s*=\s*False"
 REASONED = {  # file: what it may say, and why
@@ -349,7 +356,8 @@ REASONED = {  # file: what it may say, and why
 
 
 def test_no_file_that_the_book_reads_runs_as_a_program():
-    """Weights are safetensors, records are JSON: nothing unpickles, but for the reasons above, and what needs it."""
+    """Weights are safetensors, records are JSON: nothing unpickles, but for the reasons above, and
+    what needs it."""
     files = [
         f for folder in ("src", "book", "tests", "benchmarks") for f in (ROOT / folder).rglob("*")
     ]

@@ -47,7 +47,7 @@ def whole(size):
     return torch.arange(size)[None]
 
 
-# Queries --------------------------------------------------------------------------------------------------------------
+# Queries ------------------------------------------------------------------------------------------
 
 
 def test_on_the_feature_grid_offsets_are_zero_and_features_are_themselves():
@@ -96,7 +96,7 @@ def test_each_row_has_its_own_size_and_window():
         assert torch.equal(told[i], query(features[i : i + 1], int(sizes[i]), rows, columns)[0])
 
 
-# Rendering ------------------------------------------------------------------------------------------------------------
+# Rendering ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [8, 13, 24, 37])
@@ -172,7 +172,7 @@ def test_patches_of_a_partition_have_the_gradient_of_the_whole_picture():
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-9, atol=1e-9)
 
 
-# Scenes, training, weights --------------------------------------------------------------------------------------------
+# Scenes, training, weights ------------------------------------------------------------------------
 
 
 def test_scenes_are_one_scene_at_all_sizes():
@@ -283,7 +283,7 @@ def test_recorded_sizes_are_what_the_networks_do_now():
     )
 
 
-# Bad input ------------------------------------------------------------------------------------------------------------
+# Bad input ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
-"""Damaged files, foreign files and arbitrary values: each works or is refused with a ValueError that the book words.
+"""Damaged files, foreign files and arbitrary values: each works or is refused with a ValueError
+that the book words.
 
-Hypothesis draws the cases, always the same ones; SLOW=1 draws twenty times as many. What is refused must be refused by
-the book's own words: an error from inside torch, numpy or Python is a failure here, a ValueError included.
+Hypothesis draws the cases, always the same ones; SLOW=1 draws twenty times as many. What is refused
+must be refused by the book's own words: an error from inside torch, numpy or Python is a failure
+here, a ValueError included.
 """
 
 import hashlib
@@ -61,7 +63,8 @@ def fuzz(examples: int):
 
 
 def works_or_says(call):
-    """The result, or None where the book refused in words of its own: a value and, after a colon, what to do."""
+    """The result, or None where the book refused in words of its own: a value and, after a colon,
+    what to do."""
     try:
         return call()
     except ValueError as error:
@@ -74,7 +77,7 @@ def works_or_says(call):
         )
 
 
-# What values may be ---------------------------------------------------------------------------------------------------
+# What values may be -------------------------------------------------------------------------------
 
 NUMBERS = st.one_of(
     st.integers(-3, 9),
@@ -114,7 +117,8 @@ def mostly(value):
 
 
 def damaged(whole: bytes):
-    """The bytes cut off, with bits flipped, with bytes put in or left out, or others altogether, drawn from a seed."""
+    """The bytes cut off, with bits flipped, with bytes put in or left out, or others altogether,
+    drawn from a seed."""
 
     def damage(seed: int) -> bytes:
         draw = random.Random(seed)
@@ -133,7 +137,7 @@ def damaged(whole: bytes):
     return st.integers(0, 2**32).map(damage)
 
 
-# Weights --------------------------------------------------------------------------------------------------------------
+# Weights ------------------------------------------------------------------------------------------
 
 TINY = CNN(2, 2)
 WEIGHTS = tensor_bytes({k: v.half() for k, v in TINY.state_dict().items()})
@@ -212,7 +216,7 @@ def test_a_manifest_without_bottom_and_a_name_that_leaves_the_folder(zoo):
             models.load("tiny")
 
 
-# Checkpoints ----------------------------------------------------------------------------------------------------------
+# Checkpoints --------------------------------------------------------------------------------------
 
 POINTS, SHORT = torch.zeros(4, 2), Recipe(steps=2, batch=2)
 
@@ -258,7 +262,7 @@ def test_checkpoints_with_other_words_or_numbers(checkpoint, changed):
     assert works_or_says(lambda: resumed(path)) is None
 
 
-# Records --------------------------------------------------------------------------------------------------------------
+# Records ------------------------------------------------------------------------------------------
 
 
 @fuzz(300)
@@ -286,7 +290,7 @@ def test_weights_beside_the_records_have_a_checksum(monkeypatch):
             field_training.shipped("coder")
 
 
-# Faces ----------------------------------------------------------------------------------------------------------------
+# Faces --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -432,7 +436,7 @@ def test_entries_that_point_elsewhere_are_names_and_nothing_else(faces, tmp_path
     ] == []
 
 
-# Weights of others ----------------------------------------------------------------------------------------------------
+# Weights of others --------------------------------------------------------------------------------
 
 
 def saved(state) -> bytes:
@@ -514,7 +518,7 @@ def test_evil_files_do_nothing_and_take_no_memory(tmp_path):
         load_peer(path)
 
 
-# Parameters -----------------------------------------------------------------------------------------------------------
+# Parameters ---------------------------------------------------------------------------------------
 
 LAWS = st.one_of(st.just("log-uniform"), st.just("fixed"), st.just("quadratic"), WORDS)
 NOISES = st.one_of(
@@ -605,7 +609,7 @@ def test_samplers(sampler, levels, options):
     works_or_says(lambda: sampling.last(sampler(denoiser, torch.ones(2, 2), sigmas, **options)))
 
 
-# Chapters and labs ----------------------------------------------------------------------------------------------------
+# Chapters and labs --------------------------------------------------------------------------------
 
 
 @fuzz(300)
@@ -686,7 +690,8 @@ console.log(JSON.stringify(queries.map((query) => stateOfLink(spec, query))));
 
 
 def test_links_to_a_lab_are_read_as_data(javascript):
-    """A link chooses among what the lab has; anything else is refused by name or left alone, whatever it is."""
+    """A link chooses among what the lab has; anything else is refused by name or left alone,
+    whatever it is."""
     spec, draw, queries = LAB.spec(), random.Random(0), []
     keys = ["target", "count", "left", "right", "schedule", "steps", "particles", "seed", "lab", "constructor", "x",
             "__proto__", "toString", "hasOwnProperty", "seed[]", "TARGET", ""]  # fmt: skip
@@ -716,7 +721,8 @@ def test_links_to_a_lab_are_read_as_data(javascript):
 
 
 def test_no_script_takes_text_for_code():
-    """Whatever a script shows of an address, of a file or of a kernel's answer is text, never markup and never code."""
+    """Whatever a script shows of an address, of a file or of a kernel's answer is text, never
+    markup and never code."""
     for script in (ROOT / "book/assets").glob("*.js"):
         found = re.findall(
             r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc",

@@ -1,4 +1,5 @@
-"""C^alpha images and what denoises them: parts, rates, fixed bases against loops in float64, vectors along contours."""
+"""C^alpha images and what denoises them: parts, rates, fixed bases against loops in float64,
+vectors along contours."""
 
 import math
 
@@ -14,7 +15,7 @@ def images(n=2, size=8, seed=0):
     return noise(n, size, size, seed=seed, dtype=torch.float64)
 
 
-# The class ------------------------------------------------------------------------------------------------------------
+# The class ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
@@ -45,7 +46,8 @@ def test_powers_are_those_of_the_backgrounds():
 
 
 def test_the_informed_error_is_that_of_a_wiener_filter_on_the_parts():
-    """The filter is run on noisy backgrounds, and of each the error is counted where the image shows it."""
+    """The filter is run on noisy backgrounds, and of each the error is counted where the image
+    shows it."""
     parts, sigma, size = geometry.c_alpha_parts(600, 2, 1.5, 8, "paper", seed=1), 0.1, 8
     k = torch.fft.fftfreq(size, 1 / size, dtype=torch.float64)
     power = parts.powers.double()[..., None, None] * torch.hypot(k[:, None], k).clamp(min=1) ** -3
@@ -68,7 +70,8 @@ def test_the_informed_error_is_that_of_a_wiener_filter_on_the_parts():
 
 @pytest.mark.parametrize("beta", [3, 5])
 def test_backgrounds_as_drawn_have_the_slope_of_a_surface_half_as_regular(beta):
-    """Modes sorted by power decay as m^-beta, so the sequence model with alpha + 1 = beta: (beta - 1) / beta."""
+    """Modes sorted by power decay as m^-beta, so the sequence model with alpha + 1 = beta: (beta -
+    1) / beta."""
     parts = geometry.c_alpha_parts(20, beta, size=64, seed=1)
     sigmas = torch.tensor([0.01, 0.03])
     error = torch.stack([geometry.informed_risk(parts, beta, float(s)) for s in sigmas], 1)
@@ -76,12 +79,13 @@ def test_backgrounds_as_drawn_have_the_slope_of_a_surface_half_as_regular(beta):
     assert float(found) == pytest.approx((beta - 1) / beta, abs=0.01)
 
 
-# Rates ----------------------------------------------------------------------------------------------------------------
+# Rates --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("alpha", [1, 2, 3, 5])
 def test_the_error_of_the_sequence_model(alpha):
-    """C sigma^p - sigma^2 <= error <= C sigma^p, p = 2 alpha / (alpha + 1), and half way by Euler and Maclaurin."""
+    """C sigma^p - sigma^2 <= error <= C sigma^p, p = 2 alpha / (alpha + 1), and half way by Euler
+    and Maclaurin."""
     c = torch.arange(1, 200_001, dtype=torch.float64) ** (-(alpha + 1) / 2)
     constant = math.pi / (alpha + 1) / math.sin(math.pi / (alpha + 1))
     for sigma in (0.01, 0.1):
@@ -105,7 +109,7 @@ def test_decay_at_a_smooth_contour_is_that_of_theory():
         assert float(geometry.slope(k.log(), sorted_.log()[None])) == pytest.approx(want, abs=0.25)
 
 
-# Fixed bases ----------------------------------------------------------------------------------------------------------
+# Fixed bases --------------------------------------------------------------------------------------
 
 
 def test_cosines_by_their_definition():
@@ -183,7 +187,7 @@ def test_slope_of_a_line_and_of_noise():
     torch.testing.assert_close(geometry.slope(x, y), torch.linalg.lstsq(design, y.T).solution[0])
 
 
-# Along a contour ------------------------------------------------------------------------------------------------------
+# Along a contour ----------------------------------------------------------------------------------
 
 
 def test_near_is_by_distance_to_the_pixels_of_the_contour():
@@ -256,7 +260,7 @@ def test_panels_of_the_walk_lie_in_the_page_and_apart():
             assert a[1] <= b[0] or b[1] <= a[0] or a[3] <= b[2] or b[3] <= a[2]
 
 
-# What was measured ----------------------------------------------------------------------------------------------------
+# What was measured --------------------------------------------------------------------------------
 
 
 def test_recorded_curves_are_those_of_the_fixed_bases():
@@ -272,7 +276,7 @@ def test_recorded_curves_are_those_of_the_fixed_bases():
         assert float(psnr.mean()) == pytest.approx(found["alphas"]["3"]["psnr"][name][5], abs=2e-3)
 
 
-# What is refused ------------------------------------------------------------------------------------------------------
+# What is refused ----------------------------------------------------------------------------------
 
 IMAGES, ROWS = torch.ones(2, 8, 8), torch.full((8,), 4)
 

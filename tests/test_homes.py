@@ -1,4 +1,5 @@
-"""Other people's machines: no home, none of it writable or executable, a Python in parts, other file systems."""
+"""Other people's machines: no home, none of it writable or executable, a Python in parts, other
+file systems."""
 
 import os
 import re
@@ -41,7 +42,7 @@ def needs(*before: str) -> None:
         )
 
 
-# A home ---------------------------------------------------------------------------------------------------------------
+# A home -------------------------------------------------------------------------------------------
 
 CACHE = "from helpers.files import cache_folder; print(cache_folder())"
 LIBRARY = "from helpers.kernels import native; print(native.library('plane') is not None)"
@@ -103,11 +104,12 @@ def test_a_home_that_may_not_be_written_shows_on_no_page(tmp_path, monkeypatch):
     assert scratch("store").returncode == 0
 
 
-# A Python in parts ----------------------------------------------------------------------------------------------------
+# A Python in parts --------------------------------------------------------------------------------
 
 
 def test_a_python_in_parts_and_beside_other_frameworks(tmp_path):
-    """Without optional modules all works but the embedded images, which say so; and POT imports nobody else's."""
+    """Without optional modules all works but the embedded images, which say so; and POT imports
+    nobody else's."""
     for name in ("tensorflow", "jax", "cupy"):
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} is imported')")
     code = f"""
@@ -127,11 +129,12 @@ except ValueError as error:
     assert no_distance == "True" and "without which this Python was built" in said
 
 
-# Other file systems, and no make --------------------------------------------------------------------------------------
+# Other file systems, and no make ------------------------------------------------------------------
 
 
 def test_the_repository_fits_the_file_systems_of_others():
-    """No links, no names that Windows refuses or takes for one, and the same ends of lines everywhere."""
+    """No links, no names that Windows refuses or takes for one, and the same ends of lines
+    everywhere."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     command = ["git", "ls-files", "-z", "--format=%(objectmode) %(eolattr) %(path)"]

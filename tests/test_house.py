@@ -1,4 +1,5 @@
-"""The structure of the package: arrows point down, no circle, and the library runs without all that stands on it."""
+"""The structure of the package: arrows point down, no circle, and the library runs without all that
+stands on it."""
 
 import ast
 import re
@@ -99,7 +100,8 @@ def library(tmp_path_factory):
 
 
 def test_the_library_runs_alone(library):
-    """Every module is imported, and images are made and judged, without systems, experiments, labs and press."""
+    """Every module is imported, and images are made and judged, without systems, experiments, labs
+    and press."""
     names = sorted(".".join(("helpers", *m)) for m in MODULES if m and room(m) == "library")
     code = f"""
 import importlib, sys

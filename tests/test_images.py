@@ -1,4 +1,5 @@
-"""Images by name: splits that share nothing, CelebA prepared as described, a cache that is whole or not there."""
+"""Images by name: splits that share nothing, CelebA prepared as described, a cache that is whole or
+not there."""
 
 import gzip
 import hashlib
@@ -33,7 +34,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "creative-denoiser"
 
 
-# Fashion-MNIST --------------------------------------------------------------------------------------------------------
+# Fashion-MNIST ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -54,7 +55,8 @@ def test_train_and_disjoint_are_the_two_ends_of_the_pool():
 
 
 def fake_fashion(folder: Path, monkeypatch) -> np.ndarray:
-    """Nine images in the original format under the name of the training set; their checksum is made the right one."""
+    """Nine images in the original format under the name of the training set; their checksum is made
+    the right one."""
     pixels = np.random.default_rng(0).integers(0, 256, (9, 28, 28), np.uint8)
     raw = np.array([2051, 9, 28, 28], ">i4").tobytes() + pixels.tobytes()
     name, md5, _ = images.FASHION["pool"]
@@ -118,9 +120,10 @@ def test_the_embedded_images_are_the_first_of_the_original(split, monkeypatch):
     assert torch.equal(full[: len(embedded)], embedded)
 
 
-# CelebA from made-up photographs --------------------------------------------------------------------------------------
+# CelebA from made-up photographs ------------------------------------------------------------------
 
-# by partition; the eleventh repeats the first, the tenth, of the test images, the second, both a little darker
+# by partition; the eleventh repeats the first, the tenth, of the test images, the second, both a
+# little darker
 PARTITION = "001020120202"
 REPEATS = {10: 0, 9: 1}
 TEST = [i for i in range(12) if PARTITION[i] == "2" and i not in REPEATS]
@@ -271,7 +274,8 @@ def test_splits_share_nothing(faces):
 
 @pytest.mark.parametrize("kind", ["zip", "below celeba", "scrambled zip"])
 def test_folder_and_archive_hold_the_same_images(faces, kind, tmp_path, monkeypatch):
-    """Whatever the order of an archive's entries (which decides what is a repeat of what) and what else is in it."""
+    """Whatever the order of an archive's entries (which decides what is a repeat of what) and what
+    else is in it."""
     expected, other = (
         gray(80),
         original(tmp_path / "other" / "celeba", "folder" if "celeba" in kind else "zip"),
@@ -321,7 +325,7 @@ def test_a_prepared_subset_is_taken_by_rank_as_it_is(kind, tmp_path, monkeypatch
     assert "aligned originals" in found.source and "80x80 gray archive" in load("celeba").source
 
 
-# The cache ------------------------------------------------------------------------------------------------------------
+# The cache ----------------------------------------------------------------------------------------
 
 
 def replaced(faces, i, jpeg):
@@ -420,7 +424,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
 
 
-# What may be wrong with CelebA ----------------------------------------------------------------------------------------
+# What may be wrong with CelebA --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [None, "", "missing"])
@@ -541,11 +545,12 @@ def test_a_folder_of_photographs_needs_no_list(tmp_path, monkeypatch):
     assert (len(load("celeba")), len(load("celeba", "test"))) == (3, 2)
 
 
-# Repeats --------------------------------------------------------------------------------------------------------------
+# Repeats ------------------------------------------------------------------------------------------
 
 
 def with_repeats() -> torch.Tensor:
-    """60 random images 40x40, some of them a dimmed, shifted, inverted or slightly noisy copy of another."""
+    """60 random images 40x40, some of them a dimmed, shifted, inverted or slightly noisy copy of
+    another."""
     g = torch.Generator().manual_seed(0)
     x = interpolate(torch.rand(60, 1, 8, 8, generator=g), (40, 40), mode="bilinear")[:, 0]
     x[7], x[31], x[32], x[59] = 0.5 * x[3], x[3] + 0.2, 1 - x[30], x[58]
@@ -578,7 +583,7 @@ def test_repeats_need_multiples_of_20(shape):
         celeba.repeats(torch.rand(shape))
 
 
-# Synthetic classes through the same door ------------------------------------------------------------------------------
+# Synthetic classes through the same door ----------------------------------------------------------
 
 MADE = {
     "c-alpha": (synthetic.c_alpha, {"alpha": 2}),
@@ -713,12 +718,13 @@ def test_an_error_inside_a_class_is_not_taken_for_a_wrong_option(monkeypatch):
         load("disks", n=1)
 
 
-# The real faces -------------------------------------------------------------------------------------------------------
+# The real faces -----------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not REAL[celeba.ROOT], reason=f"{celeba.ROOT} is not set")
 def test_real_faces(monkeypatch):
-    """A prepared subset holds all images without repeats, near the exact ones beside it; its originals give those."""
+    """A prepared subset holds all images without repeats, near the exact ones beside it; its
+    originals give those."""
     monkeypatch.undo()  # the reader's own cache: prepared once
     root = Path(REAL[celeba.ROOT])
     if not (root / "celeba_gray80_exact_tiny.npz").exists():

@@ -1,7 +1,8 @@
-"""What must not matter, for every family of denoisers, over training sets, noisy points and noise levels that
-hypothesis draws.
+"""What must not matter, for every family of denoisers, over training sets, noisy points and noise
+levels that hypothesis draws.
 
-Each family is built from a training set; those that depend on random weights fixed in space know fewer invariances.
+Each family is built from a training set; those that depend on random weights fixed in space know
+fewer invariances.
 """
 
 import math

@@ -1,4 +1,5 @@
-"""The Jacobian of a denoiser: frozen masks = torch.func = float64 autograd; eigenpairs and their errors; bad input."""
+"""The Jacobian of a denoiser: frozen masks = torch.func = float64 autograd; eigenpairs and their
+errors; bad input."""
 
 import copy
 
@@ -226,7 +227,8 @@ def test_masks_that_do_not_fit_a_batch_are_not_used(kind):
 
 @pytest.mark.parametrize("options", [{}, {"bias": True, "blind": False, "data_std": 0.05}], ids=str)
 def test_single_precision_keeps_its_digits(options):
-    """An f(0) far longer than the vectors costs nothing; y in float64 does not make float32 weights exact."""
+    """An f(0) far longer than the vectors costs nothing; y in float64 does not make float32 weights
+    exact."""
     net, y = ready(**options), noise(1, 1, 16, 16, seed=7)
     want = by_autograd(net, y, 0.3)
     net = net.float()
@@ -297,7 +299,7 @@ def test_products_do_not_depend_on_the_surrounding_mode(mode, method):
     torch.testing.assert_close(pulled.flatten(1), v.flatten(1) @ want)
 
 
-# Eigenvectors ---------------------------------------------------------------------------------------------------------
+# Eigenvectors -------------------------------------------------------------------------------------
 
 
 def symmetric_part(jacobian: Jacobian) -> torch.Tensor:
@@ -325,7 +327,8 @@ def test_full_eigen_and_svd_rebuild_the_matrix():
 
 @pytest.mark.parametrize("name", ["fashion-unet-blind-n10000", "fashion-unet-n10000"])
 def test_largest_eigenpairs_of_a_trained_network(name):
-    """Against the full matrix in float64: each true eigenvalue is missed by no more than stated, and from below."""
+    """Against the full matrix in float64: each true eigenvalue is missed by no more than stated,
+    and from below."""
     y = data.fashion_mnist(1, "test") + 0.2 * noise(1, 28, 28).float()
     jacobian = Jacobian(models.load(name), y, 0.2)
     symmetric = symmetric_part(jacobian)
@@ -350,7 +353,8 @@ def test_largest_eigenpairs_of_a_trained_network(name):
 
 
 def test_krylov_survives_an_exhausted_space():
-    """Rank 3 and a triple eigenvalue: the space is exhausted after one block, and stays orthonormal."""
+    """Rank 3 and a triple eigenvalue: the space is exhausted after one block, and stays
+    orthonormal."""
     axes = torch.linalg.qr(noise(40, 3)).Q
     denoiser = LinearDenoiser(
         torch.zeros(40, dtype=torch.float64), axes, torch.ones(3, dtype=torch.float64)
@@ -375,7 +379,7 @@ def test_two_dimensions_and_seeds():
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
-# What must not change, and what is refused ---------------------------------------------------------------------------
+# What must not change, and what is refused --------------------------------------------------------
 
 
 def fingerprint(net: nn.Module) -> list:

@@ -1,4 +1,5 @@
-"""The posterior mean's kernels against float64 brute force: C, torch and (in Triton's interpreter) Triton."""
+"""The posterior mean's kernels against float64 brute force: C, torch and (in Triton's interpreter)
+Triton."""
 
 import importlib
 import math
@@ -36,7 +37,8 @@ def brute_force(points, y, sigma):
 
 
 def error(found, points, y, sigma):
-    """Largest error of a row's mean in units of the training set's radius; the output's own rounding is allowed."""
+    """Largest error of a row's mean in units of the training set's radius; the output's own
+    rounding is allowed."""
     mean = brute_force(points, y, sigma)[0]
     gap, size = (t.flatten(1).norm(dim=1) for t in (found.double() - mean, mean))
     rounding = torch.finfo(found.dtype).eps * size
@@ -46,7 +48,8 @@ def error(found, points, y, sigma):
 
 
 def dense_family(n=1500):
-    """Soft discs whose centre walks along a curve: neighbours are a hundredth apart, norms are eighty."""
+    """Soft discs whose centre walks along a curve: neighbours are a hundredth apart, norms are
+    eighty."""
     axis = torch.linspace(-1, 1, 40)
     t = torch.linspace(0, 2 * math.pi, n)[:, None, None]
     squares = (axis[:, None] - 0.5 * t.cos()) ** 2 + (axis - 0.3 * t.sin()) ** 2
@@ -71,7 +74,8 @@ SIGMAS = (0.003, 0.02, 0.1, 0.5, 2.0, 10.0, 100.0)
 
 
 def queries(points, sigma, n=12):
-    """Half of them a training point and noise, a quarter midway between two, a quarter far from the data."""
+    """Half of them a training point and noise, a quarter midway between two, a quarter far from the
+    data."""
     g = torch.Generator().manual_seed(1)
     x = points.float()
     y = x[torch.randint(len(x), (n,), generator=g)]
@@ -124,7 +128,8 @@ REAL = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8
 
 @st.composite
 def problems(draw):
-    """Points, queries and sigmas of any shape, type, stride and scale that the kernel promises to take."""
+    """Points, queries and sigmas of any shape, type, stride and scale that the kernel promises to
+    take."""
     g = torch.Generator().manual_seed(draw(st.integers(0, 2**20)))
     n, b = draw(st.integers(1, 60)), draw(st.integers(0, 7))
     event = draw(st.sampled_from([(1,), (2,), (3,), (4,), (17,), (3, 5, 5), (200,)]))
@@ -261,7 +266,7 @@ def test_derivatives_equal_autograds(shape):
     assert torch.allclose(found.double(), exact, atol=1e-5)
 
 
-# The plane ------------------------------------------------------------------------------------------------------------
+# The plane ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("d", [1, 2, 3])
@@ -358,7 +363,7 @@ def test_exact_on_a_gpu():
             )
 
 
-# The compiler ---------------------------------------------------------------------------------------------------------
+# The compiler -------------------------------------------------------------------------------------
 
 
 def test_without_a_compiler_torch_runs_and_says_so(monkeypatch):
@@ -395,7 +400,7 @@ def test_compiled_files_are_kept_replaced_and_not_trusted(monkeypatch, tmp_path)
     assert native.library.__wrapped__("plane") is None
 
 
-# Bad input ------------------------------------------------------------------------------------------------------------
+# Bad input ----------------------------------------------------------------------------------------
 
 X, Y = torch.randn(5, 4), torch.randn(3, 4)
 WRONG = [

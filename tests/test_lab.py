@@ -1,4 +1,5 @@
-"""The lab: equal noise, samplers and measures in Python and JavaScript; exported denoisers, states, files, widget."""
+"""The lab: equal noise, samplers and measures in Python and JavaScript; exported denoisers, states,
+files, widget."""
 
 import base64
 import copy
@@ -78,7 +79,7 @@ class Explosive(Denoiser):
         return 3 * y
 
 
-# Noise ----------------------------------------------------------------------------------------------------------------
+# Noise --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("key", "counter", "answer"), ANSWERS)
@@ -148,7 +149,7 @@ def test_bad_seeds_and_sizes(value):
         noise.normal(3, 0)
 
 
-# JavaScript -----------------------------------------------------------------------------------------------------------
+# JavaScript ---------------------------------------------------------------------------------------
 
 NODE = """
 import { createHash } from "node:crypto";
@@ -244,9 +245,10 @@ ARRAYS = {"a": draws(3, 2), "b": draws(5).float(), "c": BYTES[:2], "none": torch
 @pytest.fixture(scope="session")
 def node(javascript):
     """What lab.js answers under plain Node: one run for all questions."""
-    numbers = lambda x: (
-        None if x is None else [None if math.isnan(v) else v for v in x.flatten().tolist()]
-    )  # noqa: E731
+
+    def numbers(x):
+        return None if x is None else [None if math.isnan(v) else v for v in x.flatten().tolist()]
+
     questions = {
         "threefry": [(key, counter) for key, counter, _ in ANSWERS],
         "noise": NOISE,
@@ -340,7 +342,7 @@ def test_javascript_reads_safetensors(node):
     assert sorted(node["file"]) == sorted(expected)
 
 
-# Export ---------------------------------------------------------------------------------------------------------------
+# Export -------------------------------------------------------------------------------------------
 
 LEVELS = sampling.edm(3, 0.02)[:-1].float()  # 80, one between, .02
 PLANE, SQUARES = draws(9, 2), draws(6, 8, 8).float()
@@ -459,7 +461,8 @@ def test_a_traced_graph_serves_other_numbers_but_not_other_constants(
 
 
 class Difference(Denoiser):
-    """Small answers that are differences of large numbers, as those of a network that subtracts the noise."""
+    """Small answers that are differences of large numbers, as those of a network that subtracts the
+    noise."""
 
     event_shape = (2,)
 
@@ -508,7 +511,7 @@ def test_what_cannot_be_exported(build, sigmas, words):
         export(build(), sigmas)
 
 
-# Lab ------------------------------------------------------------------------------------------------------------------
+# Lab ----------------------------------------------------------------------------------------------
 
 
 def broken(data, value):

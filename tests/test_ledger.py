@@ -1,4 +1,5 @@
-"""The ledger: the machine's verdicts, the table's digits, and the files between chapters and ledger page."""
+"""The ledger: the machine's verdicts, the table's digits, and the files between chapters and ledger
+page."""
 
 import json
 import math
@@ -104,7 +105,7 @@ def test_figures_gather_the_rows_that_test_them():
         figures(chapters, [Figure("1", "a curve", [("03", "fig")], "")])
 
 
-# The ledger of the book ----------------------------------------------------------------------------------------------
+# The ledger of the book ---------------------------------------------------------------------------
 
 STORED = read_all(ROOT / "results/claims")
 FRESH = ROOT / "build/results/claims"
@@ -112,7 +113,8 @@ FRESH = ROOT / "build/results/claims"
 
 @pytest.mark.parametrize("chapter", STORED)
 def test_no_measured_value_left_its_tolerance(chapter):
-    """Fresh outputs against the stored ones, row by row: a verdict that changes is news, whichever way."""
+    """Fresh outputs against the stored ones, row by row: a verdict that changes is news, whichever
+    way."""
     assert (FRESH / f"{chapter}.json").is_file(), (
         "to be executed first: python -m helpers.pipeline execute"
     )

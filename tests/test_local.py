@@ -1,10 +1,12 @@
-"""Local machines: C, torch and Triton against a float64 brute force; the papers' identities; bad input."""
+"""Local machines: C, torch and Triton against a float64 brute force; the papers' identities; bad
+input."""
 
 import importlib.util
 import itertools
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import noise
@@ -147,7 +149,8 @@ def test_more_images_than_a_block(machine, padding):
 @pytest.mark.parametrize(("machine", "padding"), [v for v in VARIANTS if v[0] != "composite"])
 @pytest.mark.parametrize(("n", "channels", "patch", "offset"), [(9, 1, 3, 0.0), (2, 3, 5, 100.0)])
 def test_triton(machine, padding, n, channels, patch, offset):
-    """In Triton's interpreter, which conftest.py switches on without a GPU: several tiles and splits, a cut last one.
+    """In Triton's interpreter, which conftest.py switches on without a GPU: several tiles and
+    splits, a cut last one.
 
     Distances are float32 there, so the query is not far from the data in units of sigma.
     """
@@ -252,14 +255,16 @@ def test_boundary_in_the_interior_is_equivariant_and_in_corners_local():
 
 @pytest.mark.parametrize(("machine", "padding"), [v for v in VARIANTS if v[0] != "composite"])
 def test_black_and_white_follows_the_majority(machine, padding):
-    """Kamb & Ganguli's toy: one image black, one white, 3 x 3 windows; a pixel becomes its window's majority."""
+    """Kamb & Ganguli's toy: one image black, one white, 3 x 3 windows; a pixel becomes its window's
+    majority."""
     points = torch.stack([torch.zeros(8, 9), torch.ones(8, 9)])
     y = (uniform(4, 8, 9) > 0.5).float()
     y[:, :, ::2] *= 0.98  # no window of 4, 6 or 9 pixels is half white
     mode = "circular" if padding == "circular" else "constant"
-    window = lambda t: torch.nn.functional.unfold(
-        torch.nn.functional.pad(t[:, None], (1,) * 4, mode=mode), 3
-    )  # noqa: E731
+
+    def window(t):
+        return F.unfold(F.pad(t[:, None], (1,) * 4, mode=mode), 3)
+
     white = window(y - 0.5).sum(1).view(4, 8, 9)  # outside the image 0, which votes for neither
     clear = white.abs() > 0.02
     for implementation in implementations(machine):
@@ -269,7 +274,8 @@ def test_black_and_white_follows_the_majority(machine, padding):
 
 
 def test_one_image():
-    """Its own pixels for LS, whatever y; for boundary too where a border pixel has only its own place."""
+    """Its own pixels for LS, whatever y; for boundary too where a border pixel has only its own
+    place."""
     points, y = uniform(1, 3, 7, 7), noise(2, 3, 7, 7)
     for machine in ("local", "composite"):
         torch.testing.assert_close(
@@ -337,7 +343,8 @@ def test_strides_dtypes_and_empty_batches(machine, padding):
 
 @pytest.mark.parametrize(("machine", "padding"), VARIANTS)
 def test_gradients(machine, padding):
-    """y that asks for a gradient goes through torch: the Jacobian by autograd is that of finite differences."""
+    """y that asks for a gradient goes through torch: the Jacobian by autograd is that of finite
+    differences."""
     points = uniform(4, 5, 4, dtype=torch.float64)
     y = uniform(2, 5, 4, seed=1, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda z: local_mean(points, z, 0.4, 3, machine, padding), y)

@@ -1,4 +1,5 @@
-"""The voters of *Local machines* in a browser: clicks and keys give the numbers of Python, on a page of its own."""
+"""The voters of *Local machines* in a browser: clicks and keys give the numbers of Python, on a
+page of its own."""
 
 import re
 

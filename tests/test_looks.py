@@ -1,4 +1,5 @@
-"""Looks at a network in training: what the judges say of images whose quality is known, and the sheet of samples."""
+"""Looks at a network in training: what the judges say of images whose quality is known, and the
+sheet of samples."""
 
 import io
 from dataclasses import replace
@@ -68,7 +69,8 @@ class Asked(PerLevel):
 
 
 def test_each_network_is_sampled_from_where_it_knows_its_way():
-    """A blind one from the largest level of its training, one for each level at its levels alone; around the mean."""
+    """A blind one from the largest level of its training, one for each level at its levels alone;
+    around the mean."""
     one = {"blocks": 1, "channels": 2, "normalisation": "none"}
     net = Asked([0.1, 3.0, 0.5], **one, blind=False)
     made = looks.samples(net, SEEN.images, "cpu")

@@ -1,4 +1,5 @@
-"""The papers' other networks and foreign weights: sizes, receptive fields, formulas, damaged files, PSNR of peers."""
+"""The papers' other networks and foreign weights: sizes, receptive fields, formulas, damaged files,
+PSNR of peers."""
 
 import os
 import pickle
@@ -28,7 +29,7 @@ def count(net: torch.nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-# The chain of convolutions --------------------------------------------------------------------------------------------
+# The chain of convolutions ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("depth", "parameters"), [(21, 702_784), (20, 665_856)])
@@ -175,7 +176,7 @@ def test_bad_images(options, shape, message):
         CNN(3, channels=4, **options)(torch.zeros(shape), 1.0)
 
 
-# The fully connected network ------------------------------------------------------------------------------------------
+# The fully connected network ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,8 @@ def test_sizes_of_the_image_mlp(width, parameters):
 
 
 def test_image_mlp_is_their_network_at_their_noise_level():
-    """x_t = sqrt(1 - t) x_0 + sqrt(t) n on [-1, 1] and y = x + sigma n on [0, 1], with the same n, give one image."""
+    """x_t = sqrt(1 - t) x_0 + sqrt(t) n on [-1, 1] and y = x + sigma n on [0, 1], with the same n,
+    give one image."""
     net, t = ImageMLP(4, width=10).double(), 0.3
     x_0, n = 2 * torch.rand(5, 3, 4, 4, dtype=torch.float64) - 1, noise(5, 3, 4, 4).double()
     z = ((1 - t) ** 0.5 * x_0 + t**0.5 * n).flatten(1)
@@ -224,7 +226,7 @@ def test_bad_options_of_the_image_mlp(options):
         ImageMLP(**{"size": 4, "width": 4, **options})
 
 
-# Weights of others ----------------------------------------------------------------------------------------------------
+# Weights of others --------------------------------------------------------------------------------
 
 
 NETWORKS = {
@@ -259,7 +261,8 @@ def test_the_unet_of_mohan_et_al_pads_odd_sizes_and_is_homogeneous():
 
 
 def test_the_unet_of_mohan_et_al_sees_45_pixels():
-    """At half resolution 5 pixels, 1 + 2 + 4 more on each side; 2 i - 1 to 2 i + 1 of each of those; 1 + 2 more."""
+    """At half resolution 5 pixels, 1 + 2 + 4 more on each side; 2 i - 1 to 2 i + 1 of each of
+    those; 1 + 2 more."""
     inside = torch.zeros(64, 64, dtype=torch.bool)
     inside[10:55, 10:55] = True
     assert torch.equal(seen(DilatedUNet()), inside)
@@ -355,7 +358,8 @@ PEERS = {  # dB at sigma = 50 / 255, measured before on other faces of the test 
 
 @pytest.mark.parametrize("name", PEERS)
 def test_peers_denoise_as_they_did_elsewhere(name):
-    """On 16 faces; means over 16 differ between groups of faces by about .25 dB, and a wrong layer costs more."""
+    """On 16 faces; means over 16 differ between groups of faces by about .25 dB, and a wrong layer
+    costs more."""
     for variable, what in (
         ("PEERS_ROOT", "the .npz files of the peers"),
         ("CELEBA_ROOT", "CelebA"),

@@ -1,4 +1,5 @@
-"""Darcy flow and physics in the loss: the residual against the solver, weights against DDPM's, an exact toy."""
+"""Darcy flow and physics in the loss: the residual against the solver, weights against DDPM's, an
+exact toy."""
 
 import math
 from dataclasses import replace
@@ -51,7 +52,7 @@ class Constant(Denoiser):
         return self.x.to(y).expand_as(y)
 
 
-# The equation: exact identities first ---------------------------------------------------------------------------------
+# The equation: exact identities first -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [8, 16])
@@ -130,7 +131,7 @@ def test_the_residual_of_a_mean_is_a_covariance():
     assert float(gap.abs().mean()) > 0.1
 
 
-# The law --------------------------------------------------------------------------------------------------------------
+# The law ------------------------------------------------------------------------------------------
 
 
 def test_channels_and_fields_are_inverse():
@@ -171,7 +172,7 @@ def test_data_sets_repeat_and_splits_differ():
     assert str(a) == "3 images, train, 16x16 pressure and permeability: generated, 24 modes"
 
 
-# Judging and correcting -----------------------------------------------------------------------------------------------
+# Judging and correcting ---------------------------------------------------------------------------
 
 
 def test_reports_of_data_and_of_broken_data():
@@ -231,7 +232,7 @@ def test_a_correction_waits_for_its_level():
     )
 
 
-# The loss -------------------------------------------------------------------------------------------------------------
+# The loss -----------------------------------------------------------------------------------------
 
 
 def test_variances_are_those_of_ddpm():
@@ -326,7 +327,7 @@ def test_a_unet_of_pairs():
         UNet(image_channels=5)
 
 
-# The circle -----------------------------------------------------------------------------------------------------------
+# The circle ---------------------------------------------------------------------------------------
 
 
 LAW = CircleLaw([0.0, 2.1, 4.2], [8.0, 0.0, 2.0], [5.0, 2.0, 3.0])
@@ -373,7 +374,8 @@ def test_with_a_weight_it_minimises_pointwise(weight, sigma, seed):
 
 
 def test_where_the_mean_says_nothing_a_guess_appears_above_a_level():
-    """Uniform law, endless noise: the radius is 0 up to 2 c sigma^2 = S and sqrt(1 - S / (2 c sigma^2)) beyond."""
+    """Uniform law, endless noise: the radius is 0 up to 2 c sigma^2 = S and sqrt(1 - S / (2 c
+    sigma^2)) beyond."""
     D, sigma = (
         CircleDenoiser(CircleLaw([0.0], [0.0], [1.0]), 0.01),
         torch.tensor([1.0, 5.0, 10.0, 30.0]).double(),
@@ -384,7 +386,7 @@ def test_where_the_mean_says_nothing_a_guess_appears_above_a_level():
     assert float(found[0]) < 1e-6 and float(found[-1]) > 0.9
 
 
-# The record -----------------------------------------------------------------------------------------------------------
+# The record ---------------------------------------------------------------------------------------
 
 
 def test_the_record_is_complete():
@@ -418,7 +420,7 @@ def test_the_network_that_ships_is_the_recorded_one():
         assert now[key] == pytest.approx(then[key], rel=0.3), key
 
 
-# Bad input ------------------------------------------------------------------------------------------------------------
+# Bad input ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""The pipeline: what is executed again and why, what a failure or a kill leaves behind, what replay catches."""
+"""The pipeline: what is executed again and why, what a failure or a kill leaves behind, what replay
+catches."""
 
 import io
 import json

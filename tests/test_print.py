@@ -28,7 +28,8 @@ except ValueError as error:
 
 
 def bind(root, target, **environment):
-    """Prints FEW in a process of its own: playwright runs once in a process, and the tests' browser may be open."""
+    """Prints FEW in a process of its own: playwright runs once in a process, and the tests' browser
+    may be open."""
     command = [sys.executable, "-c", BIND, str(root), str(target), *map(str, FEW)]
     return subprocess.run(
         command, env={**os.environ, **environment}, capture_output=True, text=True

@@ -1,4 +1,5 @@
-"""Denoising as projection: the smoothed distance, errors of a projection, admissible schedules, against definitions."""
+"""Denoising as projection: the smoothed distance, errors of a projection, admissible schedules,
+against definitions."""
 
 import math
 

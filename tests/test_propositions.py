@@ -1,8 +1,8 @@
 """Propositions P0 to P7, checked to the digits that are printed for them.
 
-Exact figures must agree within half a unit of their last digit. Where a proposition is about a law, the law is
-integrated by quadrature; samples appear only where the statement is about frequencies, with the error their number
-allows.
+Exact figures must agree within half a unit of their last digit. Where a proposition is about a law,
+the law is integrated by quadrature; samples appear only where the statement is about frequencies,
+with the error their number allows.
 """
 
 import math
@@ -35,10 +35,11 @@ def printed(value, figure, digits):
 
 
 def noisy(target, sigma, reach=8.0, spacing=0.14):
-    """Quadrature over x in a law of point masses and the noise n: x, y = x + sigma n and the weights of sum 1.
+    """Quadrature over x in a law of point masses and the noise n: x, y = x + sigma n and the
+    weights of sum 1.
 
-    The trapezoidal rule on a Gaussian times an analytic function converges geometrically: this spacing leaves less than
-    1e-9.
+    The trapezoidal rule on a Gaussian times an analytic function converges geometrically: this
+    spacing leaves less than 1e-9.
     """
     axis = torch.arange(-reach, reach + spacing / 2, spacing, dtype=torch.float64)
     n = torch.cartesian_prod(*[axis] * target.means.shape[1]).reshape(-1, target.means.shape[1])
@@ -55,7 +56,7 @@ def normal_start(sigma, n=1001, reach=5.5):
     return sigma * z[:, None], w / w.sum()
 
 
-# P0 -------------------------------------------------------------------------------------------------------------------
+# P0 -----------------------------------------------------------------------------------------------
 
 
 def test_p0_every_sample_is_a_training_point_each_equally_often():
@@ -69,7 +70,7 @@ def test_p0_every_sample_is_a_training_point_each_equally_often():
     assert metrics.share_of_copies(end, points) == 1
 
 
-# P1 -------------------------------------------------------------------------------------------------------------------
+# P1 -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sigma", [0.4, 1.5])
@@ -100,7 +101,7 @@ def test_p1_the_score_objective_without_the_target_has_the_same_minimum():
         assert float(hyvarinen) == pytest.approx(float(fisher), rel=1e-9)
 
 
-# P2 -------------------------------------------------------------------------------------------------------------------
+# P2 -----------------------------------------------------------------------------------------------
 
 
 def test_p2_generated_variance_and_mean():
@@ -140,7 +141,8 @@ def test_p2_finite_steps_shrink_variance(steps):
     assert torch.allclose(run, closed, rtol=1e-10)
     exact = variances * schedule[0] ** 2 / (variances + schedule[0] ** 2)
     assert (closed < exact).all()
-    # The table starts DDIM at x_T ~ N(0, I) in VP, which has variance 1 + sigma_max^2 in our coordinates.
+    # The table starts DDIM at x_T ~ N(0, I) in VP, which has variance 1 + sigma_max^2 in our
+    # coordinates.
     ratio = closed / variances * (1 + schedule[0] ** -2)
     for value, figure in zip(ratio, TABLE[steps], strict=True):
         assert printed(value, figure, 3 if steps == 1000 else 2)
@@ -158,7 +160,7 @@ def test_p2_few_training_points_confine_samples_to_their_affine_hull():
     assert off.abs().max() < 1e-9 and (end.std(0) > 0.1).all()
 
 
-# P3 -------------------------------------------------------------------------------------------------------------------
+# P3 -----------------------------------------------------------------------------------------------
 
 TWO = GaussianMixture([[-1.0], [1.0]])
 THREE = GaussianMixture([[-math.sqrt(3)], [0.0], [math.sqrt(3)]], weights=[1 / 6, 2 / 3, 1 / 6])
@@ -167,7 +169,8 @@ WIDE = GaussianMixture([[-1.0], [1.0]], 0.2)
 
 
 def test_p3_coefficients_from_moments_alone():
-    """G c = h with the noisy moments and Stein's identity, in monomials, equals the fit in Hermite polynomials."""
+    """G c = h with the noisy moments and Stein's identity, in monomials, equals the fit in Hermite
+    polynomials."""
     sigma, degree = 0.7, 3
     moment = [
         float(SKEWED.weights @ torch.stack([stats_moment(m, sigma, j) for m in SKEWED.means[:, 0]]))
@@ -200,7 +203,8 @@ SAMPLERS = {
 def test_p3_i_equal_moments_up_to_2k_give_the_same_samples(name):
     """Rings of 8 and of 12 points share all moments up to order 7, more than the 2k = 6 of cubics.
 
-    Their symmetry keeps them alike up to k = 6, where the proposition promises nothing; septics tell them apart.
+    Their symmetry keeps them alike up to k = 6, where the proposition promises nothing; septics
+    tell them apart.
     """
     start, schedule = sampling.initial_noise(50, 2, sigma=20), sampling.log_linear(30, 0.05, 20)
     rings = ring(8, std=0.1), ring(12, std=0.1)
@@ -284,7 +288,8 @@ def test_p3_iii_langevin_at_one_level_converges_to_the_family():
         sampling.langevin(denoiser, start, level, corrections=2500, rate=0.01, seed=1)
     )
     for order, expected in zip((2, 4, 6), family_moments(denoiser, sigma), strict=True):
-        # four standard errors, and 1% for the bias of unadjusted Langevin, which is of the order of its rate
+        # four standard errors, and 1% for the bias of unadjusted Langevin, which is of the order of
+        # its rate
         error = 4 * float((y**order).std()) / math.sqrt(n) + 0.01 * expected
         assert abs(float((y**order).mean()) - expected) < error
 
@@ -309,13 +314,14 @@ def test_p3_iv_the_flow_ends_at_a_different_law():
 @pytest.mark.parametrize(
     ("target", "k", "kurtosis", "tolerance"),
     [
-        # Two points: a Gaussian (printed 3.02, the kurtosis of 20,000 starts; standard error sqrt(24/n) = .035), then
-        # spikes
+        # Two points: a Gaussian (printed 3.02, the kurtosis of 20,000 starts; standard error
+        # sqrt(24/n) = .035), then spikes
         *[(TWO, k, 3.0, 1e-3) for k in (1, 2)],
         *[(TWO, k, 1.09, 0.005) for k in (3, 4)],
         (TWO, 7, 1.01, 0.005),
-        # Three points: a Gaussian, then spikes. The printed 5.48 is of samples: kurtosis 1/p for a share p outside 0,
-        # so its standard error is sqrt((1 - p) / (p^3 n)) = .08 at n = 20,000; three of them
+        # Three points: a Gaussian, then spikes. The printed 5.48 is of samples: kurtosis 1/p for a
+        # share p outside 0, so its standard error is sqrt((1 - p) / (p^3 n)) = .08 at n = 20,000;
+        # three of them
         *[(THREE, k, 3.0, 1e-3) for k in (1, 2, 3, 4)],
         (THREE, 5, 5.48, 0.25),
     ],
@@ -329,7 +335,8 @@ def test_p3_v_kurtosis_by_degree(target, k, kurtosis, tolerance):
 
 
 def test_p3_v_degree_5_makes_two_spikes_and_loses_the_far_tail():
-    """Kurtosis 1.03 of the particles that stay; its family has a positive leading coefficient, and some run away."""
+    """Kurtosis 1.03 of the particles that stay; its family has a positive leading coefficient, and
+    some run away."""
     y = sampling.last(
         sampling.euler(Polynomial(TWO, 5), sampling.initial_noise(20_000, 1, sigma=80), COS60)
     )
@@ -339,7 +346,8 @@ def test_p3_v_degree_5_makes_two_spikes_and_loses_the_far_tail():
 
 
 def test_p3_v_even_degree_diverges():
-    """About 3% of the samples of the skewed pair: the share out of reach, and no clamp that hides it."""
+    """About 3% of the samples of the skewed pair: the share out of reach, and no clamp that hides
+    it."""
     start, w = normal_start(80.0, n=4001)
     y = sampling.last(sampling.euler(Polynomial(SKEWED, 2), start, COS60))[:, 0]
     assert printed(w[~(y.abs() < 10)].sum(), 0.03, 2)
@@ -351,7 +359,7 @@ def test_p3_v_even_degree_diverges():
     assert metrics.diverged(odd) == 0
 
 
-# P4 -------------------------------------------------------------------------------------------------------------------
+# P4 -----------------------------------------------------------------------------------------------
 
 
 def covariance_in_5d():
@@ -363,7 +371,8 @@ def covariance_in_5d():
 def test_p4a_best_denoiser_of_rank_r_and_its_flat_gaussian(rank):
     S, sigma, eye = covariance_in_5d(), 0.8, torch.eye(5).double()
     denoiser = LinearDenoiser.from_moments(torch.zeros(5).double(), S, rank)
-    # reduced-rank regression (Eckart and Young): the truncated singular value decomposition of S (S + sigma^2)^(-1/2)
+    # reduced-rank regression (Eckart and Young): the truncated singular value decomposition of S (S
+    # + sigma^2)^(-1/2)
     values, axes = torch.linalg.eigh(S + sigma**2 * eye)
     half = axes @ torch.diag(values**-0.5) @ axes.T
     u, s, vt = torch.linalg.svd(S @ half)
@@ -449,7 +458,7 @@ def test_p4c_samples_lie_on_the_curve_of_the_last_decoder():
     )
 
 
-# P5 -------------------------------------------------------------------------------------------------------------------
+# P5 -----------------------------------------------------------------------------------------------
 
 FREQUENCY = torch.fft.fftfreq(64, dtype=torch.float64).abs()
 SPECTRUM = (0.02 + FREQUENCY) ** -1.5 / (
@@ -468,7 +477,8 @@ SPECTRUM = (0.02 + FREQUENCY) ** -1.5 / (
     ],
 )
 def test_p5_receptive_field_decides_the_generated_spectrum(width, lowest, total):
-    """The printed figures start, as P2's table does, at variance 1 + sigma_max^2, the N(0, I) of VP."""
+    """The printed figures start, as P2's table does, at variance 1 + sigma_max^2, the N(0, I) of
+    VP."""
     denoiser = LinearConvolution(SPECTRUM, width)
     power = denoiser.generated_spectrum(sigma_max=80.0) * (1 + 80.0**-2)
     assert printed(power[0] / SPECTRUM[0], lowest, 3)
@@ -492,7 +502,8 @@ def test_p5_formula_is_what_the_sampler_generates(width):
 
 
 def test_p5_filter_is_the_best_of_its_support():
-    """On the torus, by the covariance matrix of all pixels: the regression on the pixels in the support."""
+    """On the torus, by the covariance matrix of all pixels: the regression on the pixels in the
+    support."""
     f = torch.fft.fftfreq(8, dtype=torch.float64)
     spectrum = 1 / (0.05 + f[:, None] ** 2 + 2 * f**2)
     sigma, support = 0.9, torch.zeros(8, 8, dtype=torch.bool)
@@ -510,15 +521,17 @@ def test_p5_filter_is_the_best_of_its_support():
     assert torch.allclose(full.response(sigma).real, spectrum / (spectrum + sigma**2))
 
 
-# P6 -------------------------------------------------------------------------------------------------------------------
+# P6 -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", sorted(set(TARGETS) - {"pinwheel"}))
 def test_p6_the_exact_denoiser_generates_its_target(name):
-    """Total variation E_p[(1 - q/p)+] below 1e-3, with p the target at the last level, over samples of p.
+    """Total variation E_p[(1 - q/p)+] below 1e-3, with p the target at the last level, over samples
+    of p.
 
-    The flow starts at N(0, s^2 I), not at p blurred by s. For a target of mean m that alone costs |m| / (s sqrt(2 pi)),
-    for the three points with |m| = .38 that is .0019 at s = 80; hence s = 1000, which leaves .00015.
+    The flow starts at N(0, s^2 I), not at p blurred by s. For a target of mean m that alone costs
+    |m| / (s sqrt(2 pi)), for the three points with |m| = .38 that is .0019 at s = 80; hence s =
+    1000, which leaves .00015.
     """
     target, sigma = TARGETS[name](), 0.1
     x = target.sample(250, seed=1)
@@ -546,12 +559,13 @@ def test_p6_on_a_grid_and_the_linear_denoiser_generates_its_gaussian():
     assert density.total_variation(gaussian.log_prob(g.points, 0.05), log_q, g.cell) < 1e-3
 
 
-# P7 -------------------------------------------------------------------------------------------------------------------
+# P7 -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sigma", [0.4, 1.5])
 def test_p7_error_from_noisy_points_alone(sigma):
-    """Stein: E||f - x||^2 = E[||y - f||^2 + 2 sigma^2 tr J - sigma^2 d], and sigma^2 E tr J for the best f."""
+    """Stein: E||f - x||^2 = E[||y - f||^2 + 2 sigma^2 tr J - sigma^2 d], and sigma^2 E tr J for the
+    best f."""
     target = three_points()
     x, y, w = noisy(target, sigma)
     for f in (

@@ -1,4 +1,5 @@
-"""Judges of images: feature distances against their definitions, spectra of known pictures, the autoencoder."""
+"""Judges of images: feature distances against their definitions, spectra of known pictures, the
+autoencoder."""
 
 import math
 

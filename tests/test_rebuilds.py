@@ -62,7 +62,8 @@ def test_names_are_followed_to_the_files_that_define_them(package, code):
 
 
 def test_data_counts_where_the_last_run_opened_it(scratch):
-    """Whatever computes the name, and of the manifest only the cards of what was opened, unless a chapter shows it."""
+    """Whatever computes the name, and of the manifest only the cards of what was opened, unless a
+    chapter shows it."""
     (scratch.root / "models").mkdir()
     models, recorded = scratch.root / "models", scratch.root / "src/helpers/recorded"
     recorded.mkdir()

@@ -1,4 +1,5 @@
-"""The chapters' first code cell: on Colab installs the package from the badge's revision, elsewhere does nothing."""
+"""The chapters' first code cell: on Colab installs the package from the badge's revision, elsewhere
+does nothing."""
 
 import json
 import sys
@@ -47,7 +48,8 @@ def shell():
 
 @pytest.fixture
 def colab(monkeypatch):
-    """Looks like Colab: its module, its two variables, and a server that says which notebook is open."""
+    """Looks like Colab: its module, its two variables, and a server that says which notebook is
+    open."""
     answer = {}
 
     class Sessions(BaseHTTPRequestHandler):

@@ -1,4 +1,5 @@
-"""Shrinkage in an adaptive basis: measures against definitions in float64, theorems, Stein's estimate, the panel."""
+"""Shrinkage in an adaptive basis: measures against definitions in float64, theorems, Stein's
+estimate, the panel."""
 
 import base64
 import json
@@ -33,7 +34,7 @@ def small_net(kind=UNet, **options):
     return settled(net)
 
 
-# Two bases ------------------------------------------------------------------------------------------------------------
+# Two bases ----------------------------------------------------------------------------------------
 
 
 def test_overlap_is_the_trace_of_two_projections():
@@ -55,7 +56,7 @@ def test_overlap_of_spaces_within_beside_and_at_random():
     assert sum(found) / 400 == pytest.approx(6 / 64, abs=0.006)
 
 
-# One basis ------------------------------------------------------------------------------------------------------------
+# One basis ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wave", [(0, 0), (1, 0), (2, 3), (4, 1), (4, 4)])
@@ -99,7 +100,7 @@ def test_pictures_have_zero_at_mid_gray():
     torch.testing.assert_close(plots.signed(-5 * vectors), shown)
 
 
-# The Jacobian ---------------------------------------------------------------------------------------------------------
+# The Jacobian -------------------------------------------------------------------------------------
 
 NETWORKS = {
     "base": (UNet, {}),
@@ -170,7 +171,7 @@ def test_the_optimal_denoiser_of_n_points_has_n_minus_one_eigenvectors_in_their_
     assert eigenbasis.overlap(found.vectors[:4], differences) == pytest.approx(1, abs=1e-9)
 
 
-# Errors without the clean image ---------------------------------------------------------------------------------------
+# Errors without the clean image -------------------------------------------------------------------
 
 AXES, VARIANCES = basis(64, 64, seed=3).T, torch.logspace(1, -3, 64, dtype=torch.float64)
 WIENER = LinearDenoiser(torch.full((8, 8), 0.5).double(), AXES, VARIANCES)
@@ -214,7 +215,8 @@ def test_rows_of_a_batch_do_not_matter():
 
 @pytest.mark.parametrize("sigma", [0.1, 1.0])
 def test_sure_is_unbiased_for_a_linear_denoiser_however_wrong(sigma):
-    """One image that the filter was not made for, many noises: Stein's estimate and the true error have one mean."""
+    """One image that the filter was not made for, many noises: Stein's estimate and the true error
+    have one mean."""
     x, n = 3 * noise(8, 8, seed=5), 20_000
     y = x + sigma * noise(n, 8, 8, seed=6)
     x_hat = WIENER(y, 2 * sigma)  # and told the wrong level
@@ -237,7 +239,7 @@ def test_the_trace_tells_the_error_of_the_optimum_only():
         assert (abs(float(errors.mean()) - by_trace) < 4 * float(errors.std()) / n**0.5) == equal
 
 
-# The panel ------------------------------------------------------------------------------------------------------------
+# The panel ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -392,7 +394,7 @@ def test_beside_a_kernel():
     assert widget.spec == {"count": 3} and "eigen-shrinkage" in str(widget._esm)
 
 
-# What is refused ------------------------------------------------------------------------------------------------------
+# What is refused ----------------------------------------------------------------------------------
 
 IMAGES, B = torch.ones(2, 8, 8).double(), basis(3, 8, 8)
 NET = UNet(1, channels=4).eval()

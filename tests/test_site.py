@@ -12,7 +12,8 @@ from bs4 import BeautifulSoup
 from conftest import BOOK, PAGES, PREFIXES, ROOT, SITE, serious_faults
 
 pytestmark = pytest.mark.site
-WEIGHT = 800_000  # bytes, gzip: what a page loads before the reader scrolls; pictures, its content, are not counted
+# bytes, gzip: what a page loads before the reader scrolls; pictures, its content, are not counted
+WEIGHT = 800_000
 LESSONS = [
     html.unescape(link)
     for link in re.findall(
@@ -88,7 +89,7 @@ def test_every_internal_link_leads_somewhere(soup, page):
     assert broken == []
 
 
-# In a browser ---------------------------------------------------------------------------------------------------------
+# In a browser -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prefix", PREFIXES, ids=["root", "prefix"])

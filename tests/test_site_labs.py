@@ -43,7 +43,8 @@ def settled(tab, name):
 
 
 def apart(python, page):
-    """Distance of two numbers in units of the larger of 1 and Python's; infinite where only one of them is there."""
+    """Distance of two numbers in units of the larger of 1 and Python's; infinite where only one of
+    them is there."""
     python, page = (math.nan if v is None else v for v in (python, page))
     if math.isnan(python) or math.isnan(page):
         return 0.0 if math.isnan(python) and math.isnan(page) else math.inf
@@ -130,7 +131,8 @@ def assert_accessible_and_fits_a_phone(tab, lab, name):
         "lab => Math.max(...[...lab.querySelectorAll('*')].map(e => e.getBoundingClientRect().right))"
     )
     assert right <= 390
-    # Last, since for a picture of something tall Chromium resizes the window, and the theme answers every resize.
+    # Last, since for a picture of something tall Chromium resizes the window, and the theme answers
+    # every resize.
     SHOTS.mkdir(parents=True, exist_ok=True)
     for width, theme in ((390, "dark"), (1280, "dark"), (1280, "light")):
         tab.set_viewport_size({"width": width, "height": 900})

@@ -1,4 +1,5 @@
-"""What the built pages may run and load, that their buttons and search work under it, and that an address is data."""
+"""What the built pages may run and load, that their buttons and search work under it, and that an
+address is data."""
 
 import re
 
@@ -16,7 +17,8 @@ MARKUP = "%3Cimg%20src%3D%22data%3A%2C%22%20onerror%3D%22ran('address')%22%3E%3C
 
 @pytest.fixture
 def watched(opened):
-    """Opens a page and tells which foreign scripts `ran` on it and which parts of the policy were violated."""
+    """Opens a page and tells which foreign scripts `ran` on it and which parts of the policy were
+    violated."""
 
     def go(page, body="", policy=True):
         def change(route):

@@ -1,4 +1,5 @@
-"""Grids of trainings: what a file may say, the same table from every engine, and nothing lost or doubled by kills."""
+"""Grids of trainings: what a file may say, the same table from every engine, and nothing lost or
+doubled by kills."""
 
 import contextlib
 import csv
@@ -85,7 +86,7 @@ def files(folder) -> dict[str, bytes]:
     }
 
 
-# The file -------------------------------------------------------------------------------------------------------------
+# The file -----------------------------------------------------------------------------------------
 
 
 def test_a_grid_is_the_product_of_its_axes(tiny):
@@ -185,7 +186,7 @@ def test_an_address_where_nothing_answers():
         list(sweep.on_ray(str, [1], "127.0.0.1:1", 0.0))
 
 
-# What a sweep leaves --------------------------------------------------------------------------------------------------
+# What a sweep leaves ------------------------------------------------------------------------------
 
 
 def test_a_row_is_what_its_weights_do(tiny, tmp_path):
@@ -272,7 +273,7 @@ def test_an_interrupted_training_goes_on_to_the_same_result(tiny, tmp_path, monk
     assert weights == whole[1] and all(row[k] == whole[0][k] for k in row if "second" not in k)
 
 
-# Engines --------------------------------------------------------------------------------------------------------------
+# Engines ------------------------------------------------------------------------------------------
 
 
 def first_time_killed(flag: Path, item: int) -> int:
@@ -324,7 +325,8 @@ def test_killed_at_random_moments_a_sweep_on_all_cores_loses_and_doubles_nothing
 
 
 def wait(process, folder, changes):
-    """Until the files in the folder have changed so often, or the process has ended: whatever the machine's speed."""
+    """Until the files in the folder have changed so often, or the process has ended: whatever the
+    machine's speed."""
     before, seen = state(folder), 0
     while seen < changes and process.poll() is None:
         time.sleep(0.002)
@@ -373,7 +375,8 @@ def trains(pid: int) -> bool:
 def test_a_node_killed_in_the_middle_of_a_sweep_loses_and_doubles_nothing(
     cluster, undisturbed, tmp_path
 ):
-    """All of its processes, one of them at a training, with kill -9; the other node does what is left."""
+    """All of its processes, one of them at a training, with kill -9; the other node does what is
+    left."""
     (path, rows), out = undisturbed, tmp_path / "ray"
     [victim] = cluster.worker_nodes
     [raylet] = [process.process.pid for process in victim.all_processes["raylet"]]

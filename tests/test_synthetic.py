@@ -1,4 +1,5 @@
-"""Image classes have the geometry that they claim: regularity, tangent vectors, spans, permutations."""
+"""Image classes have the geometry that they claim: regularity, tangent vectors, spans,
+permutations."""
 
 import math
 
@@ -31,7 +32,8 @@ CLASSES = {
 
 
 def draws(n, size):
-    """The uniform numbers behind c_alpha, a row per image: coin, r_1, r_2, the contour's noise, the backgrounds'."""
+    """The uniform numbers behind c_alpha, a row per image: coin, r_1, r_2, the contour's noise, the
+    backgrounds'."""
     return (
         torch.rand(n, 3 + size + 2 * size**2, generator=torch.Generator().manual_seed(0))
         .double()
@@ -43,7 +45,7 @@ def slope(power, k):
     return np.polyfit(np.log(k), np.log(power), 1)[0]
 
 
-# All classes ----------------------------------------------------------------------------------------------------------
+# All classes --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", CLASSES.values(), ids=CLASSES)
@@ -87,7 +89,7 @@ def test_all_work_is_done_on_the_device(make):
         torch.testing.assert_close(make(device="cuda").cpu(), make(), rtol=0, atol=1e-5)
 
 
-# C^alpha --------------------------------------------------------------------------------------------------------------
+# C^alpha ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,8 @@ def test_all_work_is_done_on_the_device(make):
 )
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_c_alpha_equals_loops_over_columns(alpha, beta, size, variant):
-    """Complex transforms in double precision, masks filled column by column, 2x2 means of the padded mask."""
+    """Complex transforms in double precision, masks filled column by column, 2x2 means of the
+    padded mask."""
     above = 0
     frequency = np.fft.fftfreq(size) * size
     k1, k2 = np.abs(frequency), np.hypot(frequency[:, None], frequency)
@@ -127,7 +130,8 @@ def test_c_alpha_equals_loops_over_columns(alpha, beta, size, variant):
 @pytest.mark.parametrize("alpha", [0.75, 1.0, 1.5])
 @pytest.mark.parametrize("beta", [1.0, 3.0])
 def test_contours_have_the_power_spectrum_of_their_regularity(alpha, beta):
-    """Where r_1 > r_2 a threshold between them finds the mask, and the sums of its columns the contour."""
+    """Where r_1 > r_2 a threshold between them finds the mask, and the sums of its columns the
+    contour."""
     n, size = 400, 96
     u = draws(n, size)
     clear = u[:, 1] > u[:, 2] + 1e-4
@@ -164,7 +168,7 @@ def test_regularities_of_contour_and_background_are_apart():
     assert 0.7 < (other == rough).float().mean() < 1
 
 
-# Disks ----------------------------------------------------------------------------------------------------------------
+# Disks --------------------------------------------------------------------------------------------
 
 
 def some_disks(n):
@@ -263,7 +267,7 @@ def test_disks_are_the_images_of_their_parameters_at_any_size():
     )  # but for the softer edge
 
 
-# Cones, permutations, two images --------------------------------------------------------------------------------------
+# Cones, permutations, two images ------------------------------------------------------------------
 
 
 def test_a_ray_is_one_image_times_uniform_intensities():
@@ -322,7 +326,7 @@ def test_black_and_white_make_a_local_machine_vote():
     torch.testing.assert_close(LocalMean(points, 3)(y, 0.1)[:, 1:-1, 1:-1], majority)
 
 
-# Bad input ------------------------------------------------------------------------------------------------------------
+# Bad input ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

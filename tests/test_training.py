@@ -1,4 +1,5 @@
-"""The training loop does what its recipe says and goes on where it was killed; the zoo, its sweep and what ships."""
+"""The training loop does what its recipe says and goes on where it was killed; the zoo, its sweep
+and what ships."""
 
 import functools
 import hashlib
@@ -72,7 +73,8 @@ class Scaled(Constant):
 
 
 def asked_x(denoiser: Constant, spacing: float = 1.0) -> list[torch.Tensor]:
-    """The clean points of every batch, where they lie on a grid of that spacing and the noise is small."""
+    """The clean points of every batch, where they lie on a grid of that spacing and the noise is
+    small."""
     return [spacing * (y / spacing).round() for y, _ in denoiser.asked]
 
 
@@ -84,7 +86,7 @@ def equal(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-# The noise level ------------------------------------------------------------------------------------------------------
+# The noise level ----------------------------------------------------------------------------------
 
 LAWS = {
     ("log-uniform", 0.01, 20.0): (stats.loguniform(0.01, 20.0).cdf, 0.01, 20.0),
@@ -166,7 +168,7 @@ def test_a_recipe_survives_its_card_and_whole_floats():
     assert len(losses) == 3
 
 
-# The loss -------------------------------------------------------------------------------------------------------------
+# The loss -----------------------------------------------------------------------------------------
 
 
 def batches(loss: str, steps: int = 1, **fields):
@@ -197,7 +199,8 @@ def test_losses_are_their_formulas(loss):
 
 
 def slow_table(rows) -> dict[int, float]:
-    """Mean error by bin of sixteenths of a decade: after c errors of mean e, .95^c of the old and the rest e."""
+    """Mean error by bin of sixteenths of a decade: after c errors of mean e, .95^c of the old and
+    the rest e."""
     table: dict[int, float] = {}
     for sigma, e in rows:
         now: dict[int, list[float]] = {}
@@ -226,7 +229,8 @@ def test_running_means_of_the_levels():
 
 
 def test_the_level_loss_divides_by_the_mean_error_at_that_level():
-    """The first time by that of the batch itself; with a single level every later loss is near 1, too."""
+    """The first time by that of the batch itself; with a single level every later loss is near 1,
+    too."""
     [(sigma, e, value)] = batches("level")
     table = slow_table([(sigma, e)])
     levels = [table[round(16 * math.log10(s) + BINS / 2)] for s in sigma.tolist()]
@@ -256,7 +260,8 @@ POINTS = torch.tensor(
     [("sum", 64, 400), ("edm", 64, 400), ("level", 64, 400), ("sum", 1, 2000), ("level", 1, 2000)],
 )
 def test_the_best_single_guess_is_the_mean(loss, batch, steps):
-    """Also where every error is alone in its batch: an error must not weigh less because it is large itself."""
+    """Also where every error is alone in its batch: an error must not weigh less because it is
+    large itself."""
     denoiser, path = Constant(0.1, -0.2), []
     for _ in train(
         denoiser, POINTS, Recipe(steps, batch, 1e-2, ("fixed", 1.0), loss, decay="none")
@@ -281,7 +286,7 @@ def test_an_image_met_exactly_has_no_gradient_and_no_infinity():
         assert all(math.isfinite(v) for v in losses) and denoiser.a.tolist() == [1.0, 1.0]
 
 
-# Rate, clipping, order ------------------------------------------------------------------------------------------------
+# Rate, clipping, order ----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -454,7 +459,7 @@ def test_gradients_that_float16_cannot_hold_are_not_lost(monkeypatch):
     assert (small.weight - start).abs().min() > 1e-4
 
 
-# The average of the weights -------------------------------------------------------------------------------------------
+# The average of the weights -----------------------------------------------------------------------
 
 
 def batch_normalised() -> UNet:
@@ -466,7 +471,8 @@ ORDINARY = Recipe(12, 4, 1e-2, ("log-uniform", 0.05, 1.0), "sum")
 
 
 def test_the_average_is_its_recursion_over_the_trajectory():
-    """w_bar moves by 1 - d to w, d = min(ema, t / (t + 9)); running statistics are taken as they are."""
+    """w_bar moves by 1 - d to w, d = min(ema, t / (t + 9)); running statistics are taken as they
+    are."""
     denoiser = batch_normalised()
     mean = {k: v.double() for k, v in denoiser.named_parameters()}
     for p in train(denoiser, IMAGES, replace(ORDINARY, ema=0.5)):
@@ -515,7 +521,7 @@ def test_normalised_networks_train_on_their_batches():
     assert len(moved) == 4
 
 
-# Going on after an interruption ---------------------------------------------------------------------------------------
+# Going on after an interruption -------------------------------------------------------------------
 
 SCALER = torch.amp.GradScaler.__init__
 CONTINUED = {
@@ -538,7 +544,8 @@ CONTINUED = {
 def test_an_interrupted_training_goes_on_with_the_same_numbers(
     make, points, recipe, stop, tmp_path, monkeypatch
 ):
-    # where the recipe has short numbers, the shortest, with a scale of the loss that overflows at first and falls
+    # where the recipe has short numbers, the shortest, with a scale of the loss that overflows at
+    # first and falls
     monkeypatch.setattr(recipes, "native", lambda device: torch.float16)
     monkeypatch.setattr(
         torch.amp.GradScaler, "__init__", functools.partialmethod(SCALER, init_scale=2.0**18)
@@ -726,11 +733,12 @@ def test_what_cannot_be_trained(denoiser, points, recipe, message):
         run(train(denoiser, points, recipe))
 
 
-# What is reported -----------------------------------------------------------------------------------------------------
+# What is reported ---------------------------------------------------------------------------------
 
 
 def test_progress_counts_time_over_interruptions(tmp_path, monkeypatch):
-    """Seconds go on after a break; the speed is that of this run, here four times faster; what remains falls to 0."""
+    """Seconds go on after a break; the speed is that of this run, here four times faster; what
+    remains falls to 0."""
     now, tick = [0.0], [1.0]
 
     def clock():
@@ -773,7 +781,8 @@ def test_time_spent_by_the_caller_is_not_training(monkeypatch):
 
 
 def test_losses_of_levels_are_means_over_them():
-    """Every level learns alone: the constant part of a network with one level and of the same with two agree."""
+    """Every level learns alone: the constant part of a network with one level and of the same with
+    two agree."""
     sigmas, recipe = torch.tensor([2.0, 0.5]), Recipe(1, 16, 1e-12)
     denoiser = PerLevelMLP(sigmas, width=4)
     [p] = train_levels(denoiser, noise(30, 2), recipe)
@@ -823,7 +832,7 @@ def test_a_network_for_each_level_refuses(arguments, message):
         PerLevel(*arguments)
 
 
-# The zoo --------------------------------------------------------------------------------------------------------------
+# The zoo ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("profile", zoo.PROFILES)
@@ -865,7 +874,8 @@ def test_variants_change_one_thing(source, profile):
         assert entries[name].data == base.data
     for variant in set(zoo.GRID) - {"base"}:
         entry = entries[f"{source}-{variant}"]
-        # one that hears the noise level is no longer homogeneous either way, and is compared with a bias
+        # one that hears the noise level is no longer homogeneous either way, and is compared with a
+        # bias
         other = entries[f"{source}-bias"] if variant == "conditioned" else base
         options = {**defaults(UNet), **other.options}, {**defaults(UNet), **entry.options}
         assert sum(options[0][k] != options[1][k] for k in options[0]) == 1, variant
@@ -903,7 +913,8 @@ def test_disjoint_sets_fit_in_the_pool():
 
 
 def test_the_full_profile_takes_the_papers_schedule():
-    """Adam at 1e-3, halved after each tenth of 1000 epochs, batches of 512, sigma = u^2, sums of squares."""
+    """Adam at 1e-3, halved after each tenth of 1000 epochs, batches of 512, sigma = u^2, sums of
+    squares."""
     studied = [e for e in zoo.zoo("full").values() if e.network != "Autoencoder"]
     assert {e.recipe for e in studied} == {zoo.PAPER}
     judges = [
@@ -928,7 +939,7 @@ def test_the_full_profile_takes_the_papers_schedule():
     )
 
 
-# Making and shipping them ---------------------------------------------------------------------------------------------
+# Making and shipping them -------------------------------------------------------------------------
 
 TINY = Recipe(12, 4, 1e-2, ("log-uniform", 0.05, 1.0), "sum", ema=0.9)
 DISKS = {"name": "disks", "size": 8, "n": 10}
@@ -1073,7 +1084,8 @@ def test_weights_that_do_not_ship_stay_on_the_machine_and_are_not_asked_for_agai
 
 
 def test_a_profile_of_minutes_is_planned_once_by_what_is_measured(tiny, tmp_path, monkeypatch):
-    """Two thirds of the time for one of three kinds that is twice as slow; a plan that is there is kept."""
+    """Two thirds of the time for one of three kinds that is twice as slow; a plan that is there is
+    kept."""
     speed = {"UNet": 100.0, "CNN": 50.0}
     monkeypatch.setattr(
         sweep, "on_cores", lambda task, items, workers: sweep.on_process(task, items)
@@ -1230,7 +1242,7 @@ def test_eight_processes_at_once_lose_no_card(tiny, tmp_path):
     assert len(list(models.models_folder().iterdir())) == 25 and not models.load("net-7-2").training
 
 
-# What ships -----------------------------------------------------------------------------------------------------------
+# What ships ---------------------------------------------------------------------------------------
 
 CARDS = models.manifest()
 SHIPPED = {name: card for name, card in CARDS.items() if card.get("ships", True)}
@@ -1266,7 +1278,8 @@ CLOTHES = [name for name, card in SHIPPED.items() if "Fashion-MNIST" in card["da
 
 @pytest.mark.parametrize("name", CLOTHES)
 def test_shipped_networks_do_what_their_cards_say(name):
-    """The first 50 test images at one level: within a decibel of the table, which is over all of them."""
+    """The first 50 test images at one level: within a decibel of the table, which is over all of
+    them."""
     card = SHIPPED[name]
     images = load("fashion-mnist", "test", 50, zoo.zoo(card["profile"])[name].data["size"]).images
     table = models.psnr_table(models.load(name), images, (50,))

@@ -1,4 +1,5 @@
-"""The trials of recipes: resumed after a kill, the first seed of every row before the second of any."""
+"""The trials of recipes: resumed after a kill, the first seed of every row before the second of
+any."""
 
 import base64
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""The UNet: the papers' sizes, homogeneity, shifts, independence of the batch, export, bad input; weights on disk."""
+"""The UNet: the papers' sizes, homogeneity, shifts, independence of the batch, export, bad input;
+weights on disk."""
 
 import itertools
 import json
@@ -31,7 +32,8 @@ def test_sizes_of_levine_and_weiss(blocks, count):
 
 
 def test_names_of_the_released_checkpoints():
-    """Conv, norm, ReLU in sequences numbered from the full resolution; norms hold `gammas` and `running_sd`."""
+    """Conv, norm, ReLU in sequences numbered from the full resolution; norms hold `gammas` and
+    `running_sd`."""
     state = UNet(2, channels=4).state_dict()
     stage = [
         f"{i}.{w}" for i, ws in ((0, ["weight"]), (1, NORM), (3, ["weight"]), (4, NORM)) for w in ws
@@ -244,7 +246,7 @@ def test_bad_images(options, shape, message):
         UNet(channels=4, **options)(torch.zeros(shape), 1.0)
 
 
-# Weights on disk ------------------------------------------------------------------------------------------------------
+# Weights on disk ----------------------------------------------------------------------------------
 
 IMAGES = torch.rand(6, 8, 8, generator=torch.Generator().manual_seed(0))
 

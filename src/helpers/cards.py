@@ -1,4 +1,5 @@
-"""The cards of trained networks: where weights and manifest lie, and whether weights are those that were measured."""
+"""The cards of trained networks: where weights and manifest lie, and whether weights are those that
+were measured."""
 
 import hashlib
 import json
@@ -16,7 +17,8 @@ NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
 
 
 def models_folder() -> Path:
-    """$CREATIVE_DENOISER_MODELS, or `models` of the checkout around this package, or what was installed with it."""
+    """$CREATIVE_DENOISER_MODELS, or `models` of the checkout around this package, or what was
+    installed with it."""
     if MODELS in os.environ:
         return Path(os.environ[MODELS])
     package = Path(__file__).resolve().parent
@@ -50,7 +52,8 @@ def weights(name: str, card: dict[str, Any]) -> Path:
 
 
 def checksums(names: Iterable[str]) -> dict[str, str]:
-    """Of the weights that there are, else what their cards say; names that are not there are left out.
+    """Of the weights that there are, else what their cards say; names that are not there are left
+    out.
 
     The weights are read, not only their cards: so a chapter depends on those behind what it shows.
     """

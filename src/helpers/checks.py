@@ -16,8 +16,8 @@ def checked_sigma(
 ) -> Tensor:
     """sigma as a tensor that broadcasts against y, after checking both.
 
-    Raises ValueError for a y that is not a floating batch of `event_shape` or holds NaN or infinity, and for a sigma of
-    another shape than () or (batch,), or not finite and positive.
+    Raises ValueError for a y that is not a floating batch of `event_shape` or holds NaN or
+    infinity, and for a sigma of another shape than () or (batch,), or not finite and positive.
     """
     if not y.is_floating_point():
         raise ValueError(
@@ -37,7 +37,8 @@ def checked_sigma(
         raise ValueError(
             f"sigma has shape {tuple(sigma.shape)} for a batch of {len(y)}: pass a float or shape (batch,)"
         )
-    # no values to look at while a graph is made or a function transformed: only shapes are checked there
+    # no values to look at while a graph is made or a function transformed: only shapes are checked
+    # there
     if not (torch.compiler.is_compiling() or transformed(y, sigma)):
         bad = ~(torch.isfinite(sigma) & (sigma > 0))
         if bad.any():
@@ -53,24 +54,28 @@ def checked_sigma(
 
 
 def exporting() -> bool:
-    """Whether a whole graph is being made of the denoiser: y and sigma have shapes then, but no values."""
+    """Whether a whole graph is being made of the denoiser: y and sigma have shapes then, but no
+    values."""
     return torch.compiler.is_exporting()
 
 
 def transformed(*tensors: Tensor) -> bool:
-    """Whether any of the tensors stands for others inside vmap, jvp or jacrev: it may have no value then."""
+    """Whether any of the tensors stands for others inside vmap, jvp or jacrev: it may have no value
+    then."""
     return any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
 
 
 def differentiated(*tensors: Tensor) -> bool:
-    """Whether a derivative with respect to any of the tensors is being taken, forwards or backwards."""
+    """Whether a derivative with respect to any of the tensors is being taken, forwards or
+    backwards."""
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         return True
     return any(torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in tensors)
 
 
 def as_array(t: Tensor) -> np.ndarray:
-    """t as a float64 array, for libraries that know nothing of torch; ValueError where that would lose a derivative."""
+    """t as a float64 array, for libraries that know nothing of torch; ValueError where that would
+    lose a derivative."""
     plain = t.detach().cpu().double()  # which inside of a transform is wrapped, if t is not
     if transformed(t, plain) or differentiated(t) or exporting():
         raise ValueError(
@@ -86,7 +91,8 @@ def as_tensor(array: np.ndarray, like: Tensor) -> Tensor:
 
 
 def accumulate_dtype(device: torch.device) -> torch.dtype:
-    """The type for sums that need more digits than float32: float64, except on Apple's GPUs, which have none."""
+    """The type for sums that need more digits than float32: float64, except on Apple's GPUs, which
+    have none."""
     return torch.float32 if device.type in WITHOUT_DOUBLE else torch.float64
 
 
@@ -96,7 +102,8 @@ def widened(t: Tensor) -> Tensor:
 
 
 def exact(values: Tensor | Sequence | float) -> Tensor:
-    """values in float64, on the CPU if their device has none: for what is fitted once and then follows y."""
+    """values in float64, on the CPU if their device has none: for what is fitted once and then
+    follows y."""
     without = isinstance(values, Tensor) and values.device.type in WITHOUT_DOUBLE
     return torch.as_tensor(values, dtype=torch.float64, device="cpu" if without else None)
 
@@ -152,7 +159,8 @@ def _whole(value: float) -> bool:
 
 
 def checked_points(points: Tensor, name: str = "points") -> Tensor:
-    """A training set (N, *event): floating, finite and not empty; ValueError naming what is wrong otherwise."""
+    """A training set (N, *event): floating, finite and not empty; ValueError naming what is wrong
+    otherwise."""
     if not isinstance(points, Tensor) or not points.is_floating_point() or points.ndim < 2:
         shape = tuple(getattr(points, "shape", ()))
         raise ValueError(

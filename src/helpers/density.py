@@ -1,4 +1,5 @@
-"""Exact densities of what a denoiser generates in one or two dimensions (proposition P6), and their distances."""
+"""Exact densities of what a denoiser generates in one or two dimensions (proposition P6), and their
+distances."""
 
 import math
 from typing import NamedTuple
@@ -11,7 +12,8 @@ from .denoisers.base import Denoiser
 
 
 class Grid(NamedTuple):
-    """Cell centres of a regular grid: points (n^d, d) in row-major order, n cells per axis, area (length) of a cell."""
+    """Cell centres of a regular grid: points (n^d, d) in row-major order, n cells per axis, area
+    (length) of a cell."""
 
     points: Tensor
     n: int
@@ -24,7 +26,8 @@ class Grid(NamedTuple):
 
 
 def grid(extent: float = 3.0, n: int = 101, dimension: int = 2) -> Grid:
-    """n^d cell centres that cover [-extent, extent]^d, d = 1 or 2; the last coordinate varies fastest."""
+    """n^d cell centres that cover [-extent, extent]^d, d = 1 or 2; the last coordinate varies
+    fastest."""
     if not (extent > 0 and dimension in (1, 2)):
         raise ValueError(
             f"extent {extent}, dimension {dimension}: take extent > 0 and dimension 1 or 2"
@@ -47,17 +50,19 @@ def generated_log_density(
     steps: int = 100,
     chunk: int = 4096,
 ) -> Tensor:
-    r"""log q(y), (batch,), of the law q at sigma_min of the probability-flow ODE started from N(0, sigma_max^2 I).
+    r"""log q(y), (batch,), of the law q at sigma_min of the probability-flow ODE started from N(0,
+    sigma_max^2 I).
 
-    y is (batch, d). With u = log sigma the flow is dy/du = y - D, and along the path through y (instantaneous change of
-    variables, Chen et al. 2018)
+    y is (batch, d). With u = log sigma the flow is dy/du = y - D, and along the path through y
+    (instantaneous change of variables, Chen et al. 2018)
 
         log q(y) = log N( y(sigma_max); 0, sigma_max^2 I ) + int [ d - tr J_D ] du,
 
-    integrated from sigma_min up by Runge-Kutta of order 4 with `steps` steps. The trace is exact, from the d rows of
-    the Jacobian. A target with mean mu loses about ||mu|| / (sigma_max sqrt(2 pi)) in total variation, because the
-    start is centred at the origin: centre the target, or raise sigma_max. Where the path leaves float range the
-    density is 0 (log -inf): the flow started from noise does not reach such points.
+    integrated from sigma_min up by Runge-Kutta of order 4 with `steps` steps. The trace is exact,
+    from the d rows of the Jacobian. A target with mean mu loses about ||mu|| / (sigma_max sqrt(2
+    pi)) in total variation, because the
+    start is centred at the origin: centre the target, or raise sigma_max. Where the path leaves
+    float range the density is 0 (log -inf): the flow started from noise does not reach such points.
     """
     if not 0 < sigma_min < sigma_max:
         raise ValueError(
@@ -107,7 +112,8 @@ def _slope(denoiser: Denoiser, y: Tensor, u: float) -> tuple[Tensor, Tensor]:
 
 
 def jacobian_and_estimate(denoiser: Denoiser, y: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-    """The d x d Jacobian of D at every point, (batch, d, d) with [b, i, j] = dD_i/dy_j, and D, (batch, d)."""
+    """The d x d Jacobian of D at every point, (batch, d, d) with [b, i, j] = dD_i/dy_j, and D,
+    (batch, d)."""
     with torch.enable_grad():
         y = y.detach().requires_grad_()
         x_hat = denoiser(y, sigma)
@@ -122,7 +128,8 @@ def jacobian_and_estimate(denoiser: Denoiser, y: Tensor, sigma: float) -> tuple[
 
 
 def total_variation(log_p: Tensor, log_q: Tensor, cell: float) -> float:
-    """1/2 int |p - q| by quadrature on grid cells of size `cell`; in [0, 1] for densities that the grid covers.
+    """1/2 int |p - q| by quadrature on grid cells of size `cell`; in [0, 1] for densities that the
+    grid covers.
 
     Mass outside the grid is not seen: `mass` tells how much that is.
     """
@@ -130,7 +137,8 @@ def total_variation(log_p: Tensor, log_q: Tensor, cell: float) -> float:
 
 
 def kullback_leibler(log_p: Tensor, log_q: Tensor, cell: float) -> float:
-    """KL(p || q) = int p (log p - log q) in nats, by quadrature; infinite where q vanishes and p does not."""
+    """KL(p || q) = int p (log p - log q) in nats, by quadrature; infinite where q vanishes and p
+    does not."""
     p = log_p.exp()
     return float(cell * torch.where(p > 0, p * (log_p - log_q), torch.zeros_like(p)).sum())
 

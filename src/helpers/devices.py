@@ -7,7 +7,8 @@ import torch
 from .checks import WITHOUT_DOUBLE
 
 PROFILES = ("quick", "full")
-BEST = "CREATIVE_DENOISER_DEVICE"  # environment variable: what "auto" means, instead of the best device that is there
+# environment variable: what "auto" means, instead of the best device that is there
+BEST = "CREATIVE_DENOISER_DEVICE"
 KINDS = {
     "cuda": torch.cuda.is_available,
     "mps": torch.backends.mps.is_available,
@@ -16,18 +17,21 @@ KINDS = {
 
 
 def chosen(profile: str, device: str | torch.device = "auto", double: bool = False) -> torch.device:
-    """`resolve` for the first cell of a chapter, which refuses an unknown profile too: both with a ValueError."""
+    """`resolve` for the first cell of a chapter, which refuses an unknown profile too: both with a
+    ValueError."""
     if profile not in PROFILES:
         raise ValueError(f"profile is {profile!r}: choose {' or '.join(PROFILES)}")
     return resolve(device, double)
 
 
 def resolve(device: str | torch.device = "auto", double: bool = False) -> torch.device:
-    """The device of a name: "cuda", "mps" (Apple's GPUs), "cpu", or "auto", the first of them that is there, or what
-    $CREATIVE_DENOISER_DEVICE says: quick outputs are compared with stored ones, and are made on a CPU.
+    """The device of a name: "cuda", "mps" (Apple's GPUs), "cpu", or "auto", the first of them that
+    is there, or what $CREATIVE_DENOISER_DEVICE says: quick outputs are compared with stored ones,
+    and are made on a CPU.
 
-    double: what will be computed there is float64, which Apple's GPUs do not have, so that "auto" passes them over.
-    Raises ValueError for another name, a device that is not there, and float64 where there is none.
+    double: what will be computed there is float64, which Apple's GPUs do not have, so that "auto"
+    passes them over. Raises ValueError for another name, a device that is not there, and float64
+    where there is none.
     """
     kind = str(device)
     choices = [k for k in KINDS if not (double and k in WITHOUT_DOUBLE)]

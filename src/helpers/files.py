@@ -55,7 +55,8 @@ def results_folder() -> Path:
 
 
 def refuse_bomb(archive: zipfile.ZipFile, most: int) -> None:
-    """Raises ValueError where an entry of a .zip unpacks to more than `most` bytes by what the archive says of itself.
+    """Raises ValueError where an entry of a .zip unpacks to more than `most` bytes by what the
+    archive says of itself.
 
     Readers stop at the size that is said. Other packings than deflate have no such brake.
     """
@@ -72,7 +73,8 @@ def refuse_bomb(archive: zipfile.ZipFile, most: int) -> None:
 
 @contextmanager
 def refusals_named(path: Path | None = None) -> Iterator[None]:
-    """Turns what the system says of a full disk, or of a place where nothing may be written, into a ValueError.
+    """Turns what the system says of a full disk, or of a place where nothing may be written, into a
+    ValueError.
 
     Its message names `path`, or else the file that the system names.
     """
@@ -89,7 +91,8 @@ def refusals_named(path: Path | None = None) -> Iterator[None]:
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:
-    """Write beside the target and rename, so that a reader or a kill meets the old file or the new, never a part.
+    """Write beside the target and rename, so that a reader or a kill meets the old file or the new,
+    never a part.
 
     Raises ValueError where the disk is full or nothing may be written.
     """
@@ -112,9 +115,11 @@ def write_atomically(path: Path, data: str | bytes) -> None:
 
 @contextmanager
 def folder_atomically(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder` at the end of the block; nothing is left of it after an error.
+    """A temporary folder that becomes `folder` at the end of the block; nothing is left of it after
+    an error.
 
-    What a killed run left is removed first: hold a lock where several processes may make the same folder.
+    What a killed run left is removed first: hold a lock where several processes may make the same
+    folder.
     """
     with refusals_named(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)

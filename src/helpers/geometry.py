@@ -1,7 +1,8 @@
-"""Images of known geometry: the parts of C^alpha images, fixed bases to denoise them in, vectors along their contours.
+"""Images of known geometry: the parts of C^alpha images, fixed bases to denoise them in, vectors
+along their contours.
 
-After Kadkhodaie et al. 2024, section 3.2 and appendix E; the errors of shrinkage in a basis are those of Mallat, *A
-Wavelet Tour of Signal Processing* (2009), chapter 11.
+After Kadkhodaie et al. 2024, section 3.2 and appendix E; the errors of shrinkage in a basis are
+those of Mallat, *A Wavelet Tour of Signal Processing* (2009), chapter 11.
 """
 
 import math
@@ -20,16 +21,16 @@ from .checks import as_array, as_tensor, checked_points, positive_int, widened
 from .data.synthetic import c_alpha_drawn
 from .realism import radii
 
-# The class ------------------------------------------------------------------------------------------------------------
+# The class ----------------------------------------------------------------------------------------
 
 
 class Parts(NamedTuple):
     """What `c_alpha` puts together.
 
-    rows (n, size): in each column the first row that belongs to background 0. In the released variant the mask is 1/2
-    there. backgrounds (n, 2, size, size) over the whole frame: 0 below the contour, 1 above it. powers (n, 2): the
-    expected power of either background in the orthonormal Fourier transform, at |k| <= 1; elsewhere |k|^(-2 beta) of
-    it.
+    rows (n, size): in each column the first row that belongs to background 0. In the released
+    variant the mask is 1/2 there. backgrounds (n, 2, size, size) over the whole frame: 0 below the
+    contour, 1 above it. powers (n, 2): the expected power of either background in the orthonormal
+    Fourier transform, at |k| <= 1; elsewhere |k|^(-2 beta) of it.
     """
 
     rows: Tensor
@@ -59,13 +60,16 @@ def c_alpha_parts(
 
 
 def informed_risk(parts: Parts, beta: float, sigma: float) -> Tensor:
-    r"""Squared error of a denoiser that is told the contour and sees both backgrounds whole, each under noise, (n,).
+    r"""Squared error of a denoiser that is told the contour and sees both backgrounds whole, each
+    under noise, (n,).
 
-        sum_i share_i sum_k S_i(k) sigma^2 / (S_i(k) + sigma^2),   S_i(k) = powers_i max(|k|, 1)^(-2 beta),
+        sum_i share_i sum_k S_i(k) sigma^2 / (S_i(k) + sigma^2),   S_i(k) = powers_i max(|k|, 1)^(-2
+        beta),
 
-    Wiener's filter, the best linear one, on each background; share_i of the pixels show it. A denoiser of the image
-    knows less. So this is a floor for its error, but for what a non-linear denoiser could make of backgrounds that are
-    not quite Gaussian, and of the pixels at the contour that mix both.
+    Wiener's filter, the best linear one, on each background; share_i of the pixels show it. A
+    denoiser of the image knows less. So this is a floor for its error, but for what a non-linear
+    denoiser could make of backgrounds that are not quite Gaussian, and of the pixels at the contour
+    that mix both.
     """
     size = parts.rows.shape[1]
     power = parts.powers.double()[..., None] * radii(size).clamp(min=1).flatten() ** (-2 * beta)
@@ -74,24 +78,28 @@ def informed_risk(parts: Parts, beta: float, sigma: float) -> Tensor:
     return below * errors[:, 0] + (1 - below) * errors[:, 1]
 
 
-# Fixed bases ----------------------------------------------------------------------------------------------------------
+# Fixed bases --------------------------------------------------------------------------------------
 
 
 def risk(coefficients: Tensor, factors: Tensor, sigma: float) -> Tensor:
-    r"""Expected squared error of shrinkage in an orthonormal basis, for each row of coefficients (n, *event), (n,):
+    r"""Expected squared error of shrinkage in an orthonormal basis, for each row of coefficients
+    (n, *event), (n,):
 
         sum_k (1 - factor_k)^2 c_k^2 + factor_k^2 sigma^2,
 
-    c the coefficients of the clean image. factors broadcast against c and must not depend on the noise.
+    c the coefficients of the clean image. factors broadcast against c and must not depend on the
+    noise.
     """
     c2 = widened(checked_points(coefficients, "coefficients")).square()
     return ((1 - factors) ** 2 * c2 + factors**2 * _level(sigma) ** 2).flatten(1).sum(1)
 
 
 def oracle_risk(coefficients: Tensor, sigma: float) -> Tensor:
-    r"""The least `risk` of all factors, (n,): sum_k sigma^2 c_k^2 / (c_k^2 + sigma^2), at c_k^2 / (c_k^2 + sigma^2).
+    r"""The least `risk` of all factors, (n,): sum_k sigma^2 c_k^2 / (c_k^2 + sigma^2), at c_k^2 /
+    (c_k^2 + sigma^2).
 
-    It lies between half of sum_k min(c_k^2, sigma^2) and the whole of it. No denoiser knows these factors.
+    It lies between half of sum_k min(c_k^2, sigma^2) and the whole of it. No denoiser knows these
+    factors.
     """
     c2 = widened(checked_points(coefficients, "coefficients")).square()
     return risk(coefficients, c2 / (c2 + _level(sigma) ** 2), sigma)
@@ -106,7 +114,8 @@ def cosines(images: Tensor) -> Tensor:
 
 
 def wavelets(images: Tensor, wavelet: str = "db2", levels: int = 4) -> Tensor:
-    """Coefficients of images (n, H, W) in an orthonormal basis of periodic wavelets (PyWavelets), float64 (n, H W).
+    """Coefficients of images (n, H, W) in an orthonormal basis of periodic wavelets (PyWavelets),
+    float64 (n, H W).
 
     Raises ValueError for a wavelet that is not orthogonal, and sides that 2^levels does not divide.
     """
@@ -123,10 +132,11 @@ def wavelets(images: Tensor, wavelet: str = "db2", levels: int = 4) -> Tensor:
 def cycle_spun(
     y: Tensor, sigma: float, wavelet: str = "db2", levels: int = 4, threshold: float = 3.0
 ) -> Tensor:
-    r"""Noisy images y (n, H, W) denoised by setting wavelet coefficients below threshold sigma to zero, float64.
+    r"""Noisy images y (n, H, W) denoised by setting wavelet coefficients below threshold sigma to
+    zero, float64.
 
-    The mean over all 2^levels x 2^levels shifts of: shift, threshold the details in the basis of `wavelets`, shift back
-    (Coifman & Donoho 1995), computed as one undecimated transform.
+    The mean over all 2^levels x 2^levels shifts of: shift, threshold the details in the basis of
+    `wavelets`, shift back (Coifman & Donoho 1995), computed as one undecimated transform.
     """
     x = _divisible(y, wavelet, levels)
     coarse, *details = pywt.swt2(x, wavelet, levels, axes=(1, 2), trim_approx=True)
@@ -145,13 +155,15 @@ def slope(x: Tensor, y: Tensor) -> Tensor:
     return (widened(y) * centred).sum(1) / centred.square().sum()
 
 
-# Along a contour ------------------------------------------------------------------------------------------------------
+# Along a contour ----------------------------------------------------------------------------------
 
 
 def near(rows: Tensor, reach: float = 2.0) -> Tensor:
-    """The pixels of a square image at most `reach` pixels from the contour `rows` (size,), boolean (size, size).
+    """The pixels of a square image at most `reach` pixels from the contour `rows` (size,), boolean
+    (size, size).
 
-    The contour is one pixel in each column, and where the next column's is more than one row away also those between.
+    The contour is one pixel in each column, and where the next column's is more than one row away
+    also those between.
     """
     size = len(_rows(rows))
     low, high = torch.minimum(rows[:-1], rows[1:]), torch.maximum(rows[:-1], rows[1:])
@@ -169,14 +181,16 @@ def near(rows: Tensor, reach: float = 2.0) -> Tensor:
 
 
 def oscillation(vectors: Tensor, rows: Tensor, reach: int = 2) -> tuple[Tensor, Tensor]:
-    r"""Frequencies of images (k, size, size) along and across a contour, `rows` (size,), in periods an image: two (k,).
+    r"""Frequencies of images (k, size, size) along and across a contour, `rows` (size,), in periods
+    an image: two (k,).
 
-    The band of 2 reach + 1 rows around the contour is straightened, E(d, c) = e(rows[c] + d, c). Over the pairs (a, b)
-    of neighbours in c (along), or in d (across),
+    The band of 2 reach + 1 rows around the contour is straightened, E(d, c) = e(rows[c] + d, c).
+    Over the pairs (a, b) of neighbours in c (along), or in d (across),
 
         frequency = size / pi arcsin( sqrt(R) / 2 ),   R = sum (a - b)^2 / sum (a^2 + b^2) / 2:
 
-    w for a wave of w periods, size / 4 for white noise, at most size / 2. Pixels outside of the frame are left out.
+    w for a wave of w periods, size / 4 for white noise, at most size / 2. Pixels outside of the
+    frame are left out.
     """
     x, size = widened(checked_points(vectors, "vectors")), len(_rows(rows))
     if x.shape[1:] != (size, size):
@@ -201,10 +215,12 @@ def oscillation(vectors: Tensor, rows: Tensor, reach: int = 2) -> tuple[Tensor, 
 def walk(
     vectors: Sequence[Tensor], contours: Sequence[Tensor], levels: int = 9
 ) -> list[list[dict]]:
-    """Frames for `plots.Slider`: in frame k the k-th of each stack of `vectors`, the contour drawn over it.
+    """Frames for `plots.Slider`: in frame k the k-th of each stack of `vectors`, the contour drawn
+    over it.
 
-    vectors: stacks (count, size, size), a panel each; contours: rows (size,) for each. Values are rounded to `levels`
-    steps on either side of zero, so that a page stays light. Panel i, from 1, has Plotly's axes i: see `grid`.
+    vectors: stacks (count, size, size), a panel each; contours: rows (size,) for each. Values are
+    rounded to `levels` steps on either side of zero, so that a page stays light. Panel i, from 1,
+    has Plotly's axes i: see `grid`.
     """
     frames: list[list[dict]] = [[] for _ in vectors[0]]
     for i, (stack, rows) in enumerate(zip(vectors, contours, strict=True), 1):
@@ -220,7 +236,8 @@ def walk(
 
 
 def grid(titles: Sequence[str], columns: int, gap: float = 0.04) -> dict:
-    """Plotly layout of square panels in rows of `columns`, row 0 of an image on top, a title over each."""
+    """Plotly layout of square panels in rows of `columns`, row 0 of an image on top, a title over
+    each."""
     deep, layout, notes = -(-len(titles) // columns), {}, []
     for i, title in enumerate(titles):
         (row, column), name = divmod(i, columns), i + 1 if i else ""

@@ -1,7 +1,8 @@
 """The Jacobian of a denoiser at one noisy input: products with it, eigenvectors, singular vectors.
 
-A network of convolutions and ReLUs is affine on the region of inputs that switch its ReLUs as y does. With the switches
-frozen, a product with its Jacobian is one plain forward pass on a batch of vectors.
+A network of convolutions and ReLUs is affine on the region of inputs that switch its ReLUs as y
+does. With the switches frozen, a product with its Jacobian is one plain forward pass on a batch of
+vectors.
 """
 
 import functools
@@ -18,28 +19,34 @@ from .denoisers.base import Denoiser
 
 FROZEN, REFERENCE = "frozen masks", "vmap(jvp)"  # the two methods
 RELUS = (F.relu, torch.relu, torch.Tensor.relu, F.leaky_relu)
-CHUNK = 102_400  # numbers in a batch of vectors, about what the caches of one core like: 64 images of 40 x 40
-BLOCK = 8  # vectors that a Krylov step advances together: wider ones converge more slowly, narrower ones compute so
+# numbers in a batch of vectors, about what the caches of one core like: 64 images of 40 x 40
+CHUNK = 102_400
+# vectors that a Krylov step advances together: wider ones converge more slowly, narrower ones
+# compute so
+BLOCK = 8
 
 
 class Jacobian:
-    r"""J = dD(y, sigma)/dy at one noisy input, [i, j] = dD_i/dy_j, as a linear map of vectors of y's shape.
+    r"""J = dD(y, sigma)/dy at one noisy input, [i, j] = dD_i/dy_j, as a linear map of vectors of
+    y's shape.
 
-    For networks whose only non-linear layers are ReLU, leaky ReLU and max-pooling, `method` is "frozen masks": one pass
-    at y records which units are on and which pixels win, and from then on the network f with these masks is affine and
-    equals D around y, so that
+    For networks whose only non-linear layers are ReLU, leaky ReLU and max-pooling, `method` is
+    "frozen masks": one pass at y records which units are on and which pixels win, and from then on
+    the network f with these masks is affine and equals D around y, so that
 
         J V = f(V) - f(0)   and   J^T U = the gradient of <f(V), U>,
 
-    with f(0) = 0 for a blind network without bias, where also J y = D(y) (Mohan et al. 2020; Kadkhodaie et al. 2024).
-    This is used only when its products with eight vectors, four random from a fixed seed and four single pixels, equal
-    those of the other method to rounding. That one, "vmap(jvp)", is forward and reverse differentiation by torch.func
-    and takes any denoiser that torch can differentiate. Either can be asked for by name.
+    with f(0) = 0 for a blind network without bias, where also J y = D(y) (Mohan et al. 2020;
+    Kadkhodaie et al. 2024). This is used only when its products with eight vectors, four random
+    from a fixed seed and four single pixels, equal those of the other method to rounding. That one,
+    "vmap(jvp)", is forward and reverse differentiation by torch.func and takes any denoiser that
+    torch can differentiate. Either can be asked for by name.
 
-    y (1, *event), sigma one noise level in the units of y. Vectors go in chunks of `chunk` rows; a row of a product
-    never depends on the others. The denoiser is left as it was, and must not change while its Jacobian is in use.
-    Raises ValueError for a y or sigma that the denoiser refuses, a y of several rows, a network in training mode, and
-    for method="frozen masks" where the test fails.
+    y (1, *event), sigma one noise level in the units of y. Vectors go in chunks of `chunk` rows; a
+    row of a product never depends on the others. The denoiser is left as it was, and must not
+    change while its Jacobian is in use. Raises ValueError for a y or sigma that the denoiser
+    refuses, a y of several rows, a network in training mode, and for method="frozen masks" where
+    the test fails.
     """
 
     @torch.inference_mode(False)  # the adjoint needs a graph, whatever surrounds it
@@ -96,7 +103,8 @@ class Jacobian:
             return torch.func.vmap(lambda u: pull(u[None])[0][0], chunk_size=self.chunk)(
                 vectors.detach()
             ).detach()
-        # The graph of f is built for one size of batch and kept; the last part is filled up with zeros.
+        # The graph of f is built for one size of batch and kept; the last part is filled up with
+        # zeros.
         size = math.ceil(len(vectors) / math.ceil(len(vectors) / self.chunk))
         if self._graph is None or len(self._graph[0]) != size:
             with torch.enable_grad():
@@ -134,14 +142,16 @@ class Jacobian:
             return self._estimate(vectors)
 
     def _slope(self, vectors: Tensor) -> Tensor:
-        # Every row is brought to the length of the test's vectors, at which the difference from f(0) keeps its digits.
+        # Every row is brought to the length of the test's vectors, at which the difference from
+        # f(0) keeps its digits.
         norms = vectors.flatten(1).norm(dim=1).view(-1, *[1] * (vectors.ndim - 1))
         scaled = vectors * (self._length / norms.masked_fill(norms == 0, 1))
         return (self._frozen(scaled) - self._origin) * (norms / self._length)
 
     @torch.no_grad()
     def _freeze(self) -> bool:
-        """Record the masks at y; whether products with random vectors and with pixels are those of vmap(jvp)."""
+        """Record the masks at y; whether products with random vectors and with pixels are those of
+        vmap(jvp)."""
         with _Record() as record:
             self._estimate(self.y)
         self._masks = record.masks
@@ -159,7 +169,8 @@ class Jacobian:
         except (IndexError, RuntimeError):  # masks that do not fit a batch
             return False
         want = self._pushed(tests)
-        # a denoiser may compute in a precision below y's; of bfloat16 the test would see nothing, so it is never frozen
+        # a denoiser may compute in a precision below y's; of bfloat16 the test would see nothing,
+        # so it is never frozen
         eps = max(torch.finfo(t.dtype).eps for t in (self.y, *self.denoiser.parameters()))
         error, length, image = (t.flatten(1).norm(dim=1) for t in (frozen - want, tests, want))
         return bool((error <= min(100 * eps, 1e-3) * (length + image)).all())
@@ -180,7 +191,8 @@ class Jacobian:
 
 
 class Eigen(NamedTuple):
-    """values (k,) descending; vectors (k, *event) orthonormal; residuals (k,), ||S v - value v|| for each pair.
+    """values (k,) descending; vectors (k, *event) orthonormal; residuals (k,), ||S v - value v||
+    for each pair.
 
     An eigenvalue of S lies within a pair's residual of its value.
     """
@@ -193,12 +205,14 @@ class Eigen(NamedTuple):
 def eigen(
     jacobian: Jacobian, k: int | None = None, basis: int | None = None, seed: int = 0
 ) -> Eigen:
-    """Eigenvalues and eigenvectors of the symmetric part S = (J + J^T) / 2, all d of them or the k largest.
+    """Eigenvalues and eigenvectors of the symmetric part S = (J + J^T) / 2, all d of them or the k
+    largest.
 
-    All: from the full matrix. The k largest: block Krylov with full reorthogonalisation from a random start block drawn
-    from `seed` (Golub & Underwood 1977; Saad, *Numerical Methods for Large Eigenvalue Problems*, 6.3), until the space
-    has dimension `basis`, by default max(5 k, 64). This costs `basis` products with J and with J^T. Its values are at
-    most the true ones (Cauchy's interlacing), and `residuals` says what is left to gain: raise `basis` to lower them.
+    All: from the full matrix. The k largest: block Krylov with full reorthogonalisation from a
+    random start block drawn from `seed` (Golub & Underwood 1977; Saad, *Numerical Methods for Large
+    Eigenvalue Problems*, 6.3), until the space has dimension `basis`, by default max(5 k, 64). This
+    costs `basis` products with J and with J^T. Its values are at most the true ones (Cauchy's
+    interlacing), and `residuals` says what is left to gain: raise `basis` to lower them.
     """
     shape, d = jacobian.y.shape[1:], jacobian.y.numel()
     if k is None:
@@ -222,7 +236,8 @@ def eigen(
         block = block[: size - len(space)]
         for _ in range(
             3
-        ):  # where the space is exhausted the first pass leaves rounding errors, which the others clean
+            # where the space is exhausted the first pass leaves rounding errors, which the others clean
+        ):
             block = torch.linalg.qr((block - (block @ space.T) @ space).T).Q.T
         vectors = block.reshape(-1, *shape)
         block_image = ((jacobian.matvec(vectors) + jacobian.adjoint(vectors)) / 2).flatten(1)
@@ -238,24 +253,28 @@ def eigen(
 
 
 def svd(jacobian: Jacobian) -> tuple[Tensor, Tensor, Tensor]:
-    """J = sum_i s_i u_i v_i^T: left vectors (d, *event), singular values (d,) descending, right vectors (d, *event)."""
+    """J = sum_i s_i u_i v_i^T: left vectors (d, *event), singular values (d,) descending, right
+    vectors (d, *event)."""
     left, values, right = torch.linalg.svd(jacobian.matrix)
     return left.T.reshape(-1, *jacobian.y.shape[1:]), values, right.view(-1, *jacobian.y.shape[1:])
 
 
 def asymmetry(jacobian: Jacobian) -> float:
-    """||J - J^T|| / ||J||, Frobenius: 0 for the gradient of a potential, as Bayes denoisers are; nan for J = 0."""
+    """||J - J^T|| / ||J||, Frobenius: 0 for the gradient of a potential, as Bayes denoisers are;
+    nan for J = 0."""
     matrix = jacobian.matrix
     return float((matrix - matrix.T).norm() / matrix.norm())
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    """Images in the layout that convolutions on a processor prefer; it carries over to the layers that follow."""
+    """Images in the layout that convolutions on a processor prefer; it carries over to the layers
+    that follow."""
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 class _Record(TorchFunctionMode):
-    """Runs as usual and records in call order the slope of every ReLU and the winner of every max-pooling."""
+    """Runs as usual and records in call order the slope of every ReLU and the winner of every
+    max-pooling."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -272,7 +291,8 @@ class _Record(TorchFunctionMode):
 
 
 class _Frozen(TorchFunctionMode):
-    """Gives every ReLU and max-pooling the recorded mask in place of its own; IndexError when they do not match."""
+    """Gives every ReLU and max-pooling the recorded mask in place of its own; IndexError when they
+    do not match."""
 
     def __init__(self, masks: list[Tensor]) -> None:
         super().__init__()

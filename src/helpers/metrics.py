@@ -34,9 +34,11 @@ def transport() -> Any:
 
 
 def sliced_w2(x: Tensor, y: Tensor, projections: int | Tensor = 200, seed: int = 0) -> float:
-    """Sliced 2-Wasserstein distance of two samples (n, d), (m, d), in their units (POT; Bonneel et al. 2015).
+    """Sliced 2-Wasserstein distance of two samples (n, d), (m, d), in their units (POT; Bonneel et
+    al. 2015).
 
-    projections: how many random directions, or the directions themselves as the columns (d, k) of unit length.
+    projections: how many random directions, or the directions themselves as the columns (d, k) of
+    unit length.
     """
     ot = transport()
     x, y = _both(x, y)
@@ -52,9 +54,11 @@ def sliced_w2(x: Tensor, y: Tensor, projections: int | Tensor = 200, seed: int =
 
 
 def exact_w2(x: Tensor, y: Tensor) -> float:
-    """Exact 2-Wasserstein distance of two samples of at most a few thousand points, in their units (POT).
+    """Exact 2-Wasserstein distance of two samples of at most a few thousand points, in their units
+    (POT).
 
-    In high dimension it is dominated by sampling noise: compare with the distance of two samples of the target.
+    In high dimension it is dominated by sampling noise: compare with the distance of two samples of
+    the target.
     """
     ot = transport()
     x, y = _both(x, y)
@@ -76,9 +80,11 @@ def _both(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def nearest(samples: Tensor, training: Tensor, k: int = 2) -> tuple[Tensor, Tensor]:
-    """Euclidean distances to the k nearest distinct training points, ascending, and their indices, both (batch, k).
+    """Euclidean distances to the k nearest distinct training points, ascending, and their indices,
+    both (batch, k).
 
-    Equal training points count once, by the first of them: the second nearest is another point, not the same again.
+    Equal training points count once, by the first of them: the second nearest is another point, not
+    the same again.
     """
     samples, training = (
         checked_points(samples, "samples").flatten(1),
@@ -112,10 +118,11 @@ def _first_of_equals(points: Tensor) -> Tensor:
 
 
 def is_copy(samples: Tensor, training: Tensor, ratio: float = 1 / 3) -> Tensor:
-    """Which samples are copies: nearest distance < ratio x second-nearest distance (Yoon et al. 2023; Gu et al. 2023).
+    """Which samples are copies: nearest distance < ratio x second-nearest distance (Yoon et al.
+    2023; Gu et al. 2023).
 
-    Boolean (batch,). Needs at least two distinct training points; `nearest` says how equal ones count. Its mean is the
-    share of copies.
+    Boolean (batch,). Needs at least two distinct training points; `nearest` says how equal ones
+    count. Its mean is the share of copies.
     """
     if not 0 < ratio <= 1:
         raise ValueError(f"ratio is {ratio}: choose a number in (0, 1], the papers take 1/3")
@@ -130,7 +137,8 @@ def share_of_copies(samples: Tensor, training: Tensor, ratio: float = 1 / 3) -> 
 
 
 def kurtosis(x: Tensor) -> float:
-    """Fourth standardised moment E[(x - m)^4] / Var^2 of one coordinate: 3 for a Gaussian, 1 for two points."""
+    """Fourth standardised moment E[(x - m)^4] / Var^2 of one coordinate: 3 for a Gaussian, 1 for
+    two points."""
     if x.numel() != len(x):
         raise ValueError(
             f"x has shape {tuple(x.shape)}: pass a one-dimensional sample, one column at a time"
@@ -140,7 +148,8 @@ def kurtosis(x: Tensor) -> float:
 
 
 def psnr(x_hat: Tensor, x: Tensor) -> float:
-    """Mean over images of 10 log10(1 / MSE) in dB, for intensities in [0, 1] (as in Kadkhodaie et al. 2024)."""
+    """Mean over images of 10 log10(1 / MSE) in dB, for intensities in [0, 1] (as in Kadkhodaie et
+    al. 2024)."""
     if x_hat.shape != x.shape:
         raise ValueError(
             f"x_hat has shape {tuple(x_hat.shape)}, x has {tuple(x.shape)}: pass batches of the same shape"
@@ -152,11 +161,13 @@ def psnr(x_hat: Tensor, x: Tensor) -> float:
 def pearson(a: Tensor, b: Tensor) -> Tensor:
     r"""Pearson's r of the pixels of each pair of images, (batch,), in [-1, 1]; symmetric.
 
-        r = <a - mean a, b - mean b> / (|a - mean a| |b - mean b|),   the mean over all pixels of one image.
+        r = <a - mean a, b - mean b> / (|a - mean a| |b - mean b|),   the mean over all pixels of
+        one image.
 
-    The "correlation" of Kamb & Ganguli (ICML 2025). Their text calls it r^2, their released code computes r, unsquared,
-    and r^2 is the smaller: square it before comparing with one. It does not see brightness and contrast: r = 1 for
-    b = 2 a + 3. Images share their mean picture, so r of two unrelated images of one class is not 0: compare with that.
+    The "correlation" of Kamb & Ganguli (ICML 2025). Their text calls it r^2, their released code
+    computes r, unsquared, and r^2 is the smaller: square it before comparing with one. It does not
+    see brightness and contrast: r = 1 for b = 2 a + 3. Images share their mean picture, so r of two
+    unrelated images of one class is not 0: compare with that.
     NaN where an image is constant: it has no direction. a, b (batch, *event) of one shape.
     """
     x, y = _pairs(a, b)
@@ -166,13 +177,16 @@ def pearson(a: Tensor, b: Tensor) -> Tensor:
 
 
 def similarity(a: Tensor, b: Tensor, centred: bool = True) -> Tensor:
-    r"""Cosine of the angle between every image of one batch and every image of another, (n, m), in [-1, 1].
+    r"""Cosine of the angle between every image of one batch and every image of another, (n, m), in
+    [-1, 1].
 
-        <a, b> / (|a| |b|),   centred: after each image's own mean has been taken off, which makes it Pearson's r.
+        <a, b> / (|a| |b|),   centred: after each image's own mean has been taken off, which makes
+        it Pearson's r.
 
-    Kadkhodaie et al. (2024) write the first ("normalized inner product", Fig. 2); their released code has both, and
-    removes repeats by the second. Intensities are positive, so uncentred two unrelated images are alike already: say
-    which one is meant. NaN where an image has no direction. a (n, *event), b (m, *event).
+    Kadkhodaie et al. (2024) write the first ("normalized inner product", Fig. 2); their released
+    code has both, and removes repeats by the second. Intensities are positive, so uncentred two
+    unrelated images are alike already: say which one is meant. NaN where an image has no direction.
+    a (n, *event), b (m, *event).
     """
     if a.shape[1:] != b.shape[1:] or a.ndim < 2:
         raise ValueError(
@@ -192,11 +206,11 @@ def patch_sources(
 ) -> tuple[Tensor, Tensor]:
     """From which training image does each patch come? Indices and similarities, both (n, patches).
 
-    Patches of side x side pixels side by side, each compared (centred) with the patches at the same place of all
-    training images. Patches whose standard deviation is at most `blank` show nothing that could come from anywhere:
-    they are -1 and NaN. With all indices equal a sample is
-    one training image; with several at similarities near 1 it is a mosaic. samples (n, h, w), training (N, h, w);
-    after a helper in the released code of Kadkhodaie et al. (2024).
+    Patches of side x side pixels side by side, each compared (centred) with the patches at the same
+    place of all training images. Patches whose standard deviation is at most `blank` show nothing
+    that could come from anywhere: they are -1 and NaN. With all indices equal a sample is
+    one training image; with several at similarities near 1 it is a mosaic. samples (n, h, w),
+    training (N, h, w); after a helper in the released code of Kadkhodaie et al. (2024).
     """
     h, w = samples.shape[-2:]
     if not 2 <= side <= min(h, w) or h % side or w % side:
@@ -215,14 +229,17 @@ def patch_sources(
 
 
 def determination(estimate: Tensor, reference: Tensor) -> Tensor:
-    r"""Coefficient of determination of each estimate, (batch,), at most 1 and without lower bound; not symmetric.
+    r"""Coefficient of determination of each estimate, (batch,), at most 1 and without lower bound;
+    not symmetric.
 
-        R^2 = 1 - sum_p (estimate_p - reference_p)^2 / (n Var reference),   n Var = sum_p (reference_p - mean)^2.
+        R^2 = 1 - sum_p (estimate_p - reference_p)^2 / (n Var reference),   n Var = sum_p
+        (reference_p - mean)^2.
 
-    The measure of Lukoianov et al. (NeurIPS 2025), here for each image by itself, n pixels. It is not the square of
-    `pearson`: it does see brightness and contrast, R^2 <= r^2 with equality only for the best affine map of one to the
-    other, and it is negative where the reference's mean gray would be the better estimate. NaN where the reference is
-    constant. estimate, reference (batch, *event) of one shape.
+    The measure of Lukoianov et al. (NeurIPS 2025), here for each image by itself, n pixels. It is
+    not the square of `pearson`: it does see brightness and contrast, R^2 <= r^2 with equality only
+    for the best affine map of one to the other, and it is negative where the reference's mean gray
+    would be the better estimate. NaN where the reference is constant. estimate, reference (batch,
+    *event) of one shape.
     """
     x, y = _pairs(estimate, reference)
     constant = y.amin(1) == y.amax(1)

@@ -1,4 +1,5 @@
-"""Trained networks: weights as safetensors beside one manifest that says what each is and how it was made."""
+"""Trained networks: weights as safetensors beside one manifest that says what each is and how it
+was made."""
 
 import json
 import re
@@ -25,13 +26,15 @@ HALF_PRECISION_COST = 0.05  # dB that storing float16 may cost at any level
 
 
 def classes() -> dict[str, type[Network]]:
-    """The classes of networks by name: those of the package, and what the reader has defined, the newest of a name."""
+    """The classes of networks by name: those of the package, and what the reader has defined, the
+    newest of a name."""
 
     def below(cls: type) -> list[type]:
         subclasses: list[type] = cls.__subclasses__()
         return [found for sub in subclasses for found in (sub, *below(sub))]
 
-    # named, so that an edit of one is followed to the chapters that load it; last, so that nothing takes their names
+    # named, so that an edit of one is followed to the chapters that load it; last, so that nothing
+    # takes their names
     return {
         cls.__name__: cls for cls in (*below(Network), CNN, Autoencoder, ImageMLP, PerLevel, UNet)
     }
@@ -40,8 +43,8 @@ def classes() -> dict[str, type[Network]]:
 def load(name: str) -> Denoiser:
     """The model of that name, float32 and in evaluation mode, on the CPU.
 
-    Raises ValueError naming the file and the remedy when the name is unknown, or when the manifest or the weights are
-    missing, damaged, or of another network.
+    Raises ValueError naming the file and the remedy when the name is unknown, or when the manifest
+    or the weights are missing, damaged, or of another network.
     """
     cards = manifest()
     if name not in cards:
@@ -78,13 +81,14 @@ def save(
     images: Tensor,
     training: Tensor | None = None,
 ) -> dict[str, Any]:
-    """Write the weights and enter them in the manifest, both atomically; returns the completed card.
+    """Write the weights and enter them in the manifest, both atomically; returns the completed
+    card.
 
-    To `card` (how the network was trained) are added: class and arguments, number of parameters, the PSNR tables on
-    `images` (clean test images as the denoiser takes them) and on as many `training` images, each as often as needed
-    for 100 drawings of noise, and type, size and checksum of the file. The weights are
-    stored as float16 where that costs less than HALF_PRECISION_COST dB at every level of the table. The denoiser is
-    left in evaluation mode.
+    To `card` (how the network was trained) are added: class and arguments, number of parameters,
+    the PSNR tables on `images` (clean test images as the denoiser takes them) and on as many
+    `training` images, each as often as needed for 100 drawings of noise, and type, size and
+    checksum of the file. The weights are stored as float16 where that costs less than
+    HALF_PRECISION_COST dB at every level of the table. The denoiser is left in evaluation mode.
     """
     if not re.fullmatch(NAME, name):
         raise ValueError(f"name is {name!r}: use lower-case letters, digits and single hyphens")
@@ -130,7 +134,8 @@ def save(
 
 
 def enter(new: dict[str, dict[str, Any]], files: dict[Path, bytes]) -> None:
-    """Add cards to the manifest, and write what belongs to them; ValueError, and nothing is written, for no JSON."""
+    """Add cards to the manifest, and write what belongs to them; ValueError, and nothing is
+    written, for no JSON."""
     path = models_folder() / "manifest.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(cache_folder() / "models.lock"):  # several trainings may end at once
@@ -141,7 +146,8 @@ def enter(new: dict[str, dict[str, Any]], files: dict[Path, bytes]) -> None:
             raise ValueError(
                 f"the card of {', '.join(new)} is no JSON ({error}): pass numbers and words"
             ) from None
-        # weights first: a kill in between leaves an old card that refuses the new file, never a card without a file
+        # weights first: a kill in between leaves an old card that refuses the new file, never a
+        # card without a file
         for file, data in files.items():
             file.parent.mkdir(exist_ok=True)
             write_atomically(file, data)
@@ -149,7 +155,8 @@ def enter(new: dict[str, dict[str, Any]], files: dict[Path, bytes]) -> None:
 
 
 def repeated(images: Tensor, n: int) -> Tensor:
-    """The images as often as it takes to have at least n: a small set meets as much noise as a large one."""
+    """The images as often as it takes to have at least n: a small set meets as much noise as a
+    large one."""
     return images.repeat(-(-n // len(images)), *[1] * (images.ndim - 1))
 
 
@@ -157,7 +164,8 @@ def repeated(images: Tensor, n: int) -> Tensor:
 def psnr_table(
     denoiser: Denoiser, images: Tensor, levels: tuple[int, ...] = LEVELS, seed: int = 0
 ) -> dict[str, list]:
-    """Mean PSNR in dB of noisy and of denoised images at each level of 255; the noise is drawn anew from `seed`."""
+    """Mean PSNR in dB of noisy and of denoised images at each level of 255; the noise is drawn anew
+    from `seed`."""
     noisy, denoised = [], []
     for level in levels:
         g, sigma = torch.Generator().manual_seed(seed), level / 255

@@ -43,7 +43,8 @@ def panels(
     extent: float | None = None,
     titles: Sequence[str] = (),
 ) -> tuple[Figure, list[Axes]]:
-    """n square panels of `size` inches, at most `columns` in a row; `extent` makes each a plane without ticks."""
+    """n square panels of `size` inches, at most `columns` in a row; `extent` makes each a plane
+    without ticks."""
     columns = min(n, columns)
     rows = -(-n // columns)
     fig, grid = plt.subplots(
@@ -100,7 +101,8 @@ def density(
 
 
 def images(ax: Axes, batch: Tensor, columns: int = 8, gap: int = 1) -> None:
-    """A batch (n, h, w) of gray images in [0, 1] as one mosaic; values outside are drawn black or white."""
+    """A batch (n, h, w) of gray images in [0, 1] as one mosaic; values outside are drawn black or
+    white."""
     n, h, w = batch.shape
     rows = -(-n // columns)
     mosaic = np.ones((rows * (h + gap) - gap, columns * (w + gap) - gap))
@@ -112,7 +114,8 @@ def images(ax: Axes, batch: Tensor, columns: int = 8, gap: int = 1) -> None:
 
 
 def signed(vectors: Tensor) -> Tensor:
-    """Vectors (k, H, W) as images in [0, 1]: zero is mid-gray, the pixel farthest from it white. Signs mean nothing."""
+    """Vectors (k, H, W) as images in [0, 1]: zero is mid-gray, the pixel farthest from it white.
+    Signs mean nothing."""
     x = widened(checked_points(vectors, "vectors")).flatten(1)
     peak = x.gather(1, x.abs().argmax(1, keepdim=True))
     if not bool(peak.all()):
@@ -146,11 +149,12 @@ def heat_trace(log_p: Tensor, grid: Grid, name: str = "", peak: float | None = N
 
 
 class Slider:
-    """A Plotly figure whose slider chooses a frame; it works on the static page, in Jupyter and on Colab.
+    """A Plotly figure whose slider chooses a frame; it works on the static page, in Jupyter and on
+    Colab.
 
-    frames: one list of traces per position, all of one length and order; labels: the slider's texts; name: what it
-    moves; caption: one sentence under the figure; alt: what a reader who cannot see it must know. layout: Plotly's,
-    merged in.
+    frames: one list of traces per position, all of one length and order; labels: the slider's
+    texts; name: what it moves; caption: one sentence under the figure; alt: what a reader who
+    cannot see it must know. layout: Plotly's, merged in.
     """
 
     def __init__(
@@ -233,7 +237,8 @@ def _short(values: Any) -> list:
 def save(fig: Figure, name: str) -> Path:
     """Write a figure to <results>/figures/<name> as PNG, 110 dots per inch, and return the path.
 
-    Written atomically and without date or software in its metadata, so that equal figures are equal files.
+    Written atomically and without date or software in its metadata, so that equal figures are equal
+    files.
     """
     path, png = results_folder() / "figures" / name, io.BytesIO()
     fig.savefig(png, format="png", dpi=110, metadata={"Software": None})

@@ -1,4 +1,5 @@
-"""Judges of generated images that do not compare pixels: distances of feature laws, spectra, sharpness."""
+"""Judges of generated images that do not compare pixels: distances of feature laws, spectra,
+sharpness."""
 
 import math
 
@@ -10,18 +11,21 @@ from .metrics import transport
 
 
 def fid(real: Tensor, made: Tensor) -> float:
-    r"""Frechet distance of two sets of features (N, d), (M, d), as Gaussians (Heusel et al. 2017, eq. 6):
+    r"""Frechet distance of two sets of features (N, d), (M, d), as Gaussians (Heusel et al. 2017,
+    eq. 6):
 
         || m - m' ||^2 + tr( C + C' - 2 (C C')^{1/2} ),
 
-    in units of the standard deviation of each real feature. On the features of this book: compare within it only.
+    in units of the standard deviation of each real feature. On the features of this book: compare
+    within it only.
     Biased upwards for few images: compare sets of one size.
     """
     return frechet(*_standardised(real, made))
 
 
 def frechet(x: Tensor, y: Tensor) -> float:
-    r"""|m - m'|^2 + tr( C + C' - 2 (C C')^{1/2} ) of points (N, *event), (M, *event): in squared units of the points.
+    r"""|m - m'|^2 + tr( C + C' - 2 (C C')^{1/2} ) of points (N, *event), (M, *event): in squared
+    units of the points.
 
     The squared 2-Wasserstein distance of Gaussians with these means and covariances (POT).
     """
@@ -37,16 +41,18 @@ def frechet(x: Tensor, y: Tensor) -> float:
 
 
 def kid(real: Tensor, made: Tensor) -> float:
-    """Kernel distance of two sets of features (N, d), (M, d): the unbiased MMD^2 with kernel (x.y / d + 1)^3.
+    """Kernel distance of two sets of features (N, d), (M, d): the unbiased MMD^2 with kernel (x.y /
+    d + 1)^3.
 
-    Binkowski et al. 2018, in units of the standard deviation of each real feature. Its mean is 0 for equal laws at any
-    number of images, so it may be slightly negative.
+    Binkowski et al. 2018, in units of the standard deviation of each real feature. Its mean is 0
+    for equal laws at any number of images, so it may be slightly negative.
     """
     return kid_with_error(real, made)[0]
 
 
 def kid_with_error(real: Tensor, made: Tensor) -> tuple[float, float]:
-    """`kid` and its standard error by the choice of the made images, the real ones as they are: the jackknife,
+    """`kid` and its standard error by the choice of the made images, the real ones as they are: the
+    jackknife,
 
     se^2 = (M - 1) / M sum_i ( kid without image i - their mean )^2;   NaN for two images or fewer.
     """
@@ -64,13 +70,15 @@ def kid_with_error(real: Tensor, made: Tensor) -> tuple[float, float]:
 
 
 def radii(n: int) -> Tensor:
-    """|k| of the coefficients of an n x n image, in periods an image and the order of torch.fft: (n, n), float64."""
+    """|k| of the coefficients of an n x n image, in periods an image and the order of torch.fft:
+    (n, n), float64."""
     k = torch.fft.fftfreq(n, 1 / n, dtype=torch.float64)
     return torch.hypot(k[:, None], k)
 
 
 def rings(spectrum: Tensor) -> Tensor:
-    """Mean of a spectrum (n, n), in the order of torch.fft, over rings of radius 0, 1, ..., n // 2 periods an image."""
+    """Mean of a spectrum (n, n), in the order of torch.fft, over rings of radius 0, 1, ..., n // 2
+    periods an image."""
     if spectrum.ndim != 2 or spectrum.shape[0] != spectrum.shape[1]:
         raise ValueError(
             f"spectrum has shape {tuple(spectrum.shape)}: pass that of gray squares, (n, n)"
@@ -81,7 +89,8 @@ def rings(spectrum: Tensor) -> Tensor:
 
 
 def radial_spectrum(images: Tensor) -> Tensor:
-    """Mean power of the orthonormal Fourier transform in `rings` of images (N, n, n): (n // 2 + 1,)."""
+    """Mean power of the orthonormal Fourier transform in `rings` of images (N, n, n): (n // 2 +
+    1,)."""
     x = widened(checked_points(images, "images"))
     return rings(torch.fft.fft2(x, norm="ortho").abs().square().mean(0))
 
@@ -93,7 +102,8 @@ def spectral_distance(real: Tensor, made: Tensor) -> float:
 
 
 def sharpness(images: Tensor) -> float:
-    """Mean square of the discrete Laplacian inside images (N, H, W): what blur removes first and noise adds."""
+    """Mean square of the discrete Laplacian inside images (N, H, W): what blur removes first and
+    noise adds."""
     x = widened(checked_points(images, "images"))
     around = x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:]
     return float((4 * x[..., 1:-1, 1:-1] - around).square().mean())

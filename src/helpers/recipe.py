@@ -44,24 +44,31 @@ DECAYS: dict[str, Callable[[float], float]] = {  # of the rate, over the share o
 class Recipe:
     r"""How to train; every field is stored with the weights.
 
-    noise: law of the noise level and its parameters, in units of the data: ("log-uniform", low, high);
-        ("uniform", low, high); ("quadratic", high), sigma = high u^2 with u uniform, as in the released code of
-        Kadkhodaie et al. 2024; ("log-normal", mean, std) of log sigma, as in EDM; ("cosine", low, high), even in the
-        angle arctan(sigma), as time is in DDPM with a cosine schedule; ("fixed", sigma), one network for one level, as
-        in Levine & Weiss 2026; ("levels", sigma_1, ..., sigma_k), one of them for a whole batch, as `PerLevel` needs.
+    noise: law of the noise level and its parameters, in units of the data: ("log-uniform", low,
+    high);
+        ("uniform", low, high); ("quadratic", high), sigma = high u^2 with u uniform, as in the
+        released code of Kadkhodaie et al. 2024; ("log-normal", mean, std) of log sigma, as in EDM;
+        ("cosine", low, high), even in the angle arctan(sigma), as time is in DDPM with a cosine
+        schedule; ("fixed", sigma), one network for one level, as in Levine & Weiss 2026; ("levels",
+        sigma_1, ..., sigma_k), one of them for a whole batch, as `PerLevel` needs.
     loss, with e = || D(x + sigma n, sigma) - x ||^2 and d pixels, a mean over the batch:
-        "sum" e (Kadkhodaie et al.; large noise rules); "edm" (s^2 + sigma^2) / (s sigma)^2 e / d with s the denoiser's
-        data_std (Karras et al. 2022); "log" log(e / d); "level" e / m(sigma), with m the running mean of e at that
-        level: so every level counts alike, whatever the network can reach there, and as with "sum" and "edm" the
-        posterior mean is the best denoiser (the weight of Karras et al. 2024, EDM2, from a table). It is not the
-        best for "log", which rewards an exact guess of one of several possible images above all. "snr"
-        e / (d sigma^2), the squared error of the predicted noise (DDPM, Ho et al. 2020).
-    rate: of Adam, after `warmup` steps of linear growth; decay: "cosine" to zero, "halving" after each tenth of the
+        "sum" e (Kadkhodaie et al.; large noise rules); "edm" (s^2 + sigma^2) / (s sigma)^2 e / d
+        with s the denoiser's data_std (Karras et al. 2022); "log" log(e / d); "level" e / m(sigma),
+        with m the running mean of e at that
+        level: so every level counts alike, whatever the network can reach there, and as with "sum"
+        and "edm" the posterior mean is the best denoiser (the weight of Karras et al. 2024, EDM2,
+        from a table). It is not the best for "log", which rewards an exact guess of one of several
+        possible images above all. "snr" e / (d sigma^2), the squared error of the predicted noise
+        (DDPM, Ho et al. 2020).
+    rate: of Adam, after `warmup` steps of linear growth; decay: "cosine" to zero, "halving" after
+    each tenth of the
         steps (Kadkhodaie et al.), or "none".
-    clip: the largest norm of the gradient. ema: decay of the running average of the weights, which is what is
-        delivered. epoch: images per epoch, in which each of the N images comes floor(epoch / N) times in random order;
-        what does not fill a batch at its end is left out; None draws them independently. flip: mirrors half of the
-        images. precision: "float32", or "mixed": the network's products in what `native` says of the device.
+    clip: the largest norm of the gradient. ema: decay of the running average of the weights, which
+    is what is
+        delivered. epoch: images per epoch, in which each of the N images comes floor(epoch / N)
+        times in random order; what does not fill a batch at its end is left out; None draws them
+        independently. flip: mirrors half of the images. precision: "float32", or "mixed": the
+        network's products in what `native` says of the device.
         compiled: by torch.compile.
     """
 
@@ -134,16 +141,19 @@ class Recipe:
         return native(device) if self.precision == "mixed" else torch.float32
 
     def autocast(self, device: torch.device) -> AbstractContextManager:
-        """In this context a network's products are computed in `products`; sums and weights stay float32."""
+        """In this context a network's products are computed in `products`; sums and weights stay
+        float32."""
         dtype = self.products(device)
         return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
 def native(device: torch.device) -> torch.dtype:
-    """The shortest float type that the device multiplies faster than float32: bfloat16, float16 or float32 itself.
+    """The shortest float type that the device multiplies faster than float32: bfloat16, float16 or
+    float32 itself.
 
-    GPUs: bfloat16 from sm_80 on, float16, whose range needs a scaled loss, from sm_70 on. A CPU: bfloat16 where it has
-    instructions for its products and oneDNN uses them; elsewhere bfloat16 is emulated, ten times slower than float32.
+    GPUs: bfloat16 from sm_80 on, float16, whose range needs a scaled loss, from sm_70 on. A CPU:
+    bfloat16 where it has instructions for its products and oneDNN uses them; elsewhere bfloat16 is
+    emulated, ten times slower than float32.
     """
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)

@@ -19,11 +19,13 @@ LARGEST = 2**28  # bytes of one array: theirs have at most ten million
 
 
 class DilatedUNet(Denoiser):
-    """UNet of Mohan et al. 2020 (released code), gray, blind and without bias: D(y) = F(y), homogeneous.
+    """UNet of Mohan et al. 2020 (released code), gray, blind and without bias: D(y) = F(y),
+    homogeneous.
 
-    One pooling, a strided convolution; two dilated convolutions at the lower resolution; a transposed convolution back;
-    one skip connection; a ReLU after each convolution but the last. y (batch, 1, H, W) or (batch, H, W); an odd height
-    or width is padded with a line of zeros, which is cut from the result.
+    One pooling, a strided convolution; two dilated convolutions at the lower resolution; a
+    transposed convolution back; one skip connection; a ReLU after each convolution but the last. y
+    (batch, 1, H, W) or (batch, H, W); an odd height or width is padded with a line of zeros, which
+    is cut from the result.
     """
 
     def __init__(self) -> None:
@@ -50,11 +52,12 @@ class DilatedUNet(Denoiser):
 
 
 def load_released(path: str | Path) -> Denoiser:
-    """A checkpoint `model.pt` of Kadkhodaie et al. 2024, in evaluation mode on the CPU: a UNet, or BF-CNN as a CNN.
+    """A checkpoint `model.pt` of Kadkhodaie et al. 2024, in evaluation mode on the CPU: a UNet, or
+    BF-CNN as a CNN.
 
-    The file is a PyTorch state dict, as their repository offers it; a prefix `module.` of its keys is dropped, sizes
-    are read from the shapes. Raises ValueError naming the file and the remedy when it is missing, damaged, of another
-    network, or would have to run code to be read.
+    The file is a PyTorch state dict, as their repository offers it; a prefix `module.` of its keys
+    is dropped, sizes are read from the shapes. Raises ValueError naming the file and the remedy
+    when it is missing, damaged, of another network, or would have to run code to be read.
     """
 
     def read(file: Path) -> dict[str, Tensor]:
@@ -69,7 +72,8 @@ def load_released(path: str | Path) -> Denoiser:
 
 
 def load_peer(path: str | Path) -> Denoiser:
-    """The same weights, or those of a DilatedUNet, kept as the arrays of an `npz` file under the keys of a state dict.
+    """The same weights, or those of a DilatedUNet, kept as the arrays of an `npz` file under the
+    keys of a state dict.
 
     Raises ValueError as load_released does.
     """

@@ -1,12 +1,12 @@
 """Noise schedules and samplers.
 
-A schedule is a decreasing tensor of `steps` + 1 noise levels that ends in 0. A sampler is a generator: it takes a
-denoiser, starting points y = sigmas[0] n of shape (batch, *event) and a schedule, and yields a `State` after every
-step; the caller draws, stops or records. The denoiser is called at every level but the last, so `steps` times (Heun:
-twice a step).
+A schedule is a decreasing tensor of `steps` + 1 noise levels that ends in 0. A sampler is a
+generator: it takes a denoiser, starting points y = sigmas[0] n of shape (batch, *event) and a
+schedule, and yields a `State` after every step; the caller draws, stops or records. The denoiser is
+called at every level but the last, so `steps` times (Heun: twice a step).
 
-A particle that leaves every plausible region (not finite, or beyond DIVERGED sigmas[0]) is set to NaN and stays NaN:
-`metrics.diverged` counts it. Nothing is clamped.
+A particle that leaves every plausible region (not finite, or beyond DIVERGED sigmas[0]) is set to
+NaN and stays NaN: `metrics.diverged` counts it. Nothing is clamped.
 """
 
 import math
@@ -24,7 +24,8 @@ DIVERGED = 1e3  # in units of the largest noise level, a thousand standard devia
 
 
 class State(NamedTuple):
-    """After a step: its number from 1, the level reached, the point there, and the estimate it was made with."""
+    """After a step: its number from 1, the level reached, the point there, and the estimate it was
+    made with."""
 
     step: int
     sigma: float
@@ -32,11 +33,12 @@ class State(NamedTuple):
     x_hat: Tensor
 
 
-# Schedules ------------------------------------------------------------------------------------------------------------
+# Schedules ----------------------------------------------------------------------------------------
 
 
 def edm(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
-    """sigma_i = (sigma_max^(1/rho) + i/(n-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho, then 0 (EDM, eq. 5)."""
+    """sigma_i = (sigma_max^(1/rho) + i/(n-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho, then 0
+    (EDM, eq. 5)."""
     _check_levels(steps, sigma_min, sigma_max)
     positive("rho", rho, "it must be positive, EDM takes 7")
     return _ending_in_zero(
@@ -56,7 +58,8 @@ def log_linear(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0) ->
 
 
 def cosine_vp(steps: int, sigma_max: float = 80.0) -> Tensor:
-    """Cosine schedule converted: a = cos^2(pi t / 2), so sigma = tan(pi t / 2), t evenly from sigma_max's to 0."""
+    """Cosine schedule converted: a = cos^2(pi t / 2), so sigma = tan(pi t / 2), t evenly from
+    sigma_max's to 0."""
     _check_levels(steps, sigma_max / 2 if is_positive(sigma_max) else sigma_max, sigma_max)
     t = torch.linspace(2 / math.pi * math.atan(sigma_max), 0, steps + 1, dtype=torch.float64)
     return _ending_in_zero(torch.tan(math.pi / 2 * t[:-1]))
@@ -65,10 +68,11 @@ def cosine_vp(steps: int, sigma_max: float = 80.0) -> Tensor:
 def ddim_linear(
     steps: int, beta_1: float = 1e-4, beta_n: float = 0.02, train_steps: int = 1000
 ) -> Tensor:
-    """DDPM's linear betas converted, sigma = sqrt((1 - a) / a), at the training steps floor(i T / steps), T of them.
+    """DDPM's linear betas converted, sigma = sqrt((1 - a) / a), at the training steps floor(i T /
+    steps), T of them.
 
-    DDIM's "leading" spacing where steps divides T; where it does not, libraries round T / steps first and miss the
-    noisiest steps.
+    DDIM's "leading" spacing where steps divides T; where it does not, libraries round T / steps
+    first and miss the noisiest steps.
     """
     _check_levels(steps, beta_1, beta_n)
     if steps > positive_int("train_steps", train_steps, most=MOST):
@@ -81,7 +85,8 @@ def ddim_linear(
 
 
 def vp_to_ve(a: Tensor) -> Tensor:
-    """Noise level sigma = sqrt((1 - a)/a) of x_t = sqrt(a) x + sqrt(1 - a) eps, after y = x_t / sqrt(a)."""
+    """Noise level sigma = sqrt((1 - a)/a) of x_t = sqrt(a) x + sqrt(1 - a) eps, after y = x_t /
+    sqrt(a)."""
     return torch.sqrt((1 - a) / a)
 
 
@@ -97,13 +102,14 @@ def _ending_in_zero(levels: Tensor) -> Tensor:
     return torch.cat([levels, levels.new_zeros(1)])
 
 
-# Starting points and what to do with a generator ----------------------------------------------------------------------
+# Starting points and what to do with a generator --------------------------------------------------
 
 
 def initial_noise(
     n: int, *event: int, sigma: float, seed: int = 0, dtype: torch.dtype = torch.float64
 ) -> Tensor:
-    """n starting points sigma * N(0, I), shape (n, *event): the same noise for every architecture at equal seed."""
+    """n starting points sigma * N(0, I), shape (n, *event): the same noise for every architecture
+    at equal seed."""
     if not 0 < sigma < math.inf:
         raise ValueError(
             f"sigma is {sigma}: the noise level of the start must be positive and finite"
@@ -132,12 +138,13 @@ def trajectory(start: Tensor, states: Iterable[State]) -> Tensor:
     return torch.stack([start, *(s.y for s in states)])
 
 
-# Samplers -------------------------------------------------------------------------------------------------------------
+# Samplers -----------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def euler(denoiser: Denoiser, y: Tensor, sigmas: Tensor) -> Iterator[State]:
-    """Euler on the probability-flow ODE dy/dsigma = (y - D)/sigma; this is DDIM (Song, Meng & Ermon 2021, eq. 13)."""
+    """Euler on the probability-flow ODE dy/dsigma = (y - D)/sigma; this is DDIM (Song, Meng & Ermon
+    2021, eq. 13)."""
     for i, sigma, after in _levels(sigmas):
         x_hat = _denoise(denoiser, y, sigma)
         y = _settle(x_hat + after / sigma * (y - x_hat), sigmas)
@@ -166,12 +173,13 @@ def reverse_sde(
     seed: int = 0,
     normal: Callable[..., Tensor] | None = None,
 ) -> Iterator[State]:
-    """Reverse diffusion by ancestral steps: the law of y_after given y and x = D exactly (DDPM, Ho et al. 2020, eq. 7).
+    """Reverse diffusion by ancestral steps: the law of y_after given y and x = D exactly (DDPM, Ho
+    et al. 2020, eq. 7).
 
     y_after = D + (s'/s)^2 (y - D) + s' sqrt(1 - (s'/s)^2) z.
 
-    z comes from torch's generator. With normal=`helpers.noise.normal`, step i takes normal(*shape, seed, stream=i): the
-    same bits as in the browser.
+    z comes from torch's generator. With normal=`helpers.noise.normal`, step i takes normal(*shape,
+    seed, stream=i): the same bits as in the browser.
     """
     g = _on_the_way(seed)
     for i, sigma, after in _levels(sigmas):
@@ -190,11 +198,12 @@ def langevin(
     rate: float = 0.1,
     seed: int = 0,
 ) -> Iterator[State]:
-    """Annealed Langevin with predictor and corrector (Song & Ermon 2019, algorithm 1; Song et al. 2021, algorithm 2).
+    """Annealed Langevin with predictor and corrector (Song & Ermon 2019, algorithm 1; Song et al.
+    2021, algorithm 2).
 
-    At each level, `corrections` Langevin steps of size rate sigma^2, y <- y + rate (D - y) + sigma sqrt(2 rate) z, then
-    an ancestral step to the next level as the predictor. rate in (0, 1). A call that goes on from another needs another
-    seed, or it meets the same noise again.
+    At each level, `corrections` Langevin steps of size rate sigma^2, y <- y + rate (D - y) + sigma
+    sqrt(2 rate) z, then an ancestral step to the next level as the predictor. rate in (0, 1). A
+    call that goes on from another needs another seed, or it meets the same noise again.
     """
     if not positive("rate", rate, "take 0 < rate < 1") < 1:
         raise ValueError(f"rate is {rate}: Langevin steps of size rate sigma^2 need 0 < rate < 1")
@@ -226,16 +235,18 @@ def stochastic_ascent(
     max_steps: int = 100_000,
     seed: int = 0,
 ) -> Iterator[State]:
-    """Kadkhodaie & Simoncelli's sampler (Algorithm 1 of Kadkhodaie et al. 2024): coarse-to-fine stochastic ascent.
+    """Kadkhodaie & Simoncelli's sampler (Algorithm 1 of Kadkhodaie et al. 2024): coarse-to-fine
+    stochastic ascent.
 
         d = D(y) - y,   sigma_t = ||d|| / sqrt(dim),   y <- y + h d + gamma z,
         gamma^2 = [ (1 - beta h)^2 - (1 - h)^2 ] sigma_t^2,   until sigma_t <= sigma_stop.
 
-    beta = 1 adds no noise. Constants of the paper: h = .01 fixed, beta = .1, sigma_stop = .05. Those of the released
-    code: growing=True, h_t = h t / (1 + h (t - 1)), beta = .01, sigma_stop = .01, and a last denoising.
-    `sigma` is the level of the start y. Each point follows its own level; one that has reached the end waits for the
-    rest. A blind denoiser ignores the level it is given; any other is asked at the last estimate of its own. The
-    yielded sigma is the largest level still running.
+    beta = 1 adds no noise. Constants of the paper: h = .01 fixed, beta = .1, sigma_stop = .05.
+    Those of the released
+    code: growing=True, h_t = h t / (1 + h (t - 1)), beta = .01, sigma_stop = .01, and a last
+    denoising. `sigma` is the level of the start y. Each point follows its own level; one that has
+    reached the end waits for the rest. A blind denoiser ignores the level it is given; any other is
+    asked at the last estimate of its own. The yielded sigma is the largest level still running.
     """
     if not (0 < h <= 1 and 0 < beta <= 1 and 0 < sigma_stop < sigma):
         raise ValueError(
@@ -279,7 +290,8 @@ def gradient_estimation(
 ) -> Iterator[State]:
     """Permenter & Yuan's sampler (2024, algorithm 2): Euler along an extrapolated noise direction.
 
-    eps = (y - D)/sigma; step along gamma eps + (1 - gamma) eps_previous, the first step plain; gamma = 1 is Euler.
+    eps = (y - D)/sigma; step along gamma eps + (1 - gamma) eps_previous, the first step plain;
+    gamma = 1 is Euler.
     """
     if not abs(gamma) < math.inf:
         raise ValueError(f"gamma is {gamma}: it must be finite, 1 is Euler and 2 the paper's")
@@ -330,10 +342,12 @@ def _ancestral(
 
 
 def _on_the_way(seed: int) -> torch.Generator:
-    """A stream of its own: that of `initial_noise` would give the first step the noise of the start again."""
+    """A stream of its own: that of `initial_noise` would give the first step the noise of the start
+    again."""
     return torch.Generator().manual_seed(checked_seed(seed) ^ 0x9E3779B9)
 
 
 def _normal(y: Tensor, g: torch.Generator) -> Tensor:
-    # Drawn on the CPU in float64, so that a seed means the same noise on every device and in every precision.
+    # Drawn on the CPU in float64, so that a seed means the same noise on every device and in every
+    # precision.
     return torch.randn(y.shape, generator=g, dtype=torch.float64).to(y)

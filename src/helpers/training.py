@@ -21,7 +21,8 @@ BINS = 128  # of the noise level, 16 to a decade, in which "level" keeps mean er
 
 
 class Progress(NamedTuple):
-    """After a step: its number from 1, the loss of its batch (on a GPU of the last one looked at), and the time."""
+    """After a step: its number from 1, the loss of its batch (on a GPU of the last one looked at),
+    and the time."""
 
     step: int
     loss: float
@@ -39,16 +40,18 @@ def train(
     checkpoint_seconds: float = 60.0,
     penalty: Callable[[Callable, Tensor, Tensor, Tensor], Tensor] | None = None,
 ) -> Iterator[Progress]:
-    """Denoising score matching in place, on the denoiser's device: y = x + sigma n, n normal, sigma from recipe.noise.
+    """Denoising score matching in place, on the denoiser's device: y = x + sigma n, n normal, sigma
+    from recipe.noise.
 
-    points (N, *event), the training set, moved to the device once. At the end the denoiser is in evaluation mode and
-    has the averaged weights. checkpoint: a file written whole every `checkpoint_seconds` and at the end; from one that
-    exists training goes on, first with the step that it reached, on a CPU with the very numbers of an uninterrupted run
-    on the same machine. penalty: added to the loss, a scalar of (denoiser, y, sigma, x_hat), as a
+    points (N, *event), the training set, moved to the device once. At the end the denoiser is in
+    evaluation mode and has the averaged weights. checkpoint: a file written whole every
+    `checkpoint_seconds` and at the end; from one that exists training goes on, first with the step
+    that it reached, on a CPU with the very numbers of an uninterrupted run on the same machine.
+    penalty: added to the loss, a scalar of (denoiser, y, sigma, x_hat), as a
     `helpers.systems.bastek.physics.VirtualObservation`.
 
-    Raises ValueError for points that the denoiser does not take, for a loss that is not finite, and for a checkpoint
-    that is damaged or belongs to another network, recipe or training set.
+    Raises ValueError for points that the denoiser does not take, for a loss that is not finite, and
+    for a checkpoint that is damaged or belongs to another network, recipe or training set.
     """
     recipe = recipe or Recipe()
     points = _points(points, denoiser)
@@ -103,7 +106,8 @@ def train(
 def train_levels(
     denoiser: PerLevelMLP, points: Tensor, recipe: Recipe | None = None
 ) -> Iterator[Progress]:
-    """All levels of a PerLevelMLP at once, `recipe.batch` points for each, by E||D - x||^2 per level.
+    """All levels of a PerLevelMLP at once, `recipe.batch` points for each, by E||D - x||^2 per
+    level.
 
     The levels are those of the denoiser; of the recipe, noise, loss and precision are not used.
     """
@@ -129,10 +133,12 @@ def fit(
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 60.0,
 ) -> Iterator[Progress]:
-    """The same loop for what is no denoiser: loss(step, generator), a scalar of the module's parameters.
+    """The same loop for what is no denoiser: loss(step, generator), a scalar of the module's
+    parameters.
 
-    Of the recipe: steps, rate, decay, warmup, clip, ema, precision, and batch for the speed. points: the data, on
-    the device on which the generator draws, and part of what a checkpoint must agree with; see `train`.
+    Of the recipe: steps, rate, decay, warmup, clip, ema, precision, and batch for the speed.
+    points: the data, on the device on which the generator draws, and part of what a checkpoint must
+    agree with; see `train`.
     """
     g = torch.Generator(device=points.device).manual_seed(recipe.seed)
     path, means = Path(checkpoint) if checkpoint else None, torch.empty(0)
@@ -166,7 +172,8 @@ def _loop(
         denoiser.parameters(), lr=recipe.rate, fused=g.device.type in ("cpu", "cuda")
     )
     digest = hashlib.sha256(points.numpy(force=True)).hexdigest() if checkpoint else ""
-    # gradients of float16 vanish unless the loss is scaled; for other types this is off and does nothing
+    # gradients of float16 vanish unless the loss is scaled; for other types this is off and does
+    # nothing
     scaler = torch.amp.GradScaler(g.device.type, enabled=recipe.products(g.device) == torch.float16)
     state = State(denoiser, average, optimiser, scaler, g, means, recipe, points, digest)
     step, loss, seconds = (
@@ -238,10 +245,11 @@ def _order(images: int, seed: int, epoch: int) -> Tensor:
 
 
 def _level_means(means: Tensor, sigma: Tensor, errors: Tensor) -> Tensor:
-    """The running mean error at each sigma (batch,), which these errors then enter with weight 1/20 each.
+    """The running mean error at each sigma (batch,), which these errors then enter with weight 1/20
+    each.
 
-    An error must not count in its own weight, or the best estimate leans to what is most probable: only the first ones
-    at a level, where there is no mean yet, do.
+    An error must not count in its own weight, or the best estimate leans to what is most probable:
+    only the first ones at a level, where there is no mean yet, do.
     """
     bins = (16 * sigma.log10() + BINS / 2).round().long().clamp(0, BINS - 1)
     counts = torch.bincount(bins, minlength=BINS)

@@ -1,11 +1,13 @@
 """CelebA: faces, prepared as Kadkhodaie et al. 2024 did, from files that the reader has.
 
-CelebA (Liu et al. 2015) is for non-commercial research and is not part of this book. The environment variable
-CELEBA_ROOT names a folder with either
+CelebA (Liu et al. 2015) is for non-commercial research and is not part of this book. The
+environment variable CELEBA_ROOT names a folder with either
 
-- the original: `img_align_celeba` (a folder or a .zip of 178x218 JPEGs), or those JPEGs themselves; the splits are
+- the original: `img_align_celeba` (a folder or a .zip of 178x218 JPEGs), or those JPEGs themselves;
+the splits are
   those of `list_eval_partition.txt` where it is there, else as the numbers of the files say, or
-- a prepared subset: `index.csv` (role,rank,file,...) beside .zip archives of originals or of 80x80 gray images.
+- a prepared subset: `index.csv` (role,rank,file,...) beside .zip archives of originals or of 80x80
+gray images.
 """
 
 import csv
@@ -46,14 +48,17 @@ Source = tuple[
 
 
 def celeba(split: str, size: int, colour: str) -> tuple[Tensor, str]:
-    """All images of a split ("pool" or "test") and where they come from; (N, H, W) or (N, 3, H, W) float32 in [0, 1].
+    """All images of a split ("pool" or "test") and where they come from; (N, H, W) or (N, 3, H, W)
+    float32 in [0, 1].
 
-    The 160x160 centre is brought to `size` by Pillow's bicubic filter on 8 bits; gray is the plain mean of red, green
-    and blue; gray 40 and 20 are block means of 80. Repeats (`repeats`) are left out, the pool is permuted once, and the
-    test images are from the official test partition.
+    The 160x160 centre is brought to `size` by Pillow's bicubic filter on 8 bits; gray is the plain
+    mean of red, green and blue; gray 40 and 20 are block means of 80. Repeats (`repeats`) are left
+    out, the pool is permuted once, and the test images are from the official test partition.
 
-    Prepared once, written whole or not at all to the user's cache under a key of the source's content, and mapped into
-    memory: what is not looked at is not read. Raises ValueError when CELEBA_ROOT is missing or holds something else.
+    Prepared once, written whole or not at all to the user's cache under a key of the source's
+    content, and mapped into
+    memory: what is not looked at is not read. Raises ValueError when CELEBA_ROOT is missing or
+    holds something else.
     """
     named = os.environ.get(ROOT, "")
     root = Path(named)
@@ -71,8 +76,9 @@ def celeba(split: str, size: int, colour: str) -> tuple[Tensor, str]:
 def repeats(images: Tensor, threshold: float = REPEAT, block: int = 2048) -> Tensor:
     """Which images (N, H, W) repeat an earlier one: boolean (N,); H and W multiples of 20.
 
-    Two images are one when the correlation of their 20x20 block means exceeds `threshold` in absolute value
-    (Kadkhodaie et al. 2024, released code); of each group the first stays. In blocks: memory is O(block^2 + N).
+    Two images are one when the correlation of their 20x20 block means exceeds `threshold` in
+    absolute value (Kadkhodaie et al. 2024, released code); of each group the first stays. In
+    blocks: memory is O(block^2 + N).
     """
     if images.ndim != 3 or images.shape[1] % 20 or images.shape[2] % 20:
         raise ValueError(
@@ -134,7 +140,8 @@ def _prepared(root: Path, size: int, colour: str) -> Path:
 def _distinct(
     splits: dict[str, list[str]], read: Callable[[str], bytes], fingerprint: str
 ) -> dict[str, list[str]]:
-    """The names without repeats, the pool permuted: found once, on 80x80 gray, and so the same at every size."""
+    """The names without repeats, the pool permuted: found once, on 80x80 gray, and so the same at
+    every size."""
     file = cache_folder() / f"celeba-distinct-{_digest([VERSION, fingerprint, splits])[:16]}.json"
     if not file.exists():
         names, pool = splits["pool"] + splits["test"], len(splits["pool"])
@@ -156,7 +163,8 @@ def _distinct(
 
 
 def _source(root: Path, gray80: bool) -> Source:
-    """Where the images are: file names by split, a reader, whether they are 80x80 gray already, and a fingerprint."""
+    """Where the images are: file names by split, a reader, whether they are 80x80 gray already, and
+    a fingerprint."""
     found = _subset(root, gray80) if (root / "index.csv").exists() else _original(root)
     if found is None:
         raise ValueError(

@@ -9,10 +9,12 @@ PART = 2**20  # bytes
 
 
 def resumed(url: str, output_file: str, pooch: Any = None) -> None:
-    """A downloader for `pooch.retrieve`, which checks what has come and puts it in its place in one step.
+    """A downloader for `pooch.retrieve`, which checks what has come and puts it in its place in one
+    step.
 
-    What has come is kept in a hidden file beside it until it is whole. A server that does not continue files begins
-    again. Raises ValueError for an address, also one to which a server sends us on, that is not https; OSError when
+    What has come is kept in a hidden file beside it until it is whole. A server that does not
+    continue files begins again. Raises ValueError for an address, also one to which a server sends
+    us on, that is not https; OSError when
     the connection breaks: then call it again.
     """
     import requests

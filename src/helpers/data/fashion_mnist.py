@@ -14,9 +14,11 @@ SHA256 = {  # of the raw bytes
 
 
 def fashion_mnist(n: int | None = None, split: str = "train") -> Tensor:
-    """The first n embedded images of a split, float32 (n, 28, 28) in [0, 1]: 10,000 of "train", 1,000 of "test".
+    """The first n embedded images of a split, float32 (n, 28, 28) in [0, 1]: 10,000 of "train",
+    1,000 of "test".
 
-    Raises ValueError for an unknown split, too large an n, a file whose checksum differs, or a Python without lzma.
+    Raises ValueError for an unknown split, too large an n, a file whose checksum differs, or a
+    Python without lzma.
     """
     if split not in SHA256:
         raise ValueError(f"split is {split!r}: choose one of {', '.join(SHA256)}")

@@ -1,8 +1,11 @@
-"""Two-dimensional targets. Each samples from a seed and knows its density; most know their Bayes denoiser.
+"""Two-dimensional targets. Each samples from a seed and knows its density; most know their Bayes
+denoiser.
 
-A target has `sample(n, seed) -> (n, 2)` float64, also its training sets, and `log_prob(y, sigma=0) -> (batch,)`, the
-log-density at noise sigma where that is known. Curves with Gaussian width are mixtures on quadrature nodes of the
-curve: the nodes lie so close for the width that the mixture equals the continuous law to 2e-6 in total variation.
+A target has `sample(n, seed) -> (n, 2)` float64, also its training sets, and `log_prob(y, sigma=0)
+-> (batch,)`, the log-density at noise sigma where that is known. Curves with Gaussian width are
+mixtures on quadrature nodes of the
+curve: the nodes lie so close for the width that the mixture equals the continuous law to 2e-6 in
+total variation.
 """
 
 import math
@@ -44,7 +47,8 @@ def moons(std: float = 0.1) -> GaussianMixture:
 
 
 def swiss_roll(std: float = 0.1) -> GaussianMixture:
-    """One and a half turns of an Archimedean spiral with Gaussian width, uniform in angle, radius .7 to 2.1."""
+    """One and a half turns of an Archimedean spiral with Gaussian width, uniform in angle, radius
+    .7 to 2.1."""
     t, w = _legendre(192, 1.5 * math.pi, 4.5 * math.pi)
     return GaussianMixture(0.15 * t[:, None] * torch.stack([t.cos(), t.sin()], 1), std, w)
 
@@ -79,10 +83,12 @@ def pinwheel() -> "Pinwheel":
 
 
 class Checkerboard(Denoiser):
-    r"""Uniform law on the squares [a, a+1] x [b, b+1], a, b in {-2, ..., 1}, a + b even, and its exact Bayes denoiser.
+    r"""Uniform law on the squares [a, a+1] x [b, b+1], a, b in {-2, ..., 1}, a + b even, and its
+    exact Bayes denoiser.
 
-    Per square and axis, with alpha = (a - y)/sigma and beta = (a + 1 - y)/sigma: mass Phi(beta) - Phi(alpha) and mean
-    y - sigma (phi(beta) - phi(alpha)) / mass, the truncated normal's (Johnson, Kotz & Balakrishnan 1994, section 10.1).
+    Per square and axis, with alpha = (a - y)/sigma and beta = (a + 1 - y)/sigma: mass Phi(beta) -
+    Phi(alpha) and mean y - sigma (phi(beta) - phi(alpha)) / mass, the truncated normal's (Johnson,
+    Kotz & Balakrishnan 1994, section 10.1).
     """
 
     event_shape = (2,)
@@ -93,7 +99,8 @@ class Checkerboard(Denoiser):
     def _log_mass(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         low = (self.corners.to(y) - y[:, None]) / sigma[..., None]
         high = low + 1 / sigma[..., None]
-        # far right of an edge both cdf values round to 1: use the mirror image, where they are tiny and exact
+        # far right of an edge both cdf values round to 1: use the mirror image, where they are tiny
+        # and exact
         flip = low > 0
         a, b = torch.where(flip, -high, low), torch.where(flip, -low, high)
         log_a, log_b = torch.special.log_ndtr(a), torch.special.log_ndtr(b)
@@ -110,7 +117,8 @@ class Checkerboard(Denoiser):
             return (r * (torch.softmax(log_joint, dim=-1) * x).sum(-1)).sum(1)
         log_mass, low, high = self._log_mass(y, sigma)  # (batch, 8, 2)
         r = torch.softmax(log_mass.sum(-1), dim=1)[..., None]
-        # (phi(high) - phi(low)) / mass in logarithms, from the end nearer to y: far from the square all three are tiny
+        # (phi(high) - phi(low)) / mass in logarithms, from the end nearer to y: far from the square
+        # all three are tiny
         near, gap = torch.minimum(low.square(), high.square()), (high.square() - low.square()) / 2
         log_phi = -0.5 * near - 0.5 * math.log(2 * math.pi)
         change = torch.exp(log_phi - log_mass) * gap.sign() * torch.expm1(-gap.abs())
@@ -135,9 +143,9 @@ class Checkerboard(Denoiser):
 class Pinwheel:
     """Five Gaussian blades x = R(1.1 |z|) z, z from a mixture of elongated Gaussians at radius 1.2.
 
-    The twist turns every circle rigidly, so it keeps areas: the density is that of the blades at the point turned back.
-    At sigma > 0 no closed form is known. After Johnson et al. 2016, whose twist depends on one coordinate and keeps no
-    area.
+    The twist turns every circle rigidly, so it keeps areas: the density is that of the blades at
+    the point turned back. At sigma > 0 no closed form is known. After Johnson et al. 2016, whose
+    twist depends on one coordinate and keeps no area.
     """
 
     rate = 1.1  # radians of twist per unit of radius

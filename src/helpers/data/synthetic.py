@@ -1,9 +1,11 @@
-"""Image classes whose geometry is known: C^alpha images, disks, a ray, sines, shuffled pixels, a black-and-white toy.
+"""Image classes whose geometry is known: C^alpha images, disks, a ray, sines, shuffled pixels, a
+black-and-white toy.
 
-After Kadkhodaie et al. 2024, "Generalization in diffusion models arises from geometry-adaptive harmonic
-representations", appendices C.2 and E, and their released code; where the two differ, it says so. Images are float32
-(n, size, size), row 0 on top. Random numbers come from the CPU, in order of the images: a seed gives the same images on
-every device, and fewer images are the first of more, both up to rounding.
+After Kadkhodaie et al. 2024, "Generalization in diffusion models arises from geometry-adaptive
+harmonic representations", appendices C.2 and E, and their released code; where the two differ, it
+says so. Images are float32 (n, size, size), row 0 on top. Random numbers come from the CPU, in
+order of the images: a seed gives the same images on every device, and fewer images are the first of
+more, both up to rounding.
 """
 
 import math
@@ -17,7 +19,8 @@ from ..checks import checked_points, positive, positive_int
 CHUNK = 64  # images at a time: what is made of them stays in the cache
 VARIANTS = {"paper": 0.5, "released": 1.0}  # amplitude of the contour's noise
 MOST = 2**34  # bytes of images in memory at once
-EDGE = 1.3  # pixels over which a disk's edge rises: nearest to the exact coverage of pixels, by experiment
+# pixels over which a disk's edge rises: nearest to the exact coverage of pixels, by experiment
+EDGE = 1.3
 Device = torch.device | str
 
 
@@ -30,23 +33,27 @@ def c_alpha(
     seed: int = 0,
     device: Device = "cpu",
 ) -> Tensor:
-    r"""Images of two backgrounds of regularity beta that meet at a contour of regularity alpha (beta None: alpha).
+    r"""Images of two backgrounds of regularity beta that meet at a contour of regularity alpha
+    (beta None: alpha).
 
         x = M B_1 + (1 - M) B_2,   M(row, col) = 1 if row >= round(size C(col)) + size // 2 else 0,
-        C = filter(u, alpha),      B_i = filter(u_i, beta), stretched to [r_1, 1] for one i, [0, r_2] for the other.
+        C = filter(u, alpha),      B_i = filter(u_i, beta), stretched to [r_1, 1] for one i, [0,
+        r_2] for the other.
 
-    filter(u, a) multiplies the discrete Fourier transform of white noise u by |k|^-a, k the integer frequency, and by 1
-    at k = 0. r_1, r_2 ~ U(0, 1); a fair coin chooses the i of [r_1, 1]. A contour that leaves the frame is cut off.
-    For beta = alpha the optimal MSE falls as sigma^(2 alpha / (alpha + 1)) (figure 4).
+    filter(u, a) multiplies the discrete Fourier transform of white noise u by |k|^-a, k the integer
+    frequency, and by 1 at k = 0. r_1, r_2 ~ U(0, 1); a fair coin chooses the i of [r_1, 1]. A
+    contour that leaves the frame is cut off. For beta = alpha the optimal MSE falls as sigma^(2
+    alpha / (alpha + 1)) (figure 4).
 
-    variant "paper": u ~ U[-1/2, 1/2] and the sharp mask M. "released", the data of the authors' weights: u ~ U[-1, 1],
-    so the contour swings twice as far, and M is averaged over 2x2 pixels, each with its neighbours above and to the
-    left, reflected at the frame. The stretching is the code's in both: the paper does not say how intensities reach
-    [0, 1], and the amplitude of the backgrounds' noise does not matter after it. In the code a contour that leaves the
-    frame at the top comes back from below; here it does not.
+    variant "paper": u ~ U[-1/2, 1/2] and the sharp mask M. "released", the data of the authors'
+    weights: u ~ U[-1, 1], so the contour swings twice as far, and M is averaged over 2x2 pixels,
+    each with its neighbours above and to the left, reflected at the frame. The stretching is the
+    code's in both: the paper does not say how intensities reach [0, 1], and the amplitude of the
+    backgrounds' noise does not matter after it. In the code a contour that leaves the frame at the
+    top comes back from below; here it does not.
 
-    float32 (n, size, size) in [0, 1]. Raises ValueError for n or size not a positive integer, size 1, a regularity that
-    is not positive and finite, or an unknown variant.
+    float32 (n, size, size) in [0, 1]. Raises ValueError for n or size not a positive integer, size
+    1, a regularity that is not positive and finite, or an unknown variant.
     """
 
     size = positive_int("size", size)
@@ -74,10 +81,12 @@ def c_alpha_drawn(
     seed: int,
     device: Device,
 ) -> Tensor:
-    """make(rows, backgrounds, stretch) of what `c_alpha` with the same arguments puts together: float32 (n, *shape).
+    """make(rows, backgrounds, stretch) of what `c_alpha` with the same arguments puts together:
+    float32 (n, *shape).
 
-    A chunk at a time: rows (b, size), in each column the first row of background 0; backgrounds (b, 2, size, size);
-    stretch (b, 2, 1, 1), by which the filtered noise of either was multiplied. Raises the errors of `c_alpha`.
+    A chunk at a time: rows (b, size), in each column the first row of background 0; backgrounds (b,
+    2, size, size); stretch (b, 2, 1, 1), by which the filtered noise of either was multiplied.
+    Raises the errors of `c_alpha`.
     """
     if variant not in VARIANTS:
         raise ValueError(f"variant is {variant!r}: choose one of {', '.join(VARIANTS)}")
@@ -117,17 +126,20 @@ def disk_image(
 ) -> Tensor:
     r"""Images of disks with a soft edge, continuously differentiable in all five parameters.
 
-        x(u) = background + (disk - background) m,   m = 3 t^2 - 2 t^3,   t = clamp((radius - |u - c|) / w + 1/2, 0, 1),
+        x(u) = background + (disk - background) m,   m = 3 t^2 - 2 t^3,   t = clamp((radius - |u -
+        c|) / w + 1/2, 0, 1),
 
-    c the centre, u = (row + 1/2, column + 1/2) the middle of a pixel in the frame [0, size]^2, w = 1.3 pixels. With
-    m' = 6 t (1 - t) / w and e = (u - c) / |u - c| the tangent vectors of the class at x are
+    c the centre, u = (row + 1/2, column + 1/2) the middle of a pixel in the frame [0, size]^2, w =
+    1.3 pixels. With m' = 6 t (1 - t) / w and e = (u - c) / |u - c| the tangent vectors of the class
+    at x are
 
-        (disk - background) m' e_row,   (disk - background) m' e_column,   (disk - background) m',   m,   1 - m,
+        (disk - background) m' e_row,   (disk - background) m' e_column,   (disk - background) m',
+        m,   1 - m,
 
     in the order of the arguments: `torch.func.jacfwd(disk_image, argnums=(0, 1, 2, 3, 4))`.
 
-    Lengths are in pixels, intensities in [0, 1]. Arguments of shapes that broadcast to S give (*S, size, size). Raises
-    ValueError for a size that is not a positive integer.
+    Lengths are in pixels, intensities in [0, 1]. Arguments of shapes that broadcast to S give (*S,
+    size, size). Raises ValueError for a size that is not a positive integer.
     """
     parameters = torch.broadcast_tensors(
         *map(torch.as_tensor, (centre_row, centre_column, radius, disk, background))
@@ -141,11 +153,13 @@ def disk_image(
 
 
 def disk_parameters(n: int, size: int = 80, seed: int = 0, device: Device = "cpu") -> Tensor:
-    """The parameters of `disks(n, size, seed)`, float32 (n, 5), columns in the order of `disk_image`'s arguments.
+    """The parameters of `disks(n, size, seed)`, float32 (n, 5), columns in the order of
+    `disk_image`'s arguments.
 
-    For size 80, as in the released code: centre uniform on the integers of [10, 70)^2, radius uniform on those of
-    [5, r_max), r_max the distance of the centre from the nearest side of the frame, intensities U(0, 1). For another
-    size the same disks, larger or smaller. Raises ValueError for n or size not a positive integer.
+    For size 80, as in the released code: centre uniform on the integers of [10, 70)^2, radius
+    uniform on those of [5, r_max), r_max the distance of the centre from the nearest side of the
+    frame, intensities U(0, 1). For another size the same disks, larger or smaller. Raises
+    ValueError for n or size not a positive integer.
     """
     scale = positive_int("size", size) / 80  # whole pixels would make small images another class
 
@@ -159,10 +173,12 @@ def disk_parameters(n: int, size: int = 80, seed: int = 0, device: Device = "cpu
 
 
 def disks(n: int, size: int = 80, seed: int = 0, device: Device = "cpu") -> Tensor:
-    """Disks at random places, of random radius and intensities: a class with five degrees of freedom (figure 5).
+    """Disks at random places, of random radius and intensities: a class with five degrees of
+    freedom (figure 5).
 
-    `disk_image` at the parameters `disk_parameters(n, size, seed)`. The optimal MSE is close to 5 sigma^2 for small
-    sigma. float32 (n, size, size) in [0, 1]. Raises ValueError for n or size not a positive integer.
+    `disk_image` at the parameters `disk_parameters(n, size, seed)`. The optimal MSE is close to 5
+    sigma^2 for small sigma. float32 (n, size, size) in [0, 1]. Raises ValueError for n or size not
+    a positive integer.
     """
     x = _empty(n, int(size), int(size), device=device)
     p = disk_parameters(n, size, seed, device)
@@ -174,11 +190,12 @@ def disks(n: int, size: int = 80, seed: int = 0, device: Device = "cpu") -> Tens
 
 
 def ray(image: Tensor, n: int, seed: int = 0) -> Tensor:
-    """One image at n random intensities, s image with s ~ U(0, 1]: a class with one degree of freedom (figure 19).
+    """One image at n random intensities, s image with s ~ U(0, 1]: a class with one degree of
+    freedom (figure 19).
 
-    float32 (n, H, W) on the image's device, in [0, 1] if the image (H, W) is. The optimal MSE is close to sigma^2 for
-    small sigma. Raises ValueError for an image that is not floating and finite of shape (H, W), or n not a positive
-    integer.
+    float32 (n, H, W) on the image's device, in [0, 1] if the image (H, W) is. The optimal MSE is
+    close to sigma^2 for small sigma. Raises ValueError for an image that is not floating and finite
+    of shape (H, W), or n not a positive integer.
     """
     if image.ndim != 2:
         raise ValueError(f"image has shape {tuple(image.shape)}: pass one gray image (H, W)")
@@ -187,12 +204,14 @@ def ray(image: Tensor, n: int, seed: int = 0) -> Tensor:
 
 
 def sine(n: int, size: int = 80, seed: int = 0, device: Device = "cpu") -> Tensor:
-    """Sines of one period across the columns, x(row, col) = s sin(2 pi col / size + phi): a 2-D cone (figure 20).
+    """Sines of one period across the columns, x(row, col) = s sin(2 pi col / size + phi): a 2-D
+    cone (figure 20).
 
-    s ~ U(0, 1], phi ~ U[0, 2 pi): the class spans the plane of two quadrature sines, so projecting on them is the
-    optimal basis, MSE close to 2 sigma^2 for small sigma. Values are in [-1, 1] with mean 0: an offset to [0, 1] would
-    make it a cone no longer. The direction and the law of s are ours; the paper says unit frequency, random phase and
-    intensity. float32 (n, size, size). Raises ValueError for n not a positive integer or a size below 3.
+    s ~ U(0, 1], phi ~ U[0, 2 pi): the class spans the plane of two quadrature sines, so projecting
+    on them is the optimal basis, MSE close to 2 sigma^2 for small sigma. Values are in [-1, 1] with
+    mean 0: an offset to [0, 1] would make it a cone no longer. The direction and the law of s are
+    ours; the paper says unit frequency, random phase and intensity. float32 (n, size, size). Raises
+    ValueError for n not a positive integer or a size below 3.
     """
     size = positive_int("size", size)
     if size < 3:
@@ -209,10 +228,11 @@ def sine(n: int, size: int = 80, seed: int = 0, device: Device = "cpu") -> Tenso
 
 
 def shuffled(images: Tensor, seed: int = 0, inverse: bool = False) -> Tensor:
-    """All images (N, H, W) or (N, C, H, W) with their pixels in one random order; with `inverse` in their places again.
+    """All images (N, H, W) or (N, C, H, W) with their pixels in one random order; with `inverse` in
+    their places again.
 
-    The permutation depends on `seed` and H W alone and keeps all distances, so the optimal MSE is that of the images
-    (figure 21). Raises ValueError for another shape.
+    The permutation depends on `seed` and H W alone and keeps all distances, so the optimal MSE is
+    that of the images (figure 21). Raises ValueError for another shape.
     """
     if images.ndim not in (3, 4):
         raise ValueError(
@@ -226,15 +246,17 @@ def shuffled(images: Tensor, seed: int = 0, inverse: bool = False) -> Tensor:
 def black_white(size: int = 32, device: Device = "cpu") -> Tensor:
     """The training set {black image, white image}, (2, size, size), 0 then 1.
 
-    In a 3x3 local machine trained on it an image is a fixed point when each pixel is the majority of its neighbourhood
-    (Kamb & Ganguli 2025). Raises ValueError for a size that is not a positive integer.
+    In a 3x3 local machine trained on it an image is a fixed point when each pixel is the majority
+    of its neighbourhood (Kamb & Ganguli 2025). Raises ValueError for a size that is not a positive
+    integer.
     """
     size = positive_int("size", size)
     return torch.tensor([0.0, 1.0], device=device)[:, None, None].repeat(1, size, size)
 
 
 def _filter(noise: Tensor, exponent: float, dimensions: int) -> Tensor:
-    """noise (..., size[, size]), its Fourier transform multiplied by |k|^-exponent and by 1 at k = 0."""
+    """noise (..., size[, size]), its Fourier transform multiplied by |k|^-exponent and by 1 at k =
+    0."""
     size, axes = noise.shape[-1], tuple(range(-dimensions, 0))
     k2 = torch.fft.fftfreq(size, 1 / size, device=noise.device, dtype=noise.dtype).square()
     half = k2[: size // 2 + 1]  # real noise: the other half follows

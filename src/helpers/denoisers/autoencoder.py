@@ -1,4 +1,5 @@
-"""A convolutional network through a narrow code: a bottleneck denoiser, and features by which images are judged."""
+"""A convolutional network through a narrow code: a bottleneck denoiser, and features by which
+images are judged."""
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +9,12 @@ from .base import Network, drawn_from
 
 
 class Autoencoder(Network):
-    r"""Denoising autoencoder (Vincent et al. 2008), blind: D(y) = g( e(y) ), a code e(y) of `code` numbers between.
+    r"""Denoising autoencoder (Vincent et al. 2008), blind: D(y) = g( e(y) ), a code e(y) of `code`
+    numbers between.
 
-    e: three 4x4 convolutions of stride 2 with c, 2c, 4c channels and SiLU, then a linear layer; g mirrors it. Every
-    answer lies on the image of g, which has at most `code` dimensions (proposition P4c).
+    e: three 4x4 convolutions of stride 2 with c, 2c, 4c channels and SiLU, then a linear layer; g
+    mirrors it. Every answer lies on the image of g, which has at most `code` dimensions
+    (proposition P4c).
 
     y (batch, size, size), size a multiple of 8. Weights are drawn from `seed`.
     """

@@ -1,4 +1,5 @@
-"""The protocol that every denoiser of the book obeys, and the two lines that turn a denoiser into a score."""
+"""The protocol that every denoiser of the book obeys, and the two lines that turn a denoiser into a
+score."""
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -11,12 +12,14 @@ from ..checks import checked_seed, checked_sigma, differentiated, exporting
 
 HALF = (torch.float16, torch.bfloat16)
 T = TypeVar("T")
-# torch.compiler.disable would import the compiler, more than a second, now and not at the first call
+# torch.compiler.disable would import the compiler, more than a second, now and not at the first
+# call
 uncompiled = torch._disable_dynamo
 
 
 class _Denoising(type):
-    """Denoisers built under torch.inference_mode work outside of it: their tensors are made as everywhere else."""
+    """Denoisers built under torch.inference_mode work outside of it: their tensors are made as
+    everywhere else."""
 
     def __call__(cls, *arguments: Any, **options: Any) -> Any:
         with torch.inference_mode(False):
@@ -26,12 +29,13 @@ class _Denoising(type):
 class Denoiser(nn.Module, metaclass=_Denoising):
     """A map D(y, sigma) -> x_hat that estimates a clean x from y = x + sigma n, n ~ N(0, I).
 
-    Subclasses implement `estimate(y, sigma)`; `forward` checks its input first, so that no denoiser repeats the checks.
+    Subclasses implement `estimate(y, sigma)`; `forward` checks its input first, so that no denoiser
+    repeats the checks.
 
-    Shapes: y is (batch, *event), an empty batch too; sigma is a positive float, a 0-d tensor or a tensor (batch,), in
-    the units of y; the result has y's shape, dtype and device. Half precision is computed in float32. Autocast and
-    torch.compile are for networks: a denoiser without parameters runs as it does without them.
-    The result for a row never depends on the other rows.
+    Shapes: y is (batch, *event), an empty batch too; sigma is a positive float, a 0-d tensor or a
+    tensor (batch,), in the units of y; the result has y's shape, dtype and device. Half precision
+    is computed in float32. Autocast and torch.compile are for networks: a denoiser without
+    parameters runs as it does without them. The result for a row never depends on the other rows.
     Raises ValueError naming the value and the remedy when y or sigma breaks this.
     """
 
@@ -55,7 +59,8 @@ class Denoiser(nn.Module, metaclass=_Denoising):
         return self.estimate(wide, level).to(y.dtype)
 
     def keep(self, **tensors: Tensor) -> None:
-        """Register tensors that are not trained but follow the denoiser to a device and a precision."""
+        """Register tensors that are not trained but follow the denoiser to a device and a
+        precision."""
         for name, value in tensors.items():
             self.register_buffer(name, value)
 
@@ -65,7 +70,8 @@ class Denoiser(nn.Module, metaclass=_Denoising):
         super().register_buffer(name, tensor, persistent)
 
     def kept(self, key: Hashable, make: Callable[[], T]) -> T:
-        """make(), computed once for each key, and again when the buffers have moved or were loaded into."""
+        """make(), computed once for each key, and again when the buffers have moved or were loaded
+        into."""
         now = [(t, t._version) for t in self.buffers()]
         state, found = self._kept or ([], {})
         if len(now) != len(state) or any(
@@ -79,15 +85,18 @@ class Denoiser(nn.Module, metaclass=_Denoising):
         return found[key]
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
-        """x_hat for checked input: sigma is 0-d or (batch, 1, ..., 1), of y's dtype, float32 or float64."""
+        """x_hat for checked input: sigma is 0-d or (batch, 1, ..., 1), of y's dtype, float32 or
+        float64."""
         raise NotImplementedError
 
 
 class Network(Denoiser):
-    """A denoiser whose weights are trained and kept, with the `arguments` of which its class builds it again.
+    """A denoiser whose weights are trained and kept, with the `arguments` of which its class builds
+    it again.
 
-    A subclass, wherever it is defined, sets them in `__init__`, such as JSON can hold, and can then stand in a row of
-    the table of networks. One that takes `data_std` is told the standard deviation of its training images.
+    A subclass, wherever it is defined, sets them in `__init__`, such as JSON can hold, and can then
+    stand in a row of the table of networks. One that takes `data_std` is told the standard
+    deviation of its training images.
     """
 
     arguments: dict[str, Any]
@@ -101,7 +110,8 @@ def _as_it_is(estimate: Callable[[Tensor, Tensor], Tensor], y: Tensor, sigma: Te
 
 @contextmanager
 def drawn_from(seed: int) -> Iterator[None]:
-    """Weights made in this block come from `seed`; the global generator stays as the reader left it."""
+    """Weights made in this block come from `seed`; the global generator stays as the reader left
+    it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(checked_seed(seed))
         yield
@@ -111,10 +121,12 @@ def drawn_from(seed: int) -> Iterator[None]:
 def per_level(
     y: Tensor, sigma: Tensor, estimate: Callable[[Tensor, float | Tensor], Tensor]
 ) -> Tensor:
-    """Call `estimate(rows, level)` once per distinct noise level: for denoisers that are fitted anew at each sigma.
+    """Call `estimate(rows, level)` once per distinct noise level: for denoisers that are fitted
+    anew at each sigma.
 
-    While a graph is exported the one level is a tensor without a value: the denoiser looks it up with `nearest_level`.
-    Raises ValueError where sigma has no value, under vmap, or its derivative would be lost.
+    While a graph is exported the one level is a tensor without a value: the denoiser looks it up
+    with `nearest_level`. Raises ValueError where sigma has no value, under vmap, or its derivative
+    would be lost.
     """
     if exporting() and sigma.ndim == 0:
         return estimate(y, sigma)
@@ -143,6 +155,7 @@ def nearest_level(levels: Tensor, sigma: Tensor) -> Tensor:
 
 
 def score(denoiser: Denoiser, y: Tensor, sigma: float | Tensor) -> Tensor:
-    """The score that a denoiser implies, (D(y, sigma) - y) / sigma^2, shape of y (Miyasawa 1961; Tweedie's formula)."""
+    """The score that a denoiser implies, (D(y, sigma) - y) / sigma^2, shape of y (Miyasawa 1961;
+    Tweedie's formula)."""
     wide = y.float() if y.dtype in HALF else y  # whose squares of small sigma would be 0
     return ((denoiser(wide, sigma) - wide) / checked_sigma(wide, sigma) ** 2).to(y.dtype)

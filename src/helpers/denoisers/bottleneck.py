@@ -1,4 +1,5 @@
-"""Denoisers with a narrow middle: a linear encoder with the best map behind it, and a learned network."""
+"""Denoisers with a narrow middle: a linear encoder with the best map behind it, and a learned
+network."""
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,11 @@ from .posterior_mean import PosteriorMean
 class ProjectedDenoiser(Denoiser):
     r"""Linear encoder and decoder with the best map between them (proposition P4b).
 
-        D(y, sigma) = mu + U g( U^T (y - mu), sigma ),   g the Bayes denoiser of the projected target U^T (x - mu).
+        D(y, sigma) = mu + U g( U^T (y - mu), sigma ),   g the Bayes denoiser of the projected
+        target U^T (x - mu).
 
-    Its flow generates the law of the projected target exactly. U (d, r) has orthonormal columns, by default the leading
-    principal axes. target: a GaussianMixture or a training set (N, *event).
+    Its flow generates the law of the projected target exactly. U (d, r) has orthonormal columns, by
+    default the leading principal axes. target: a GaussianMixture or a training set (N, *event).
     """
 
     def __init__(self, target: GaussianMixture | Tensor, rank: int, basis: Tensor | None = None):
@@ -57,13 +59,16 @@ class ProjectedDenoiser(Denoiser):
 
 
 class PerLevelMLP(Denoiser):
-    """One small network per noise level, sizes d - h - m - h - d with leaky ReLU (slope .2), D = network(y / scale).
+    """One small network per noise level, sizes d - h - m - h - d with leaky ReLU (slope .2), D =
+    network(y / scale).
 
-    The last layer is linear; scale = sqrt(data_std^2 + sigma^2) keeps the input of unit size. All levels live in one
-    batched weight tensor and are trained together. Every sample lies on the m-dimensional image of the last decoder
-    (P4c). Source: Levine & Weiss 2026, released code (2-64-1-64-2, one network per level).
+    The last layer is linear; scale = sqrt(data_std^2 + sigma^2) keeps the input of unit size. All
+    levels live in one batched weight tensor and are trained together. Every sample lies on the
+    m-dimensional image of the last decoder (P4c). Source: Levine & Weiss 2026, released code
+    (2-64-1-64-2, one network per level).
 
-    sigmas (L,) decreasing, as a schedule without its final 0; at another sigma the nearest level in log sigma answers.
+    sigmas (L,) decreasing, as a schedule without its final 0; at another sigma the nearest level in
+    log sigma answers.
     """
 
     def __init__(

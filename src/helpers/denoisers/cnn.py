@@ -9,25 +9,30 @@ from .unet import BiasFreeNorm, as_images, check_options
 
 
 class CNN(Network):
-    r"""Convolutional chain that estimates the noise, blind, D(y) = y - F(y), or conditioned as `UNet` is.
+    r"""Convolutional chain that estimates the noise, blind, D(y) = y - F(y), or conditioned as
+    `UNet` is.
 
-    F: `depth` convolutions, `channels` wide and 3x3; all but the first and the last are followed by a normalisation and
-    a ReLU. The defaults are BF-CNN (Mohan et al. 2020), the second network of Kadkhodaie et al. 2024. The blind DnCNN
-    (Zhang et al. 2017) is CNN(20, normalisation="batch", bias=True, first_relu=True): a ReLU after the first one, too.
+    F: `depth` convolutions, `channels` wide and 3x3; all but the first and the last are followed by
+    a normalisation and a ReLU. The defaults are BF-CNN (Mohan et al. 2020), the second network of
+    Kadkhodaie et al. 2024. The blind DnCNN (Zhang et al. 2017) is CNN(20, normalisation="batch",
+    bias=True, first_relu=True): a ReLU after the first one, too.
 
-    receptive_field r, odd: of the `depth` convolutions (r - 1) / 2 stay 3x3, the first, the last and others evenly
-    between them, and the rest become 1x1, as in the released code for r = 5, 13, 23 and 43. Depth, width and the number
-    of nonlinearities stay the same, so that only the reach is compared. None: all are 3x3, r = 2 depth + 1.
+    receptive_field r, odd: of the `depth` convolutions (r - 1) / 2 stay 3x3, the first, the last
+    and others evenly between them, and the rest become 1x1, as in the released code for r = 5, 13,
+    23 and 43. Depth, width and the number of nonlinearities stay the same, so that only the reach
+    is compared. None: all are 3x3, r = 2 depth + 1.
 
-    Without bias, and with "bias-free" or no normalisation, the network is homogeneous in evaluation mode,
-    D(c y) = c D(y) for c > 0, hence D(y) = J(y) y with J its Jacobian. padding "circular" makes it equivariant to every
-    shift. The convolutions and normalisations have the names of the released checkpoints.
+    Without bias, and with "bias-free" or no normalisation, the network is homogeneous in evaluation
+    mode, D(c y) = c D(y) for c > 0, hence D(y) = J(y) y with J its Jacobian. padding "circular"
+    makes it equivariant to every shift. The convolutions and normalisations have the names of the
+    released checkpoints.
 
-    blind=False: EDM's preconditioning with s = data_std; a gain and a shift of every channel of every convolution but
-    the last tell F the noise level. F starts as 0.
+    blind=False: EDM's preconditioning with s = data_std; a gain and a shift of every channel of
+    every convolution but the last tell F the noise level. F starts as 0.
 
-    y (batch, image_channels, H, W), or (batch, H, W) for one channel, of any size. In training mode a normalised
-    network depends on the whole batch; call eval() before use. Weights are drawn from `seed`.
+    y (batch, image_channels, H, W), or (batch, H, W) for one channel, of any size. In training mode
+    a normalised network depends on the whole batch; call eval() before use. Weights are drawn from
+    `seed`.
     """
 
     def __init__(
@@ -109,7 +114,8 @@ class CNN(Network):
         return preconditioned(images, sigma.reshape(-1, 1, 1, 1), self.data_std, f).view_as(y)
 
     def network(self, z: Tensor, level: Tensor | None = None) -> Tensor:
-        """F: (batch, image_channels, H, W) -> the same shape; level (batch or 1, 1), log(sigma) / 4."""
+        """F: (batch, image_channels, H, W) -> the same shape; level (batch or 1, 1), log(sigma) /
+        4."""
         heard = self.heard(level) if self.heard is not None and level is not None else None
         z = self._told(self.conv_layers[0](z), 0, heard)
         z = z.relu() if self.first_relu else z

@@ -1,4 +1,5 @@
-"""The best linear filter of limited support: how a receptive field shapes the generated spectrum (proposition P5)."""
+"""The best linear filter of limited support: how a receptive field shapes the generated spectrum
+(proposition P5)."""
 
 import math
 
@@ -11,9 +12,11 @@ from .base import Denoiser, per_level
 
 
 class _Filter(Denoiser):
-    """The taps of a linear filter, right (gram + sigma^2 I)^-1, at any sigma from one eigendecomposition.
+    """The taps of a linear filter, right (gram + sigma^2 I)^-1, at any sigma from one
+    eigendecomposition.
 
-    gram (K, K) is the covariance of the K values that the filter sees, right (..., K) theirs with what it estimates.
+    gram (K, K) is the covariance of the K values that the filter sees, right (..., K) theirs with
+    what it estimates.
     """
 
     def __init__(self, offsets: Tensor, gram: Tensor, right: Tensor, mean: Tensor):
@@ -38,8 +41,10 @@ class _Filter(Denoiser):
     mean: Tensor
 
     def taps(self, sigma: float | Tensor) -> Tensor:
-        """The filter at one level, shape of `right`; at levels (batch, 1), right being (K,), a row for each."""
-        # A pixel of no variance is 0 / 0 at its zero eigenvalues and no noise: sigma > 0 keeps the quotient at 0.
+        """The filter at one level, shape of `right`; at levels (batch, 1), right being (K,), a row
+        for each."""
+        # A pixel of no variance is 0 / 0 at its zero eigenvalues and no noise: sigma > 0 keeps the
+        # quotient at 0.
         right, values, vectors = map(widened, (self.right, self.values, self.vectors))
         return (right / (values + sigma**2)) @ vectors.T
 
@@ -47,14 +52,17 @@ class _Filter(Denoiser):
 class LinearConvolution(_Filter):
     r"""The best convolution with support Omega for a stationary target on a circle or a torus.
 
-        D(y, sigma) = mu + h * (y - mu),   sum_{t' in Omega} h(t') ( R(t - t') + sigma^2 [t = t'] ) = R(t), t in Omega,
+        D(y, sigma) = mu + h * (y - mu),   sum_{t' in Omega} h(t') ( R(t - t') + sigma^2 [t = t'] )
+        = R(t), t in Omega,
 
-    R the autocovariance of the target, the inverse Fourier transform of its power spectrum S. With all of the circle as
-    support this is Wiener's filter, H = S / (S + sigma^2). y (batch, n) or (batch, n, m), circular boundary.
+    R the autocovariance of the target, the inverse Fourier transform of its power spectrum S. With
+    all of the circle as support this is Wiener's filter, H = S / (S + sigma^2). y (batch, n) or
+    (batch, n, m), circular boundary.
 
-    spectrum, (n,) or (n, m) in the order of torch.fft: S >= 0, the variance of each coefficient of the orthonormal
-    transform, so that its mean is the variance of a pixel. support: an odd width, the same along every axis, or a
-    boolean mask of the spectrum's shape with the output pixel at index 0. mean: mu, a number.
+    spectrum, (n,) or (n, m) in the order of torch.fft: S >= 0, the variance of each coefficient of
+    the orthonormal transform, so that its mean is the variance of a pixel. support: an odd width,
+    the same along every axis, or a boolean mask of the spectrum's shape with the output pixel at
+    index 0. mean: mu, a number.
     """
 
     def __init__(self, spectrum: Tensor, support: int | Tensor, mean: float = 0.0):
@@ -90,7 +98,8 @@ class LinearConvolution(_Filter):
         return cls(power, support, float(mean))
 
     def response(self, sigma: float | Tensor) -> Tensor:
-        """H_sigma(w), the filter's Fourier transform: complex, (n,) or (n, m), with a row per level for sigma (batch,).
+        """H_sigma(w), the filter's Fourier transform: complex, (n,) or (n, m), with a row per level
+        for sigma (batch,).
 
         Its imaginary part is 0 when the support is symmetric.
         """
@@ -115,7 +124,8 @@ class LinearConvolution(_Filter):
     def generated_spectrum(
         self, sigma_min: float = 1e-4, sigma_max: float = 80.0, nodes: int = 200
     ) -> Tensor:
-        r"""Power of every frequency at the end of the exact flow from N(0, sigma_max^2 I), shape of the spectrum:
+        r"""Power of every frequency at the end of the exact flow from N(0, sigma_max^2 I), shape of
+        the spectrum:
 
             sigma_max^2 exp( -2 int_{sigma_min}^{sigma_max} (1 - Re H_sigma(w)) dsigma / sigma ),
 
@@ -134,19 +144,23 @@ class LinearConvolution(_Filter):
 
 
 class PooledConvolution(_Filter):
-    r"""The best linear filter that commutes only with shifts by `stride` pixels: what pooling leaves of convolution.
+    r"""The best linear filter that commutes only with shifts by `stride` pixels: what pooling
+    leaves of convolution.
 
-    The torus is cut into cells of stride x stride pixels; X_c holds the P = stride^2 pixels of cell c, its phases.
-    Every phase has a filter of its own, on the `cells` x `cells` cells around its cell:
+    The torus is cut into cells of stride x stride pixels; X_c holds the P = stride^2 pixels of cell
+    c, its phases. Every phase has a filter of its own, on the `cells` x `cells` cells around its
+    cell:
 
         D(y)_c = mu + sum_{o in Omega} h(o) (Y_{c-o} - mu),   h(o) a matrix P x P,
-        sum_{o'} h(o') ( R(o - o') + sigma^2 [o = o'] I ) = R(o), o in Omega,   R(o) = E[ (X_{c+o} - mu)(X_c - mu)^T ].
+        sum_{o'} h(o') ( R(o - o') + sigma^2 [o = o'] I ) = R(o), o in Omega,   R(o) = E[ (X_{c+o} -
+        mu)(X_c - mu)^T ].
 
-    The response at a coarse frequency is a matrix, which couples the stride^2 frequencies that pooling folds into one.
-    stride 1 is LinearConvolution; one cell as large as the image is LinearDenoiser.
+    The response at a coarse frequency is a matrix, which couples the stride^2 frequencies that
+    pooling folds into one. stride 1 is LinearConvolution; one cell as large as the image is
+    LinearDenoiser.
 
-    covariance: R, (n/stride, m/stride, P, P), offsets in the order of torch.fft, phases row by row. mean (stride,
-    stride). cells: odd, or None for all. y (batch, n, m).
+    covariance: R, (n/stride, m/stride, P, P), offsets in the order of torch.fft, phases row by row.
+    mean (stride, stride). cells: odd, or None for all. y (batch, n, m).
     """
 
     def __init__(self, covariance: Tensor, mean: Tensor, cells: int | None):
@@ -230,11 +244,13 @@ class PooledConvolution(_Filter):
     def generated_covariance(
         self, sigma_min: float = 1e-4, sigma_max: float = 80.0, nodes: int = 100
     ) -> Tensor:
-        r"""Cov(y_q, y_{q+t}) at the end of the exact flow from N(0, sigma_max^2 I): (stride, stride, n, m).
+        r"""Cov(y_q, y_{q+t}) at the end of the exact flow from N(0, sigma_max^2 I): (stride,
+        stride, n, m).
 
-        First two axes the phase of q, last two t on the torus. Per coarse frequency dy / dlog sigma = (I - H_sigma) y;
-        the matrices of different sigma do not commute, so `nodes` steps of Magnus' expansion of order 4. The mean over
-        phases is the covariance of a random pixel, its Fourier transform the generated spectrum.
+        First two axes the phase of q, last two t on the torus. Per coarse frequency dy / dlog sigma
+        = (I - H_sigma) y; the matrices of different sigma do not commute, so `nodes` steps of
+        Magnus' expansion of order 4. The mean over phases is the covariance of a random pixel, its
+        Fourier transform the generated spectrum.
         """
         if not 0 < sigma_min < sigma_max:
             raise ValueError(

@@ -1,7 +1,9 @@
-"""Denoisers that are linear in fixed features: polynomials and random features, fitted in closed form at every sigma.
+"""Denoisers that are linear in fixed features: polynomials and random features, fitted in closed
+form at every sigma.
 
-The best denoiser of such a class solves the normal equations E[ phi (D - x) ] = 0 (proposition P1). The expectation
-over the noise is taken with Gauss-Hermite nodes, exact for polynomials, and the least squares problem is solved by QR
+The best denoiser of such a class solves the normal equations E[ phi (D - x) ] = 0 (proposition P1).
+The expectation over the noise is taken with Gauss-Hermite nodes, exact for polynomials, and the
+least squares problem is solved by QR
 in float64: the condition number is that of the features, not of their Gram matrix.
 """
 
@@ -16,17 +18,20 @@ from ..checks import exact, positive_int
 from .base import Denoiser, nearest_level, per_level
 from .gaussian_mixture import GaussianMixture
 
-SINGULAR = 1e-11  # smallest / largest diagonal entry of R under which float64 has no digit left in the coefficients
+# smallest / largest diagonal entry of R under which float64 has no digit left in the coefficients
+SINGULAR = 1e-11
 
 
 class FeatureRegression(Denoiser):
-    """D(y, sigma) = A_sigma phi(z), z = (y - mean) / sqrt(mean variance + sigma^2), A_sigma of least squared error.
+    """D(y, sigma) = A_sigma phi(z), z = (y - mean) / sqrt(mean variance + sigma^2), A_sigma of
+    least squared error.
 
-    target: a GaussianMixture, or a training set (N, d). Subclasses give `features(z) -> (batch, m)`,
-    `affine(sigma, gain)`, the coefficients of mean + gain (y - mean) in them, and `order`, the number of Gauss-Hermite
-    nodes per axis. A ridge penalises what is added to Wiener's filter for a round target, gain v / (v + sigma^2) with v
-    the mean variance. The fit of a noise level is kept, so that a sampler pays for it once.
-    Raises ValueError when the least squares problem is singular in float64.
+    target: a GaussianMixture, or a training set (N, d). Subclasses give `features(z) -> (batch,
+    m)`, `affine(sigma, gain)`, the coefficients of mean + gain (y - mean) in them, and `order`, the
+    number of Gauss-Hermite nodes per axis. A ridge penalises what is added to Wiener's filter for a
+    round target, gain v / (v + sigma^2) with v the mean variance. The fit of a noise level is kept,
+    so that a sampler pays for it once. Raises ValueError when the least squares problem is singular
+    in float64.
     """
 
     def __init__(self, target: GaussianMixture | Tensor, order: int, ridge: float = 0.0):
@@ -55,7 +60,8 @@ class FeatureRegression(Denoiser):
         return (y - self.centre.to(y)) / torch.sqrt(self.variance.to(y) + sigma**2)
 
     def coefficients(self, sigma: float | Tensor) -> Tensor:
-        """A_sigma^T, (m, d), float64. A 0-d tensor sigma, inside an exported graph, is looked up in the table."""
+        """A_sigma^T, (m, d), float64. A 0-d tensor sigma, inside an exported graph, is looked up in
+        the table."""
         if isinstance(sigma, Tensor):
             if "table" not in self._buffers:
                 raise ValueError(
@@ -66,14 +72,15 @@ class FeatureRegression(Denoiser):
 
     def _fit(self, sigma: float) -> Tensor:
         y, weights, residual = self.target.nodes(sigma, self.order)
-        # Fitted is the small part, D less Wiener's filter: large coefficients that cancel cost float32 its digits.
+        # Fitted is the small part, D less Wiener's filter: large coefficients that cancel cost
+        # float32 its digits.
         gain = float(self.variance / (self.variance + sigma**2))
         residual = residual + (1 - gain) * (y - exact(self.centre))
         return self._solve(y, weights, residual, sigma) + self.affine(sigma, gain)
 
     def tabulate(self, sigmas: Tensor, fitted: "FeatureRegression") -> None:
-        """Keep the fits of `fitted`, this denoiser or one that it is a copy of, at all of `sigmas` (L,): for a graph to
-        be exported."""
+        """Keep the fits of `fitted`, this denoiser or one that it is a copy of, at all of `sigmas`
+        (L,): for a graph to be exported."""
         table = torch.stack([fitted.coefficients(s) for s in sigmas.tolist()])
         self.keep(levels=sigmas, table=table)
 
@@ -89,18 +96,20 @@ class FeatureRegression(Denoiser):
 
 
 class Polynomial(FeatureRegression):
-    r"""The best polynomial denoiser of total degree at most k, unconstrained or the gradient of a potential (P3).
+    r"""The best polynomial denoiser of total degree at most k, unconstrained or the gradient of a
+    potential (P3).
 
-    Features: products of orthonormal Hermite polynomials of z, so that the basis is close to orthonormal under p_sigma.
-    gradient=False: every coordinate of D is a polynomial of degree k.
-    gradient=True:  D = y + sigma^2 grad psi, psi a polynomial of degree k + 1. Then the score is that of the
-    exponential family exp(psi), fitted by score matching (Hyvarinen 2007, eq. 10); `potential` returns psi.
-    In one dimension the two agree. Degree 1 is the affine Wiener filter.
+    Features: products of orthonormal Hermite polynomials of z, so that the basis is close to
+    orthonormal under p_sigma. gradient=False: every coordinate of D is a polynomial of degree k.
+    gradient=True:  D = y + sigma^2 grad psi, psi a polynomial of degree k + 1. Then the score is
+    that of the exponential family exp(psi), fitted by score matching (Hyvarinen 2007, eq. 10);
+    `potential` returns psi. In one dimension the two agree. Degree 1 is the affine Wiener filter.
     """
 
     def __init__(self, target: GaussianMixture | Tensor, degree: int, gradient: bool = False):
         self.degree = positive_int("degree", degree, "degree 1 is the affine denoiser")
-        # G needs moments of order 2k (2k of the gradient of degree k + 1 potentials too): k + 1 nodes integrate 2k + 1
+        # G needs moments of order 2k (2k of the gradient of degree k + 1 potentials too): k + 1
+        # nodes integrate 2k + 1
         super().__init__(target, order=self.degree + 1)
         d, self.gradient = len(self.centre), gradient
         top = self.degree + gradient
@@ -122,7 +131,8 @@ class Polynomial(FeatureRegression):
         ).T
 
     def _gradient_features(self, z: Tensor) -> Tensor:
-        """d phi_j / d z_i for all features but the constant, (batch, m - 1, d); h_n' = sqrt(n) h_{n-1}."""
+        """d phi_j / d z_i for all features but the constant, (batch, m - 1, d); h_n' = sqrt(n)
+        h_{n-1}."""
         h, axes, powers = hermite(z, self.degree + 1), range(z.shape[1]), self.powers[1:]
 
         def partial(i: int) -> Tensor:
@@ -135,7 +145,8 @@ class Polynomial(FeatureRegression):
         return torch.stack([partial(i) for i in axes], dim=2)
 
     def affine(self, sigma: float, gain: float = 1.0) -> Tensor:
-        """centre + gain scale z among the features, or among their gradients: h_1(z) = z, grad h_2(z) = sqrt(2) z."""
+        """centre + gain scale z among the features, or among their gradients: h_1(z) = z, grad
+        h_2(z) = sqrt(2) z."""
         centre, scale = exact(self.centre), gain * torch.sqrt(exact(self.variance) + sigma**2)
         c = centre.new_zeros(len(self.powers), 1 if self.gradient else len(centre))
         for i in range(len(centre)):
@@ -163,7 +174,8 @@ class Polynomial(FeatureRegression):
         return torch.einsum("bmd,m->bd", g, self.coefficients(sigma)[:, 0].to(y))
 
     def potential(self, y: Tensor, sigma: float) -> Tensor:
-        """psi(y), the log-density of the fitted exponential family up to a constant, shape (batch,)."""
+        """psi(y), the log-density of the fitted exponential family up to a constant, shape
+        (batch,)."""
         self._needs_gradient("potential")
         # D - y = sum_j c_j grad_z phi_j, and grad_y = grad_z / scale
         scale = torch.sqrt(self.variance + sigma**2).to(y)
@@ -175,12 +187,14 @@ class Polynomial(FeatureRegression):
         return (self.coefficients(sigma) - self.affine(sigma))[:, 0]
 
     def normalisable(self, sigma: float) -> bool:
-        """Whether exp(psi) has a finite integral: its leading form must be negative in every direction."""
+        """Whether exp(psi) has a finite integral: its leading form must be negative in every
+        direction."""
         self._needs_gradient("normalisable")
         return self.degree % 2 == 1 and float(self.leading_form(sigma).max()) < 0
 
     def leading_form(self, sigma: float, directions: int = 720) -> Tensor:
-        """The part of psi of degree k + 1 on the unit sphere in y: at -1 and 1, in the plane at `directions` angles."""
+        """The part of psi of degree k + 1 on the unit sphere in y: at -1 and 1, in the plane at
+        `directions` angles."""
         self._needs_gradient("leading_form")
         d, top = len(self.centre), self.degree + 1
         if d > 2:
@@ -211,11 +225,12 @@ class Polynomial(FeatureRegression):
 
 
 class RandomFeatures(FeatureRegression):
-    """Two-layer network with random first layer: phi(z) = [1, z, relu(W z + b)], output layer by ridge regression.
+    """Two-layer network with random first layer: phi(z) = [1, z, relu(W z + b)], output layer by
+    ridge regression.
 
-    W (width, d) with rows uniform on the sphere times sqrt(d), b uniform in [-3, 3], from the seed (Rahimi & Recht
-    2007). The noise is averaged over with as many Gauss-Hermite nodes as give 20 nodes per feature, at least 5 per
-    axis; ridge is relative to weights of sum 1.
+    W (width, d) with rows uniform on the sphere times sqrt(d), b uniform in [-3, 3], from the seed
+    (Rahimi & Recht 2007). The noise is averaged over with as many Gauss-Hermite nodes as give 20
+    nodes per feature, at least 5 per axis; ridge is relative to weights of sum 1.
     """
 
     def __init__(
@@ -254,7 +269,8 @@ def hermite(z: Tensor, degree: int) -> Tensor:
 
 
 def least_squares(a: Tensor, b: Tensor, ridge: float, sigma: float) -> Tensor:
-    """argmin ||a x - b||^2 + ridge ||x||^2 by QR of the columns scaled to norm 1; ValueError when it is singular."""
+    """argmin ||a x - b||^2 + ridge ||x||^2 by QR of the columns scaled to norm 1; ValueError when
+    it is singular."""
     if ridge:
         eye = torch.eye(a.shape[1]).to(a)
         a, b = (

@@ -1,4 +1,5 @@
-"""Gaussian mixtures: targets whose Bayes denoiser, density at every noise level, and moments are exact."""
+"""Gaussian mixtures: targets whose Bayes denoiser, density at every noise level, and moments are
+exact."""
 
 import math
 from collections.abc import Sequence
@@ -13,12 +14,14 @@ from .base import Denoiser
 class GaussianMixture(Denoiser):
     r"""The law p = sum_k w_k N(mu_k, C_k) and, as a denoiser, its exact posterior mean.
 
-    At noise sigma, y ~ sum_k w_k N(mu_k, C_k + sigma^2 I), and with r_k(y) the posterior probability of component k,
+    At noise sigma, y ~ sum_k w_k N(mu_k, C_k + sigma^2 I), and with r_k(y) the posterior
+    probability of component k,
 
         D(y, sigma) = sum_k r_k(y) [ mu_k + C_k (C_k + sigma^2 I)^{-1} (y - mu_k) ].
 
-    means (K, d); std: common standard deviation, (K,) or (K, d, d) covariances through `covariances`; weights (K,),
-    positive, normalised here. std = 0 gives point masses: then the law has a density only at sigma > 0.
+    means (K, d); std: common standard deviation, (K,) or (K, d, d) covariances through
+    `covariances`; weights (K,), positive, normalised here. std = 0 gives point masses: then the law
+    has a density only at sigma > 0.
     Source: Bayes' rule for conjugate Gaussians (e.g. Bishop 2006, eq. 2.116).
     """
 
@@ -66,7 +69,8 @@ class GaussianMixture(Denoiser):
     axes: Tensor
 
     def _components(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """log w_k N(y; mu_k, C_k + sigma^2 I), (batch, K), and the residuals along the axes, (batch, K, d) or none."""
+        """log w_k N(y; mu_k, C_k + sigma^2 I), (batch, K), and the residuals along the axes,
+        (batch, K, d) or none."""
         means, level = self.means.to(y), sigma**2
         if self.isotropic:  # no (batch, K, d) array: the plane's curves have hundreds of components
             v = self.variances.to(y)[:, 0] + level
@@ -88,7 +92,8 @@ class GaussianMixture(Denoiser):
         return r @ means + torch.einsum("kde,bke->bd", self.axes.to(y), shrunk)
 
     def log_prob(self, y: Tensor, sigma: float = 0.0) -> Tensor:
-        """log p_sigma(y), the log-density of the target blurred by noise sigma, shape (batch,), natural log.
+        """log p_sigma(y), the log-density of the target blurred by noise sigma, shape (batch,),
+        natural log.
 
         Raises ValueError when point masses are asked for a density at sigma = 0.
         """
@@ -98,7 +103,8 @@ class GaussianMixture(Denoiser):
         return torch.logsumexp(self._components(y, level)[0], dim=1)
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
-        """n independent draws (n, d) where the means are, from the seed: drawn on the CPU and moved."""
+        """n independent draws (n, d) where the means are, from the seed: drawn on the CPU and
+        moved."""
         g = torch.Generator().manual_seed(seed)
         k = torch.multinomial(
             self.weights.cpu(), positive_int("n", n), replacement=True, generator=g
@@ -123,10 +129,12 @@ class GaussianMixture(Denoiser):
         return within + centred.T @ (self.weights[:, None] * centred)
 
     def nodes(self, sigma: float, order: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Gauss-Hermite nodes of p_sigma: (y, weights, residual), shapes (M, d), (M,), (M, d), M = K order^d, float64.
+        """Gauss-Hermite nodes of p_sigma: (y, weights, residual), shapes (M, d), (M,), (M, d), M =
+        K order^d, float64.
 
-        sum_m weights_m f(y_m) = E[f(y)] exactly for every polynomial f of degree <= 2 order - 1; the residual at a node
-        of component k is E[x | y, k] - y, so the same sum with residual_m f(y_m) is E[(x - y) f(y)].
+        sum_m weights_m f(y_m) = E[f(y)] exactly for every polynomial f of degree <= 2 order - 1;
+        the residual at a node of component k is E[x | y, k] - y, so the same sum with residual_m
+        f(y_m) is E[(x - y) f(y)].
         """
         k, d = self.means.shape
         if k * order**d > 4_000_000:

@@ -1,4 +1,5 @@
-"""How a network hears the noise level: EDM's preconditioning, and a gain and a shift of every channel (FiLM)."""
+"""How a network hears the noise level: EDM's preconditioning, and a gain and a shift of every
+channel (FiLM)."""
 
 import math
 from collections.abc import Callable
@@ -12,9 +13,11 @@ OCTAVES, HEARD = 8, 64  # half octaves of the sines of log(sigma); units on top 
 def preconditioned(
     y: Tensor, sigma: Tensor, data_std: float, network: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
-    r"""c_skip y + c_out F( c_in y, log(sigma) / 4 ), with s = data_std (Karras et al. 2022, table 1):
+    r"""c_skip y + c_out F( c_in y, log(sigma) / 4 ), with s = data_std (Karras et al. 2022, table
+    1):
 
-        c_skip = s^2 / (s^2 + sigma^2), c_out = s sigma / sqrt(s^2 + sigma^2), c_in = 1 / sqrt(s^2 + sigma^2).
+        c_skip = s^2 / (s^2 + sigma^2), c_out = s sigma / sqrt(s^2 + sigma^2), c_in = 1 / sqrt(s^2 +
+        sigma^2).
 
     sigma has a dimension for each of y, or none.
     """
@@ -35,7 +38,8 @@ class Hearing(nn.Sequential):
 
 
 class Modulation(nn.Module):
-    """z -> (1 + g) z + s per channel, g and s linear in `heard` (batch or 1, HEARD); the identity at first.
+    """z -> (1 + g) z + s per channel, g and s linear in `heard` (batch or 1, HEARD); the identity
+    at first.
 
     z (batch, channels) or (batch, channels, H, W). Perez et al. 2018.
     """
@@ -53,7 +57,8 @@ class Modulation(nn.Module):
 
 
 class Stage(nn.Sequential):
-    """Layers one after the other; each Modulation among them is told what was heard of the noise level."""
+    """Layers one after the other; each Modulation among them is told what was heard of the noise
+    level."""
 
     def forward(self, z: Tensor, heard: Tensor | None = None) -> Tensor:
         for layer in self:

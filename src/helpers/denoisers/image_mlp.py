@@ -1,4 +1,5 @@
-"""The fully connected network of the image chapters: every pixel sees every pixel, through a narrow middle."""
+"""The fully connected network of the image chapters: every pixel sees every pixel, through a narrow
+middle."""
 
 from torch import Tensor, nn
 
@@ -13,16 +14,19 @@ class ImageMLP(Network):
 
         D(y, sigma) = ( 1 + tanh F( (2 y - 1) / sqrt(1 + 4 sigma^2) ) ) / 2.
 
-    They take intensities in [-1, 1] and the variance-preserving x_t = sqrt(1 - t) x_0 + sqrt(t) n, t in (0, 1); the
-    argument of F is their x_t at t = 4 sigma^2 / (1 + 4 sigma^2). F itself is blind.
+    They take intensities in [-1, 1] and the variance-preserving x_t = sqrt(1 - t) x_0 + sqrt(t) n,
+    t in (0, 1); the argument of F is their x_t at t = 4 sigma^2 / (1 + 4 sigma^2). F itself is
+    blind.
 
-    F: a linear layer to `width` units, `depth` more of that width, each followed by a leaky ReLU (slope .2), the last
-    by a ReLU, and a linear layer back to the image. So D(y) lies in the tanh of an affine space of `width` dimensions.
+    F: a linear layer to `width` units, `depth` more of that width, each followed by a leaky ReLU
+    (slope .2), the last by a ReLU, and a linear layer back to the image. So D(y) lies in the tanh
+    of an affine space of `width` dimensions.
 
-    blind=False: one network for all levels, told its level by a gain and a shift of every unit. The skip connection of
-    EDM's preconditioning would lead around the narrow middle, so there is none.
+    blind=False: one network for all levels, told its level by a gain and a shift of every unit. The
+    skip connection of EDM's preconditioning would lead around the narrow middle, so there is none.
 
-    y (batch, 3, size, size), or (batch, size, size) for image_channels=1. Weights are drawn from `seed`.
+    y (batch, 3, size, size), or (batch, size, size) for image_channels=1. Weights are drawn from
+    `seed`.
     """
 
     def __init__(

@@ -8,12 +8,14 @@ from .base import Denoiser
 
 
 class LinearDenoiser(Denoiser):
-    r"""The affine denoiser of least mean squared error, of full rank or confined to the r leading axes.
+    r"""The affine denoiser of least mean squared error, of full rank or confined to the r leading
+    axes.
 
         D(y, sigma) = mu + U diag( lambda / (lambda + sigma^2) ) U^T (y - mu),
 
-    mu, U, lambda: mean, principal axes and variances of the target. Its flow generates N(mu, U diag(lambda) U^T)
-    whatever the target is (propositions P2 and P4a). Source: Wiener 1949; Levine & Weiss 2026 use it on CelebA.
+    mu, U, lambda: mean, principal axes and variances of the target. Its flow generates N(mu, U
+    diag(lambda) U^T) whatever the target is (propositions P2 and P4a). Source: Wiener 1949; Levine
+    & Weiss 2026 use it on CelebA.
 
     mean (*event), axes (D, r) with orthonormal columns, variances (r,), D the size of the event.
     """
@@ -57,7 +59,8 @@ class LinearDenoiser(Denoiser):
 
     @classmethod
     def from_points(cls, points: Tensor, rank: int | None = None) -> "LinearDenoiser":
-        """From a training set (N, *event), through its singular value decomposition (population variance, 1/N)."""
+        """From a training set (N, *event), through its singular value decomposition (population
+        variance, 1/N)."""
         mean = checked_points(points).mean(0)
         flat = (points - mean).flatten(1)
         rank = checked_rank(rank, flat.shape[1])
@@ -87,7 +90,8 @@ def checked_rank(rank: int | None, dimension: int) -> int:
 
 
 def flow_variance(variances: Tensor, sigmas: Tensor) -> Tensor:
-    r"""Variance that Euler's flow (DDIM) generates per mode from N(0, sigma_0^2), same shape as `variances` (P2):
+    r"""Variance that Euler's flow (DDIM) generates per mode from N(0, sigma_0^2), same shape as
+    `variances` (P2):
 
     sigma_0^2 prod_i [ 1 - (sigma_i - sigma_{i+1}) sigma_i / (lambda + sigma_i^2) ]^2.
     """

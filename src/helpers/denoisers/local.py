@@ -1,4 +1,5 @@
-"""Denoisers that see an image through windows: the local machines and masks, as posterior means over patches."""
+"""Denoisers that see an image through windows: the local machines and masks, as posterior means
+over patches."""
 
 from collections.abc import Callable
 
@@ -12,14 +13,18 @@ from .base import Denoiser, nearest_level, per_level
 
 
 class LocalMean(Denoiser):
-    r"""A local machine as a denoiser: `helpers.kernels.local.local_mean` with a window that may depend on the noise.
+    r"""A local machine as a denoiser: `helpers.kernels.local.local_mean` with a window that may
+    depend on the noise.
 
-    LS, ELS and boundary-broken ELS of Kamb & Ganguli (ICML 2025) and PSPC-Square of Niedoba et al. (ICML 2025) for
-    `machine` "local", "equivariant", "boundary" and "composite"; `padding` and the limits of patch as there.
+    LS, ELS and boundary-broken ELS of Kamb & Ganguli (ICML 2025) and PSPC-Square of Niedoba et al.
+    (ICML 2025) for `machine` "local", "equivariant", "boundary" and "composite"; `padding` and the
+    limits of patch as there.
 
-    points (N, C, H, W) or (N, H, W). patch: a side in pixels, or a table {sigma: side}, from which the level nearest in
-    log sigma is taken: the papers measure the side of a network's window noise level by noise level.
-    Raises ValueError for other input, and NotImplementedError where a graph is exported: it has no such loop.
+    points (N, C, H, W) or (N, H, W). patch: a side in pixels, or a table {sigma: side}, from which
+    the level nearest in
+    log sigma is taken: the papers measure the side of a network's window noise level by noise
+    level. Raises ValueError for other input, and NotImplementedError where a graph is exported: it
+    has no such loop.
     """
 
     def __init__(
@@ -63,12 +68,14 @@ class LocalMean(Denoiser):
 
 
 class MaskedMean(Denoiser):
-    r"""Each coordinate from the coordinates that its mask shows: `helpers.kernels.masked.masked_mean` as a denoiser.
+    r"""Each coordinate from the coordinates that its mask shows:
+    `helpers.kernels.masked.masked_mean` as a denoiser.
 
-    points (N, C, H, W) or (N, H, W). masks: a tensor (d, d) or (H W, d), d = C H W, or a function of sigma that gives
-    one, called once per noise level, for example `lambda s: wiener_masks(covariance, s)` for Lukoianov et al.
-    (NeurIPS 2025). composite=True averages whole masked estimates: PSPC-Flex of Niedoba et al. (ICML 2025).
-    Raises ValueError for other input, and NotImplementedError where a graph is exported.
+    points (N, C, H, W) or (N, H, W). masks: a tensor (d, d) or (H W, d), d = C H W, or a function
+    of sigma that gives one, called once per noise level, for example `lambda s:
+    wiener_masks(covariance, s)` for Lukoianov et al. (NeurIPS 2025). composite=True averages whole
+    masked estimates: PSPC-Flex of Niedoba et al. (ICML 2025). Raises ValueError for other input,
+    and NotImplementedError where a graph is exported.
     """
 
     def __init__(

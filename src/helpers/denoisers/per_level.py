@@ -16,12 +16,14 @@ NETWORKS: dict[str, type[Network]] = {"UNet": UNet, "CNN": CNN, "ImageMLP": Imag
 
 
 class PerLevel(Network):
-    """D(y, sigma) = D_k(y, sigma_k), with sigma_k the level nearest to sigma in log sigma and D_k a network of its own.
+    """D(y, sigma) = D_k(y, sigma_k), with sigma_k the level nearest to sigma in log sigma and D_k a
+    network of its own.
 
-    Sample it at its levels and nowhere else. A normalisation by the batch, which a network for all levels cannot have
-    since each level has a variance of its own, is at home here: train with the noise ("levels", *levels), whose batches
-    hold one level each. levels: positive, in any order. network: "UNet", "CNN" or "ImageMLP"; options: its own; the
-    networks differ in their seed, from options["seed"] on. y as the network takes it.
+    Sample it at its levels and nowhere else. A normalisation by the batch, which a network for all
+    levels cannot have since each level has a variance of its own, is at home here: train with the
+    noise ("levels", *levels), whose batches hold one level each. levels: positive, in any order.
+    network: "UNet", "CNN" or "ImageMLP"; options: its own; the networks differ in their seed, from
+    options["seed"] on. y as the network takes it.
     """
 
     def __init__(self, levels: Sequence[float], network: str = "UNet", **options: Any):

@@ -1,4 +1,5 @@
-"""Polynomial denoisers of images: random projections of an image or of its windows, and a regression in closed form."""
+"""Polynomial denoisers of images: random projections of an image or of its windows, and a
+regression in closed form."""
 
 import math
 import zlib
@@ -27,7 +28,8 @@ EVERYWHERE = 1e-2  # of the intensities: a window in which nothing varies has pr
 
 
 class Fit(NamedTuple):
-    """x_hat = constant + (y - centre) linear + phi A on one window; F projections of k pixels, m output pixels."""
+    """x_hat = constant + (y - centre) linear + phi A on one window; F projections of k pixels, m
+    output pixels."""
 
     projections: Tensor  # (F, k)
     scales: Tensor  # (F,), empty where the features are not scaled
@@ -38,14 +40,17 @@ class Fit(NamedTuple):
 
 
 class WindowRegression(Denoiser):
-    """Every pixel q by a regression on features of one window: x_hat(q) = affine map of phi(R y_P(q)).
+    """Every pixel q by a regression on features of one window: x_hat(q) = affine map of phi(R
+    y_P(q)).
 
-    P(q): the window of side x side pixels around q, from q - side // 2 on, moved where it would leave the image (so
-    that pixels at the border share one). Subclasses say what R (F, side^2) and phi are, drawn from `seed`, and fit the
-    map at each noise level to the training set; fits are kept.
+    P(q): the window of side x side pixels around q, from q - side // 2 on, moved where it would
+    leave the image (so that pixels at the border share one). Subclasses say what R (F, side^2) and
+    phi are, drawn from `seed`, and fit the map at each noise level to the training set; fits are
+    kept.
 
-    points (N, H, W), intensities in [0, 1]. patch: None, the whole image; a side; or a table {sigma: (side, F)}, from
-    which the level nearest in log sigma is taken (`patch_table`). All sums are float64, for any dtype of y.
+    points (N, H, W), intensities in [0, 1]. patch: None, the whole image; a side; or a table
+    {sigma: (side, F)}, from which the level nearest in log sigma is taken (`patch_table`). All sums
+    are float64, for any dtype of y.
     """
 
     def __init__(
@@ -153,7 +158,8 @@ class WindowRegression(Denoiser):
         raise NotImplementedError
 
     def _drawn(self, what: str, *shape: int) -> Tensor:
-        """N(0, 1) for one purpose: not the stream of the plain seed, from which a caller may draw the noise of y."""
+        """N(0, 1) for one purpose: not the stream of the plain seed, from which a caller may draw
+        the noise of y."""
         g = torch.Generator().manual_seed(zlib.crc32(f"{what} {self.seed}".encode()))
         return torch.randn(*shape, generator=g, dtype=torch.float64).to(exact(self.points[:0]))
 
@@ -169,14 +175,15 @@ class WindowRegression(Denoiser):
 class ReleasedPolynomial(WindowRegression):
     r"""The polynomial denoiser of Levine & Weiss 2026, as in their released code.
 
-        v = R (2 y - 1),   R_ij ~ N(0, 1) / sqrt(k),   phi_j = ( v_j / max_i |v_i| )^p / std,   x_hat = A phi + b,
-        A = Cov(x, phi) ( Cov(phi) + ridge I )^{-1},   b = mean(x) - A mean(phi),
+        v = R (2 y - 1),   R_ij ~ N(0, 1) / sqrt(k),   phi_j = ( v_j / max_i |v_i| )^p / std,
+        x_hat = A phi + b, A = Cov(x, phi) ( Cov(phi) + ridge I )^{-1},   b = mean(x) - A mean(phi),
 
-    with the moments of *one* noisy copy of the training set (`draws` takes more), std the standard deviation of the
-    data in their range [-1, 1]. Only the power p is kept, none below. The maximum is taken over each y by itself, so
-    D(1/2 + c (y - 1/2)) = D(y) for every c > 0: contrast is lost, and it does not matter that they add noise to
-    sqrt(1 - t) x; at y = 1/2 exactly D is 0 / 0. With N <= F images Cov(phi) is singular: the ridge decides.
-    With a table `patch` this is their patch denoiser (degree 3, `patch_table`); that all windows share one R is ours.
+    with the moments of *one* noisy copy of the training set (`draws` takes more), std the standard
+    deviation of the data in their range [-1, 1]. Only the power p is kept, none below. The maximum
+    is taken over each y by itself, so D(1/2 + c (y - 1/2)) = D(y) for every c > 0: contrast is
+    lost, and it does not matter that they add noise to sqrt(1 - t) x; at y = 1/2 exactly D is 0 /
+    0. With N <= F images Cov(phi) is singular: the ridge decides. With a table `patch` this is
+    their patch denoiser (degree 3, `patch_table`); that all windows share one R is ours.
     """
 
     def __init__(self, points: Tensor, *arguments, draws: int = 1, **options):
@@ -215,15 +222,18 @@ class ReleasedPolynomial(WindowRegression):
 
 
 class HermitePolynomial(WindowRegression):
-    r"""A polynomial denoiser that is well posed: Wiener's filter plus Hermite polynomials of random projections.
+    r"""A polynomial denoiser that is well posed: Wiener's filter plus Hermite polynomials of random
+    projections.
 
-        x_hat = W(y) + A phi',   phi' = phi less its best affine estimate,   A = Cov(x, phi') (Cov(phi') + ridge)^-1,
-        phi_(n,j) = h_n(z_j), n = 2 ... degree,   z_j = r_j (y - mu) / tau_j,   tau_j^2 = r_j Cov(y) r_j^T,
+        x_hat = W(y) + A phi',   phi' = phi less its best affine estimate,   A = Cov(x, phi')
+        (Cov(phi') + ridge)^-1, phi_(n,j) = h_n(z_j), n = 2 ... degree,   z_j = r_j (y - mu) /
+        tau_j,   tau_j^2 = r_j Cov(y) r_j^T,
 
-    W Wiener's filter of the window, h_n = He_n / sqrt(n!) orthonormal under N(0, 1). All orders are kept; projections
-    point where the images vary, r_j ~ N(0, Cov(x) + EVERYWHERE^2 I / k), and are measured in their standard deviation
-    over the population; the ridge penalises only what is added to W; the mean over the noise is exact. With
-    u = R (x - mu), s_j^2 = mean u_j^2 and W_(n+1) = u W_n - n s^2 W_(n-1), by Mehler's formula,
+    W Wiener's filter of the window, h_n = He_n / sqrt(n!) orthonormal under N(0, 1). All orders are
+    kept; projections point where the images vary, r_j ~ N(0, Cov(x) + EVERYWHERE^2 I / k), and are
+    measured in their standard deviation over the population; the ridge penalises only what is added
+    to W; the mean over the noise is exact. With u = R (x - mu), s_j^2 = mean u_j^2 and W_(n+1) = u
+    W_n - n s^2 W_(n-1), by Mehler's formula,
 
         tau_i^n tau_j^m E[ He_n(z_i) He_m(z_j) ]
             = sum_k k! C(n,k) C(m,k) (sigma^2 r_i r_j^T)^k mean_x[ W_(n-k,i) W_(m-k,j) ].
@@ -295,10 +305,11 @@ class HermitePolynomial(WindowRegression):
 
 
 def patch_table(sigmas: Tensor, size: int, features: float = 1.0) -> dict[float, tuple[int, int]]:
-    """The coarse-to-fine windows of Levine & Weiss 2026 for ten noise levels and images of `size` pixels a side.
+    """The coarse-to-fine windows of Levine & Weiss 2026 for ten noise levels and images of `size`
+    pixels a side.
 
-    {sigma: (side, F)}: the released sides 64 ... 3 of 64 pixels, scaled and rounded, with the released F, times
-    `features`. sigmas (10,) decreasing, as a schedule without its final 0.
+    {sigma: (side, F)}: the released sides 64 ... 3 of 64 pixels, scaled and rounded, with the
+    released F, times `features`. sigmas (10,) decreasing, as a schedule without its final 0.
     """
     levels = sigmas.tolist()
     if len(levels) != len(PATCHES) or levels[-1] <= 0:

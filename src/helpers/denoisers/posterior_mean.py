@@ -13,16 +13,16 @@ class PosteriorMean(Denoiser):
 
         D(y, sigma) = sum_i w_i x_i,   w = softmax_i( -||y - x_i||^2 / (2 sigma^2) ).
 
-    `smoothing` s > 0 averages the score over M fixed shifts of the input, as in Scarvelis, Borde and Solomon
-    (*Closed-form diffusion models*, TMLR 2025). They shift z = t y, t = 1/(1 + sigma), by s u_m with u_m ~ N(0, I); in
-    our coordinates, and with the u_m centred, that is
+    `smoothing` s > 0 averages the score over M fixed shifts of the input, as in Scarvelis, Borde
+    and Solomon (*Closed-form diffusion models*, TMLR 2025). They shift z = t y, t = 1/(1 + sigma),
+    by s u_m with u_m ~ N(0, I); in our coordinates, and with the u_m centred, that is
 
         D_s(y, sigma) = mean_m D( y + s (1 + sigma) u_m, sigma ),
 
     so that the flow ends at barycentres of M-tuples of training points.
 
-    points (N, *event), intensities or coordinates in the units of y. Costs O(batch N d) time and O(batch d) memory;
-    precision and paths are those of `helpers.kernels.posterior`.
+    points (N, *event), intensities or coordinates in the units of y. Costs O(batch N d) time and
+    O(batch d) memory; precision and paths are those of `helpers.kernels.posterior`.
     """
 
     def __init__(self, points: Tensor, smoothing: float = 0.0, shifts: int = 4, seed: int = 0):

@@ -8,18 +8,20 @@ from .base import Denoiser
 
 
 class TwoImages(Denoiser):
-    r"""LS of Kamb & Ganguli (ICML 2025) for a training set of two images a and b: one logistic function per pixel.
+    r"""LS of Kamb & Ganguli (ICML 2025) for a training set of two images a and b: one logistic
+    function per pixel.
 
         x_hat(q) = a(q) + (b(q) - a(q)) logistic( v(q) / sigma^2 ),
         v(q) = sum_{p in window(q)} (b(p) - a(p)) (y(p) - (a(p) + b(p)) / 2).
 
-    Equal to `LocalMean(points, patch)`, whose softmax over two patches this is, but a few products of matrices, so that
-    it exports as a graph and runs in the reader's browser. For black a = 0 and white b = 1 the logistic function takes
-    the sum of y - 1/2 over the window: as sigma goes to 0, the majority vote.
+    Equal to `LocalMean(points, patch)`, whose softmax over two patches this is, but a few products
+    of matrices, so that it exports as a graph and runs in the reader's browser. For black a = 0 and
+    white b = 1 the logistic function takes the sum of y - 1/2 over the window: as sigma goes to 0,
+    the majority vote.
 
-    points (2, H, W). patch: odd, from 1 (every pixel by itself); windows are cut at the border, and from
-    2 max(H, W) - 1 on every window is the whole image: the posterior mean. Costs H W (H + W) products for an image.
-    Raises ValueError for other input.
+    points (2, H, W). patch: odd, from 1 (every pixel by itself); windows are cut at the border, and
+    from 2 max(H, W) - 1 on every window is the whole image: the posterior mean. Costs H W (H + W)
+    products for an image. Raises ValueError for other input.
     """
 
     def __init__(self, points: Tensor, patch: int):

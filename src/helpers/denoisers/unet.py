@@ -20,32 +20,37 @@ OPTIONS = {
 
 
 class UNet(Network):
-    r"""UNet of Kadkhodaie et al. 2024, blind as theirs or conditioned with the preconditioning of EDM, as `MLP` is.
+    r"""UNet of Kadkhodaie et al. 2024, blind as theirs or conditioned with the preconditioning of
+    EDM, as `MLP` is.
 
         blind:        D(y) = y - F(y),
-        conditioned:  D(y, sigma) = c_skip y + c_out F( c_in y, log(sigma) / 4 ),   coefficients from s = data_std.
+        conditioned:  D(y, sigma) = c_skip y + c_out F( c_in y, log(sigma) / 4 ),   coefficients
+        from s = data_std.
 
-    F: `blocks` stages of two 3x3 convolutions, each followed by a normalisation and a ReLU, with c, 2c, 4c, ...
-    channels and a pooling by 2 between them; a middle stage; the same stages upwards, each on its input enlarged by 2
-    beside the output of the stage opposite (skip). The first convolution is not normalised, the last is linear. A
-    conditioned F starts as 0 and hears log(sigma) / 4 by its `level`: "channel" as one more image channel, "scale" as a
-    gain and a shift of every channel of every convolution but the last, z -> (1 + g(sigma)) z + s(sigma) (FiLM, Perez
-    et al. 2018), both linear in 64 units on top of eight sines and cosines. "scale" is the better one to generate with:
-    the network need not carry the level through its layers.
+    F: `blocks` stages of two 3x3 convolutions, each followed by a normalisation and a ReLU, with c,
+    2c, 4c, ... channels and a pooling by 2 between them; a middle stage; the same stages upwards,
+    each on its input enlarged by 2 beside the output of the stage opposite (skip). The first
+    convolution is not normalised, the last is linear. A conditioned F starts as 0 and hears
+    log(sigma) / 4 by its `level`: "channel" as one more image channel, "scale" as a gain and a
+    shift of every channel of every convolution but the last, z -> (1 + g(sigma)) z + s(sigma)
+    (FiLM, Perez et al. 2018), both linear in 64 units on top of eight sines and cosines. "scale" is
+    the better one to generate with: the network need not carry the level through its layers.
 
-    Blind, without bias, and with "bias-free" or no normalisation, the network is homogeneous in evaluation mode,
-    D(c y) = c D(y) for c > 0, hence D(y) = J(y) y with J its Jacobian.
+    Blind, without bias, and with "bias-free" or no normalisation, the network is homogeneous in
+    evaluation mode, D(c y) = c D(y) for c > 0, hence D(y) = J(y) y with J its Jacobian.
 
-    y (batch, image_channels, H, W), or (batch, H, W) for one channel; H and W multiples of 2^blocks. In training mode
-    a normalised network depends on the whole batch; call eval() before use. Weights are drawn from `seed`.
+    y (batch, image_channels, H, W), or (batch, H, W) for one channel; H and W multiples of
+    2^blocks. In training mode a normalised network depends on the whole batch; call eval() before
+    use. Weights are drawn from `seed`.
 
-    pooling halves by the average or the maximum of windows of `window` pixels, padded as the convolutions are, or by a
-    strided convolution of that width (released code of Kadkhodaie et al.: pool_window). "none" keeps the size and
-    dilates the convolutions of stage b by 2^b instead; stages are then joined by 1x1 convolutions. upsampling "nearest"
-    and "bilinear" are followed by a 1x1 convolution that halves the channels. normalisation "batch" is the usual one,
-    whose shift is a bias even where the convolutions have none: with it and bias=False this is the network of Levine &
-    Weiss 2026. padding "circular" makes the network equivariant to shifts by multiples of 2^blocks (by any shift for
-    pooling "none"), except that "bilinear" sees the border.
+    pooling halves by the average or the maximum of windows of `window` pixels, padded as the
+    convolutions are, or by a strided convolution of that width (released code of Kadkhodaie et al.:
+    pool_window). "none" keeps the size and dilates the convolutions of stage b by 2^b instead;
+    stages are then joined by 1x1 convolutions. upsampling "nearest" and "bilinear" are followed by
+    a 1x1 convolution that halves the channels. normalisation "batch" is the usual one, whose shift
+    is a bias even where the convolutions have none: with it and bias=False this is the network of
+    Levine & Weiss 2026. padding "circular" makes the network equivariant to shifts by multiples of
+    2^blocks (by any shift for pooling "none"), except that "bilinear" sees the border.
     """
 
     def __init__(
@@ -150,7 +155,8 @@ class UNet(Network):
         return preconditioned(images, sigma.reshape(-1, 1, 1, 1), self.data_std, f).view_as(y)
 
     def network(self, z: Tensor, level: Tensor | None = None) -> Tensor:
-        """F: (batch, input channels, H, W) -> (batch, image_channels, H, W); level (batch or 1, 1), log(sigma) / 4."""
+        """F: (batch, input channels, H, W) -> (batch, image_channels, H, W); level (batch or 1, 1),
+        log(sigma) / 4."""
         heard = self.heard(level) if self.heard is not None and level is not None else None
         across = []
         for stage, smaller in zip(self.encoder, self.downsample, strict=True):
@@ -181,10 +187,12 @@ class UNet(Network):
 
 
 class BiasFreeNorm(nn.Module):
-    r"""Batch normalisation that neither centres nor shifts (Mohan et al. 2020): gamma x / s per channel.
+    r"""Batch normalisation that neither centres nor shifts (Mohan et al. 2020): gamma x / s per
+    channel.
 
-    s = sqrt(Var + 1e-5) over batch and pixels in training; its running mean, with weight .1 for the newest, in
-    evaluation, where the layer is linear and a row does not depend on the others. x (batch, channels, H, W).
+    s = sqrt(Var + 1e-5) over batch and pixels in training; its running mean, with weight .1 for the
+    newest, in evaluation, where the layer is linear and a row does not depend on the others. x
+    (batch, channels, H, W).
     """
 
     def __init__(self, channels: int):
@@ -220,7 +228,8 @@ def check_options(arguments: dict[str, Any], image_channels: tuple[int, ...] = (
 
 
 def as_images(y: Tensor, image_channels: int) -> Tensor:
-    """y as (batch, image_channels, H, W); gray images may come as (batch, H, W). ValueError otherwise."""
+    """y as (batch, image_channels, H, W); gray images may come as (batch, H, W). ValueError
+    otherwise."""
     images = y[:, None] if y.ndim == 3 else y
     if images.ndim != 4 or images.shape[1] != image_channels:
         gray = " or (batch, H, W)" if image_channels == 1 else ""

@@ -1,1 +1,2 @@
-"""The table of all networks, what trains a row of it, and the ledger of what the chapters claim and measure."""
+"""The table of all networks, what trains a row of it, and the ledger of what the chapters claim and
+measure."""

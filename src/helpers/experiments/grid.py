@@ -1,4 +1,5 @@
-"""A grid of trainings as data, network x data x N x level x seed in a TOML file, and what one cell of it gives."""
+"""A grid of trainings as data, network x data x N x level x seed in a TOML file, and what one cell
+of it gives."""
 
 import hashlib
 import itertools
@@ -30,14 +31,16 @@ class Cell:
     entry: Entry
 
     def key(self) -> str:
-        """Names the files of its result; changes with all that changes it but the machine, told in the row."""
+        """Names the files of its result; changes with all that changes it but the machine, told in
+        the row."""
         decides = [asdict(self.entry), models.LEVELS, SHOWN]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """All combinations of its axes. `networks` and `data` are named: a class with its options, arguments of `load`."""
+    """All combinations of its axes. `networks` and `data` are named: a class with its options,
+    arguments of `load`."""
 
     name: str
     networks: dict[str, dict[str, Any]]
@@ -73,9 +76,11 @@ class Grid:
 
 
 def read(path: Path) -> tuple[str, list[Grid]]:
-    """Title and grids of a file; its table [recipe] holds for every [[grid]] that does not say otherwise.
+    """Title and grids of a file; its table [recipe] holds for every [[grid]] that does not say
+    otherwise.
 
-    Raises ValueError, naming the file, where it is missing, no TOML, or holds what no grid or recipe has.
+    Raises ValueError, naming the file, where it is missing, no TOML, or holds what no grid or
+    recipe has.
     """
     try:
         text = tomllib.loads(path.read_text("utf-8"))
@@ -105,8 +110,8 @@ def train_cell(
 ) -> tuple:
     """Its row of the table and its weights as the bytes of a safetensors file; one thread on a CPU.
 
-    checkpoints: a folder in which an interrupted training is found again, kept every so many `seconds`. The file stays
-    there, complete, for the caller to remove once the result is safe.
+    checkpoints: a folder in which an interrupted training is found again, kept every so many
+    `seconds`. The file stays there, complete, for the caller to remove once the result is safe.
     """
     threads = torch.get_num_threads()
     if device == "cpu":

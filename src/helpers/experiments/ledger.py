@@ -1,4 +1,5 @@
-"""The ledger: claims, what was expected, what was measured, and a verdict that the machine computes."""
+"""The ledger: claims, what was expected, what was measured, and a verdict that the machine
+computes."""
 
 import html
 import json
@@ -20,13 +21,15 @@ class Claim:
     """One claim of a source and the numbers that test it.
 
     source: paper and place ("Levine & Weiss 2026, abstract"; "this book, P2"); claim: in our words.
-    expected: closed interval [low, high] in which every measured value must lie; use +-math.inf for one-sided claims,
-    and `around(value, tolerance)` for a number. measured: one value or several (seeds, targets, orders of magnitude).
-    Verdict: "reproduced" when all values lie in the interval, "partly" when some do, "not reproduced" when none does. A
-    value that is not finite lies in no interval.
+    expected: closed interval [low, high] in which every measured value must lie; use +-math.inf for
+    one-sided claims, and `around(value, tolerance)` for a number. measured: one value or several
+    (seeds, targets, orders of magnitude).
+    Verdict: "reproduced" when all values lie in the interval, "partly" when some do, "not
+    reproduced" when none does. A value that is not finite lies in no interval.
 
-    why: the reason, in a clause, for a row that is not reproduced or only partly. recorded: the name of the record from
-    which values come; none where the chapter measures them all. made: profile and hardware, which `record` fills in.
+    why: the reason, in a clause, for a row that is not reproduced or only partly. recorded: the
+    name of the record from which values come; none where the chapter measures them all. made:
+    profile and hardware, which `record` fills in.
     """
 
     source: str
@@ -59,14 +62,16 @@ class Claim:
         return "reproduced" if all(inside) else "partly" if any(inside) else "not reproduced"
 
     def row(self) -> dict[str, str]:
-        """The claim as the table shows it, all text: as many digits as the interval is sharp; their range if many."""
+        """The claim as the table shows it, all text: as many digits as the interval is sharp; their
+        range if many."""
         low, high, values = *self.expected, self.values
         width, middle = (high - low) / 2, abs(high + low) / 2
         digits = (
             max(3, math.ceil(math.log10(middle / width))) if 0 < width < middle < math.inf else 3
         )
-        # Rounding, of float32 where that is allowed, differs from machine to machine: it may be 0 on one of them. An
-        # interval that narrow around 0 holds nothing else; in a wider one 0 is a share or a count.
+        # Rounding, of float32 where that is allowed, differs from machine to machine: it may be 0
+        # on one of them. An interval that narrow around 0 holds nothing else; in a wider one 0 is a
+        # share or a count.
         tiny = "1e-9" if high < 1e-4 or high == math.inf else "1e-6" if high < 1e-3 else "1e-5"
         rounding = -1e-3 <= low <= 0 < high <= 1e-3
         measured = [
@@ -85,7 +90,8 @@ class Claim:
         }
 
     def data(self) -> dict:
-        """The claim for a JSON file: an open end of the interval and a value that is not finite are null."""
+        """The claim for a JSON file: an open end of the interval and a value that is not finite are
+        null."""
         numbers = {"expected": self.expected, "measured": self.values}
         nulled = {
             k: [v if math.isfinite(v) else None for v in values] for k, values in numbers.items()
@@ -153,9 +159,11 @@ def record(
     profile: str = "quick",
     device: torch.device | str = "cpu",
 ) -> Table:
-    """Write a chapter's claims to <results>/claims/<chapter>.json, atomically, and return their table.
+    """Write a chapter's claims to <results>/claims/<chapter>.json, atomically, and return their
+    table.
 
-    device: where the tensors lay that were measured, which need not be the best device of the machine.
+    device: where the tensors lay that were measured, which need not be the best device of the
+    machine.
     """
     here = f"{profile}, {devices.hardware(device)}"
     claims = list(claims)
@@ -176,9 +184,11 @@ def anchor(chapter: str, row: int) -> str:
 
 
 def read_all(folder: Path | None = None) -> dict[str, list[Claim]]:
-    """All recorded claims by chapter, in the chapters' order; ValueError when none is there or one is damaged.
+    """All recorded claims by chapter, in the chapters' order; ValueError when none is there or one
+    is damaged.
 
-    folder: by default that of the results, or where it has none what was installed with this package, as on Colab.
+    folder: by default that of the results, or where it has none what was installed with this
+    package, as on Colab.
     """
     installed = Path(__file__).parents[1] / "claims"
     folder = folder or results_folder() / "claims"
@@ -196,9 +206,11 @@ def read_all(folder: Path | None = None) -> dict[str, list[Claim]]:
 
 
 class Figure(NamedTuple):
-    """A figure or headline number of a paper: what it shows, the rows that test it, and in a sentence what differs.
+    """A figure or headline number of a paper: what it shows, the rows that test it, and in a
+    sentence what differs.
 
-    rows: (first characters of the chapter, first characters of the claim); none where nothing here tests it.
+    rows: (first characters of the chapter, first characters of the claim); none where nothing here
+    tests it.
     """
 
     name: str
@@ -208,7 +220,8 @@ class Figure(NamedTuple):
 
 
 def figures(chapters: dict[str, list[Claim]], listed: Iterable[Figure]) -> Table:
-    """Figures with what their rows measured; ValueError where a figure names a row that no chapter has."""
+    """Figures with what their rows measured; ValueError where a figure names a row that no chapter
+    has."""
     table = []
     for figure in listed:
         measured = []

@@ -20,7 +20,8 @@ SIGMA_MAX, STEPS = (
     40.0,
     36,
 )  # where sampling starts, in units of the intensities, and calls of the denoiser
-BLIND_MAX = 5.0  # where it starts for a network that is not told the level: the largest that it was trained for
+# where it starts for a network that is not told the level: the largest that it was trained for
+BLIND_MAX = 5.0
 JUDGES = {
     "celeba": ("faces-autoencoder", 40),
     "fashion-mnist": ("fashion-autoencoder", 32),
@@ -30,7 +31,8 @@ ALIKE = 0.95  # correlation from which on a quadrant is one of a training image
 
 @torch.no_grad()
 def samples(denoiser: Denoiser, images: Tensor, device: str) -> Tensor:
-    """JUDGED images like the training images (N, *event), on the CPU; from the same noise whenever it is called.
+    """JUDGED images like the training images (N, *event), on the CPU; from the same noise whenever
+    it is called.
 
     By the reverse SDE around their mean gray; at the levels of the denoiser where it has some.
     """
@@ -48,10 +50,10 @@ def samples(denoiser: Denoiser, images: Tensor, device: str) -> Tensor:
 
 
 def judged(made: Tensor, data: ImageSet, test: ImageSet) -> dict[str, float]:
-    """kid: kernel distance to the test images on an autoencoder's features of their gray, kid_error: its standard error
-    by the choice of samples; copies: share by the ratio of
-    distances; quadrants: share that matches the same place of a training image; grain: power above a third of all
-    frequencies over that of the test images; lost: share that diverged."""
+    """kid: kernel distance to the test images on an autoencoder's features of their gray,
+    kid_error: its standard error by the choice of samples; copies: share by the ratio of
+    distances; quadrants: share that matches the same place of a training image; grain: power above
+    a third of all frequencies over that of the test images; lost: share that diverged."""
     kept = metrics.finite(made)
     found = {"lost": 1 - len(kept) / len(made)}
     if len(kept) > 1:
@@ -73,7 +75,8 @@ def judged(made: Tensor, data: ImageSet, test: ImageSet) -> dict[str, float]:
 
 
 def add_row(sheet: Path, made: Tensor, row: int) -> None:
-    """The first SHOWN samples as row number `row`, from 0, of a PNG; what lies from there on down is replaced."""
+    """The first SHOWN samples as row number `row`, from 0, of a PNG; what lies from there on down
+    is replaced."""
     x = (255 * _rgb(made[:SHOWN]).nan_to_num(0).clamp(0, 1)).round().to(torch.uint8)
     strip = x.permute(2, 0, 3, 1).flatten(1, 2).numpy()  # (H, SHOWN W, 3)
     if row:

@@ -26,7 +26,8 @@ from .zoo import LOOKS, Entry
 
 
 def make(name: str, entry: Entry, profile: str, device: str, folder: Path) -> None:
-    """Train one network to its end and enter it with its card in the folder of models; resumes from `folder`."""
+    """Train one network to its end and enter it with its card in the folder of models; resumes from
+    `folder`."""
     data = source(**entry.data)
     test = source(**{**entry.data, "split": "test", "n": None})
     r, denoiser = entry.recipe, untrained(entry, data).to(device)
@@ -85,7 +86,8 @@ def checkpoint(name: str, entry: Entry, folder: Path) -> Path:
 
 
 def untrained(entry: Entry, data: ImageSet) -> Network:
-    """The network of an entry, which knows how much its training images vary where its class can be told."""
+    """The network of an entry, which knows how much its training images vary where its class can be
+    told."""
     known = models.classes()
     if entry.network not in known:
         raise ValueError(

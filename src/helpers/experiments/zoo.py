@@ -12,7 +12,8 @@ from ..systems.bastek.physics import PhysicsRecipe
 MINUTES = {"t4": 60, "h200": 30}  # for all networks together, on one GPU
 LOOKS = 10  # how often a training is looked at
 PROFILES = ("cpu", "gpu", "full", *MINUTES)
-# every level counts alike, from invisible noise to where a blind network no longer knows how bright the image was
+# every level counts alike, from invisible noise to where a blind network no longer knows how bright
+# the image was
 BASE = Recipe(
     batch=16,
     rate=3e-3,
@@ -47,7 +48,8 @@ GRID = {  # one thing changed at a time in a UNet of two blocks ("conditioned" a
     "bias": {"bias": True},
     "conditioned": {"bias": True, "blind": False},
 }
-GENERATE = Recipe(  # for a network that is sampled from pure noise; the trials of chapter 10 weigh its choices
+# for a network that is sampled from pure noise; the trials of chapter 10 weigh its choices
+GENERATE = Recipe(
     batch=8,
     rate=3e-3,
     noise=("log-normal", -1.2, 1.4),
@@ -64,7 +66,9 @@ GENERATING = {
     "blind": False,
     "level": "scale",
 }  # options of such a UNet
-COLOUR = {  # one thing changed at a time in a conditioned UNet of three blocks and 16 channels, the most wanted first
+# one thing changed at a time in a conditioned UNet of three blocks and 16 channels, the most wanted
+# first
+COLOUR = {
     "blocks-3": {},
     "blocks-1": {"blocks": 1},
     "pad-circular": {"padding": "circular"},
@@ -110,10 +114,11 @@ DARCY = {  # what a network of flows is told of the equation, see helpers.system
 
 @dataclass(frozen=True)
 class Entry:
-    """One network: its class and options, the arguments of `load` for its training set, and the recipe.
+    """One network: its class and options, the arguments of `load` for its training set, and the
+    recipe.
 
-    ships: whether its weights are in the repository, or only its card and its samples. watched: whether samples are
-    drawn and judged while it trains.
+    ships: whether its weights are in the repository, or only its card and its samples. watched:
+    whether samples are drawn and judged while it trains.
     """
 
     network: str
@@ -132,10 +137,10 @@ class Entry:
 def zoo(profile: str = "cpu") -> dict[str, Entry]:
     """All entries by name, the most wanted first.
 
-    "cpu": hours on two cores. "gpu": the same networks see eight times as many images. "full": the schedules of the
-    papers, and for faces their network and size: days on a GPU, and more than the 34 MB that ship. "t4", "h200": the
-    networks in colour, six or all, in larger batches; how many images they see is planned where they train, so that
-    all together take MINUTES.
+    "cpu": hours on two cores. "gpu": the same networks see eight times as many images. "full": the
+    schedules of the papers, and for faces their network and size: days on a GPU, and more than the
+    34 MB that ship. "t4", "h200": the networks in colour, six or all, in larger batches; how many
+    images they see is planned where they train, so that all together take MINUTES.
     """
     if profile not in PROFILES:
         raise ValueError(f"profile is {profile!r}: choose one of {', '.join(PROFILES)}")
@@ -283,22 +288,24 @@ def _colour() -> Iterator[tuple[str, Entry]]:
     named = {
         variant: entry({**unet, **changed}, variant in KEPT) for variant, changed in COLOUR.items()
     }
-    # ahead by KID in the short trials of chapter 10, behind by PSNR: what they are at their end decides the recipe
+    # ahead by KID in the short trials of chapter 10, behind by PSNR: what they are at their end
+    # decides the recipe
     yield "colour-rate-low", entry(unet, recipe=replace(generate, rate=1e-3))
     yield "colour-level-channel", entry({**unet, "level": "channel"})
     wanted = list(COLOUR)[:6]
     yield from ((f"colour-{v}", named[v]) for v in wanted)
     for n in (100, 10):
         yield f"colour-n{n}", entry(unet, n=n)
-    # a narrow middle is cheap for many images at a time, and slow to learn; it cannot reach small errors at low noise,
-    # so that "edm" would see nothing else
+    # a narrow middle is cheap for many images at a time, and slow to learn; it cannot reach small
+    # errors at low noise, so that "edm" would see nothing else
     wide = replace(GENERATE, batch=128, rate=5e-4, loss="level", steps=2_000_000 // 128)
     mlps = {
         h: {"size": 64, "image_channels": 3, "width": h, "blind": False} for h in (50, 200, 1000)
     }
     yield "colour-mlp-200", entry(mlps[200], network="ImageMLP", recipe=wide)
     yield "colour-mlp-50", entry(mlps[50], network="ImageMLP", recipe=wide)
-    # a network for each level: so batch normalisation, as its source has it, sees one level at a time
+    # a network for each level: so batch normalisation, as its source has it, sees one level at a
+    # time
     told = {**unet, "level": "channel", "network": "UNet", "levels": LEVELS}
     each = replace(GENERATE, noise=("levels", *LEVELS), steps=10 * 60_000 // GENERATE.batch)
     yield (
@@ -337,7 +344,8 @@ def _colour() -> Iterator[tuple[str, Entry]]:
 
 
 def _studies(unet: dict) -> Iterator[tuple[str, Entry]]:
-    """Small networks of clothes for the labs, and what Kadkhodaie et al. 2024 train until it copies, or large."""
+    """Small networks of clothes for the labs, and what Kadkhodaie et al. 2024 train until it
+    copies, or large."""
     generate = replace(GENERATE, steps=240_000 // GENERATE.batch)
     small = {**GENERATING, "blocks": 3, "channels": 4}  # below 300 kB for a page to load
     changes = {variant: COLOUR[variant] for variant in HOUR[:5]} | {"channels-2": {"channels": 2}}

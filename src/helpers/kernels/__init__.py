@@ -1,1 +1,2 @@
-"""The hot loops of the exact denoisers: each one function, with a fast path for the machine it finds."""
+"""The hot loops of the exact denoisers: each one function, with a fast path for the machine it
+finds."""

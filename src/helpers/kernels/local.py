@@ -1,4 +1,5 @@
-"""Posterior means over image patches: the local machines, in C where there is a compiler, on a GPU by Triton."""
+"""Posterior means over image patches: the local machines, in C where there is a compiler, on a GPU
+by Triton."""
 
 import ctypes
 import itertools
@@ -39,31 +40,38 @@ def local_mean(
 ) -> Tensor:
     r"""Estimate every pixel q of y = x + sigma n from the patch x patch window around it.
 
-        x_hat(q) = sum_j w_j centre(P_j),   w = softmax_j( -||y_window(q) - P_j||^2 / (2 sigma^2) ),   P_j in D(q),
+        x_hat(q) = sum_j w_j centre(P_j),   w = softmax_j( -||y_window(q) - P_j||^2 / (2 sigma^2) ),
+        P_j in D(q),
 
-    all channels of a pixel together. `machine` names the dictionary D(q), of patches of the images `points`:
+    all channels of a pixel together. `machine` names the dictionary D(q), of patches of the images
+    `points`:
 
     local         those at q itself: LS of Kamb & Ganguli (ICML 2025).
-    equivariant   those at all positions: ELS of Kamb & Ganguli. With padding "circular" images and windows wrap, and
-                  the machine commutes with shifts. With "zeros" the patches are those that lie inside an image, and a
-                  window that the border cuts is compared on the pixels that it has; the released code compares windows
-                  that wrap with patches that lie inside.
-    boundary      those whose overlap with the border is that of q's window: the boundary-broken ELS of Kamb & Ganguli,
+    equivariant   those at all positions: ELS of Kamb & Ganguli. With padding "circular" images and
+    windows wrap, and
+                  the machine commutes with shifts. With "zeros" the patches are those that lie
+                  inside an image, and a window that the border cuts is compared on the pixels that
+                  it has; the released code compares windows that wrap with patches that lie inside.
+    boundary      those whose overlap with the border is that of q's window: the boundary-broken ELS
+    of Kamb & Ganguli,
                   the best function of a window padded with zeros. Padding "zeros" only.
-    composite     PSPC-Square of Niedoba et al. (ICML 2025): for each crop of patch x patch pixels inside the image the
-                  softmax over the images' crops at the same place; the estimates of whole crops are averaged where
-                  they overlap. Padding "zeros" only.
+    composite     PSPC-Square of Niedoba et al. (ICML 2025): for each crop of patch x patch pixels
+    inside the image the
+                  softmax over the images' crops at the same place; the estimates of whole crops are
+                  averaged where they overlap. Padding "zeros" only.
 
-    points (N, C, H, W) or (N, H, W); y (B, C, H, W) or (B, H, W), same units; sigma a float or (B,). patch: odd, from 3
-    to min(H, W); from 1 for "composite", where it may be even, and where patch = H = W is the posterior mean. Windows
-    of "local" are cut at the border with "zeros" and wrap with "circular".
+    points (N, C, H, W) or (N, H, W); y (B, C, H, W) or (B, H, W), same units; sigma a float or
+    (B,). patch: odd, from 3 to min(H, W); from 1 for "composite", where it may be even, and where
+    patch = H = W is the posterior mean. Windows of "local" are cut at the border with "zeros" and
+    wrap with "circular".
 
-    implementation: None picks "C" for float32 on the processor, "Triton" for float32 on a GPU that has it, else
-    "torch", which serves any dtype and is differentiable; "composite" has "torch" only. Squared distances are float64
-    (Triton: float32, summed row by row) and weights are normalised over the whole dictionary, however it is chunked.
-    "equivariant" costs N (H W)^2 sums and exponentials in C, whatever the patch; torch multiplies matrices instead,
-    N (H W)^2 C patch^2 products in float64, and takes about ten times as long.
-    Raises ValueError for other input, naming it and the remedy.
+    implementation: None picks "C" for float32 on the processor, "Triton" for float32 on a GPU that
+    has it, else "torch", which serves any dtype and is differentiable; "composite" has "torch"
+    only. Squared distances are float64 (Triton: float32, summed row by row) and weights are
+    normalised over the whole dictionary, however it is chunked. "equivariant" costs N (H W)^2 sums
+    and exponentials in C, whatever the patch; torch multiplies matrices instead, N (H W)^2 C
+    patch^2 products in float64, and takes about ten times as long. Raises ValueError for other
+    input, naming it and the remedy.
     """
     images, queries, level = checked(points, y, sigma)
     reach, circular = (
@@ -107,7 +115,8 @@ def local_mean(
 
 
 def implementations(y: Tensor, machine: str = "local", *others: Tensor) -> list[str]:
-    """What can compute `local_mean` of y (and other tensors), the fastest first: of "C", "Triton" and "torch"."""
+    """What can compute `local_mean` of y (and other tensors), the fastest first: of "C", "Triton"
+    and "torch"."""
     if (
         y.dtype != torch.float32
         or machine == "composite"
@@ -125,7 +134,8 @@ def implementations(y: Tensor, machine: str = "local", *others: Tensor) -> list[
 def offsets(
     images: Tensor, reach: int, machine: str, circular: bool
 ) -> list[list[tuple[int, int, int]]]:
-    """Which pixels meet which patches, per axis: (d, first, last) pairs queries first..last with centres d further on.
+    """Which pixels meet which patches, per axis: (d, first, last) pairs queries first..last with
+    centres d further on.
 
     A query pixel and a patch centre meet if they do along both axes.
     """
@@ -159,7 +169,8 @@ def _with_c(
     reach: int,
     circular: bool,
 ) -> Tensor:
-    """local.c for each query, and for parts of the dictionary where there are more threads than queries."""
+    """local.c for each query, and for parts of the dictionary where there are more threads than
+    queries."""
     function = library("local").local_mean  # type: ignore[union-attr]
     n, (_, C, H, W) = len(z), images.shape
     rows, columns = (torch.tensor(axis, dtype=torch.int32) for axis in pairs)
@@ -234,7 +245,8 @@ def _composite(images: Tensor, centre: Tensor, z: Tensor, precision: Tensor, pat
 def groups(
     images: Tensor, reach: int, machine: str, circular: bool
 ) -> list[tuple[Tensor, Tensor | None]]:
-    """(pixels, centres): query pixels and the centres of their patches in each image, None for the pixel itself."""
+    """(pixels, centres): query pixels and the centres of their patches in each image, None for the
+    pixel itself."""
     H, W = images.shape[2:]
     pixels = torch.arange(H * W, device=images.device).view(H, W)
     if machine == "local":
@@ -261,7 +273,8 @@ def _products(
     reach: int,
     circular: bool,
 ) -> Tensor:
-    """One group, (B, C, here): matrices of windows and patches are multiplied, a chunk of images at a time."""
+    """One group, (B, C, here): matrices of windows and patches are multiplied, a chunk of images at
+    a time."""
     (here, there), (B, C, _, W), patch = group, z.shape, 2 * reach + 1
     taps = torch.arange(patch, device=z.device)
     taps = (taps[:, None] * (W + 2 * reach) + taps).flatten()
@@ -296,7 +309,8 @@ def absorb(
     weigh: Callable[[Tensor], Tensor],
     dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A running softmax along axis 1, () or (largest logit, sum of weights, weighted sum), with more logits.
+    """A running softmax along axis 1, () or (largest logit, sum of weights, weighted sum), with
+    more logits.
 
     `dtype` is that of the weights, each at most 1, None the logits'; below e^-80 they are e^-80,
     because products of denormal numbers are slow.
@@ -316,17 +330,20 @@ def merge(state: tuple, new: tuple) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _chunks(images: Tensor, centre: Tensor, each: int) -> Iterator[Tensor]:
-    """The images less their mean in float64, as many at a time as there is room for, `each` numbers for one."""
+    """The images less their mean in float64, as many at a time as there is room for, `each` numbers
+    for one."""
     return (widened(part) - centre for part in images.split(max(1, ROOM // each)))
 
 
 def _squared(x: Tensor, z: Tensor) -> Tensor:
-    """|x - z|^2 - |z|^2 per pixel, (batch, images, H, W): far from all x it keeps digits that |x - z|^2 has lost."""
+    """|x - z|^2 - |z|^2 per pixel, (batch, images, H, W): far from all x it keeps digits that |x -
+    z|^2 has lost."""
     return (x * (x - 2 * z[:, None])).sum(2)
 
 
 def _box(t: Tensor, patch: int, pad: int = 0, circular: bool = False) -> Tensor:
-    """Sums over patch x patch windows of t padded by `pad`, without the cancellation of running sums."""
+    """Sums over patch x patch windows of t padded by `pad`, without the cancellation of running
+    sums."""
     t = F.pad(t, (pad,) * 4, mode="circular" if circular else "constant")
     return F.avg_pool2d(
         F.avg_pool2d(t, (patch, 1), 1, divisor_override=1), (1, patch), 1, divisor_override=1

@@ -1,8 +1,9 @@
-"""The local machines on a GPU, in Triton: tiles of query pixels by patches, with the running softmax of attention.
+"""The local machines on a GPU, in Triton: tiles of query pixels by patches, with the running
+softmax of attention.
 
-A tile sums direct differences tap by tap: the squared distances are float32, first along a row of the window and then
-over rows, which keeps them to about 1e-7 of themselves. Where the nearest patch is more than about 30 sigma away the
-weights therefore lose digits that local.c and torch keep.
+A tile sums direct differences tap by tap: the squared distances are float32, first along a row of
+the window and then over rows, which keeps them to about 1e-7 of themselves. Where the nearest patch
+is more than about 30 sigma away the weights therefore lose digits that local.c and torch keep.
 """
 
 import torch
@@ -16,7 +17,8 @@ BQ, BK = 32, 64  # query pixels and patches in a tile
 def patch_mean(
     x: Tensor, y: Tensor, sigma: Tensor, groups: list, reach: int, circular: bool
 ) -> Tensor:
-    """x_hat of `local.local_mean` for float32 x (N, C, H, W), y (B, C, H, W), sigma (B,), and `local.groups`."""
+    """x_hat of `local.local_mean` for float32 x (N, C, H, W), y (B, C, H, W), sigma (B,), and
+    `local.groups`."""
     (B, C, H, W), n = y.shape, len(x)
     x, y, rate = x.contiguous(), y.contiguous(), (0.5 / sigma.double() ** 2).float().contiguous()
     centre = x.double().mean((0, 2, 3)).float()

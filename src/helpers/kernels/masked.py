@@ -17,13 +17,15 @@ def masked_mean(
 
         x_hat_p = sum_i w_ip x_ip,   w_p = softmax_i( -sum_n m_pn (y_n - x_in)^2 / (2 sigma^2) ),
 
-    the locality of Lukoianov et al. (NeurIPS 2025) with m from `wiener_masks`, normalised over all images at once
-    (their code averages mini-batches, each normalised for itself). With `composite`, PSPC-Flex of Niedoba et al. (ICML
-    2025): x_hat_n = sum_p m_pn sum_i w_ip x_in / sum_p m_pn, whole masked estimates averaged where they overlap.
+    the locality of Lukoianov et al. (NeurIPS 2025) with m from `wiener_masks`, normalised over all
+    images at once (their code averages mini-batches, each normalised for itself). With `composite`,
+    PSPC-Flex of Niedoba et al. (ICML 2025): x_hat_n = sum_p m_pn sum_i w_ip x_in / sum_p m_pn,
+    whole masked estimates averaged where they overlap.
 
-    points (N, *event), y (B, *event), sigma a float or (B,); event (C, H, W) or (H, W). masks (d, d) with
-    d = C H W, or (H W, d) for masks shared by the channels of a pixel; entries >= 0, usually 0 or 1. Costs 2 N d^2 per
-    query as one float64 product, and once more for all. Raises ValueError for other input, naming it and the remedy.
+    points (N, *event), y (B, *event), sigma a float or (B,); event (C, H, W) or (H, W). masks (d,
+    d) with d = C H W, or (H W, d) for masks shared by the channels of a pixel; entries >= 0,
+    usually 0 or 1. Costs 2 N d^2 per query as one float64 product, and once more for all. Raises
+    ValueError for other input, naming it and the remedy.
     """
     images, queries, level = checked(points, y, sigma)
     d, pixels = math.prod(images.shape[1:]), math.prod(images.shape[2:])
@@ -76,12 +78,14 @@ def masked_mean(
 def wiener_masks(covariance: Tensor, sigma: float, threshold: float = 0.02) -> Tensor:
     r"""The masks of Lukoianov et al. (NeurIPS 2025): where the data's Wiener filter is large.
 
-        W = S (S + sigma^2 I)^-1,   m_pn = 1 where |W_np / W_nn| >= threshold * max |W / diag W|, else 0.
+        W = S (S + sigma^2 I)^-1,   m_pn = 1 where |W_np / W_nn| >= threshold * max |W / diag W|,
+        else 0.
 
-    covariance S (d, d) of the flattened images; threshold .005 (MNIST, Fashion-MNIST), .05 (CIFAR-10) or .02 (faces) in
-    the released code. A coordinate that hardly varies, W_nn <= 1e-6, belongs to no mask; its own mask is empty, so that
-    its estimate is its mean. The largest ratio belongs to a coordinate that varies little beside one that it follows.
-    Result (d, d), the dtype of `covariance`. Raises ValueError for a covariance that is not square, a sigma that is not
+    covariance S (d, d) of the flattened images; threshold .005 (MNIST, Fashion-MNIST), .05
+    (CIFAR-10) or .02 (faces) in the released code. A coordinate that hardly varies, W_nn <= 1e-6,
+    belongs to no mask; its own mask is empty, so that its estimate is its mean. The largest ratio
+    belongs to a coordinate that varies little beside one that it follows. Result (d, d), the dtype
+    of `covariance`. Raises ValueError for a covariance that is not square, a sigma that is not
     positive and finite, and a threshold outside (0, 1].
     """
     if covariance.ndim != 2 or covariance.shape[0] != covariance.shape[1]:

@@ -1,4 +1,5 @@
-"""What this machine can run: loops in C, compiled on first use by its own compiler, and Triton; else torch."""
+"""What this machine can run: loops in C, compiled on first use by its own compiler, and Triton;
+else torch."""
 
 import ctypes
 import functools
@@ -13,16 +14,19 @@ from pathlib import Path
 
 from ..files import cache_folder
 
-# -ffast-math itself is avoided: linking with it switches denormal numbers off for the whole process.
+# -ffast-math itself is avoided: linking with it switches denormal numbers off for the whole
+# process.
 FLAGS = (
     "-O3 -march=native -std=c11 -shared -fPIC -fno-math-errno -fno-trapping-math -fno-signed-zeros "
     "-fassociative-math -freciprocal-math -ffinite-math-only -ffp-contract=fast"
 ).split()
-WIDE = "-mprefer-vector-width=512"  # compilers halve the vectors of AVX-512 unless told; unknown on other processors
+# compilers halve the vectors of AVX-512 unless told; unknown on other processors
+WIDE = "-mprefer-vector-width=512"
 
 
 def compiler() -> str | None:
-    """The C compiler that `library` uses: $CC, cc, gcc or clang, the first that is there; None without one."""
+    """The C compiler that `library` uses: $CC, cc, gcc or clang, the first that is there; None
+    without one."""
     names = (os.environ.get("CC", ""), "cc", "gcc", "clang")
     return next((path for path in map(shutil.which, names) if path), None)
 
@@ -31,9 +35,9 @@ def compiler() -> str | None:
 def library(name: str) -> ctypes.CDLL | None:
     """kernels/`name`.c as a loaded library, or None where it cannot be compiled or loaded.
 
-    The result is kept in the user's cache folder (`files.cache_folder`) under a hash of source, compiler and processor,
-    so that a cluster of unlike machines may share that folder. Where that is no place for programs, each process
-    compiles its own among the temporary files.
+    The result is kept in the user's cache folder (`files.cache_folder`) under a hash of source,
+    compiler and processor, so that a cluster of unlike machines may share that folder. Where that
+    is no place for programs, each process compiles its own among the temporary files.
     """
     source = Path(__file__).with_name(f"{name}.c").read_bytes()
     cc = compiler()
@@ -59,7 +63,8 @@ def library(name: str) -> ctypes.CDLL | None:
 
 @functools.cache
 def has_triton() -> bool:
-    """Whether Triton is installed; looked up once, because a search of the path in every call would be felt."""
+    """Whether Triton is installed; looked up once, because a search of the path in every call would
+    be felt."""
     return importlib.util.find_spec("triton") is not None
 
 

@@ -1,4 +1,5 @@
-"""Posterior means in one to three dimensions, with their covariance: fused loops over all pairs, in float64."""
+"""Posterior means in one to three dimensions, with their covariance: fused loops over all pairs, in
+float64."""
 
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import c_int, c_int64, c_void_p
@@ -23,17 +24,20 @@ class PlanePosterior(NamedTuple):
 
 
 def implementation(device: torch.device) -> str:
-    """Which code runs on this device: "Triton", "C", or "torch" where there is neither GPU nor compiler."""
+    """Which code runs on this device: "Triton", "C", or "torch" where there is neither GPU nor
+    compiler."""
     if device.type == "cuda" and has_triton():
         return "Triton"
     return "C" if device.type == "cpu" and library("plane") else "torch"
 
 
 def plane_posterior(x: Tensor, y: Tensor, sigma: Tensor) -> PlanePosterior:
-    """Posterior mean and covariance for points x (N, d), queries y (B, d), sigma (B,); d from 1 to 3.
+    """Posterior mean and covariance for points x (N, d), queries y (B, d), sigma (B,); d from 1 to
+    3.
 
-    Differences, exponents and sums are float64, so that neither a small sigma nor far queries cost digits. The
-    covariance is sum_i w_i x_i x_i^T less the mean's square, both about the centre of the points.
+    Differences, exponents and sums are float64, so that neither a small sigma nor far queries cost
+    digits. The covariance is sum_i w_i x_i x_i^T less the mean's square, both about the centre of
+    the points.
     """
     centre = widened(x).mean(0)
     x, y, rate = widened(x) - centre, widened(y) - centre, 0.5 / sigma**2
@@ -50,8 +54,8 @@ def plane_posterior(x: Tensor, y: Tensor, sigma: Tensor) -> PlanePosterior:
     )
 
 
-# Each path returns, for every query, max l, sum w, sum w^2, sum w x and sum w x x^T (upper half), with
-# l_i = -|y - x_i|^2 rate and w_i = exp(l_i - max l).
+# Each path returns, for every query, max l, sum w, sum w^2, sum w x and sum w x x^T (upper half),
+# with l_i = -|y - x_i|^2 rate and w_i = exp(l_i - max l).
 
 
 def _c(x: Tensor, y: Tensor, rate: Tensor) -> Tensor:

@@ -1,10 +1,12 @@
-r"""Posterior mean of a training set: exact at every noise level, streamed in memory O(B D + chunk), never O(N D).
+r"""Posterior mean of a training set: exact at every noise level, streamed in memory O(B D + chunk),
+never O(N D).
 
-This is attention with queries y and with keys and values x_i, and is computed as flash attention is: chunk by chunk,
-with a running maximum and running sums. Two things differ. The head dimension is that of an image, so the accumulator
-(B x D) outgrows every cache, and chunks are cut to fit. And the logits are divided by sigma^2, down to 1e-5, where the
-rounding of a long float32 product picks the wrong neighbour. So the rounding error of each result is estimated from its
-own weights, and where it is too large the points that matter are summed again in float64.
+This is attention with queries y and with keys and values x_i, and is computed as flash attention
+is: chunk by chunk, with a running maximum and running sums. Two things differ. The head dimension
+is that of an image, so the accumulator (B x D) outgrows every cache, and chunks are cut to fit. And
+the logits are divided by sigma^2, down to 1e-5, where the rounding of a long float32 product picks
+the wrong neighbour. So the rounding error of each result is estimated from its own weights, and
+where it is too large the points that matter are summed again in float64.
 """
 
 import math
@@ -28,7 +30,8 @@ class Posterior(NamedTuple):
 
     mean: Tensor  # (B, *event), dtype of y: D(y, sigma)
     log_normaliser: Tensor  # (B,) float64: log sum_i exp( -|y - x_i|^2 / 2 sigma^2 )
-    neighbours: Tensor  # (B,) float64: effective number of training points, 1 / sum_i w_i^2, between 1 and N
+    # (B,) float64: effective number of training points, 1 / sum_i w_i^2, between 1 and N
+    neighbours: Tensor
     weights: Tensor  # (B, top) float64: the largest posterior weights, descending
     indices: Tensor  # (B, top) int64: the training points that have them
 
@@ -36,19 +39,22 @@ class Posterior(NamedTuple):
 def posterior_mean(
     points: Tensor, y: Tensor, sigma: float | Tensor, top: int = 0, summary: Summary | None = None
 ) -> Posterior:
-    r"""D(y, sigma) = sum_i w_i x_i with w = softmax_i( -|y - x_i|^2 / 2 sigma^2 ), and what else the weights say.
+    r"""D(y, sigma) = sum_i w_i x_i with w = softmax_i( -|y - x_i|^2 / 2 sigma^2 ), and what else
+    the weights say.
 
-    points (N, *event) of any real dtype, also uint8 or a memory map under `torch.from_numpy`: chunks are converted and
-    centred on the way. y (B, *event) floating and sigma, a float or (B,), in the units of points. `top` asks for that
-    many largest weights; `summary` saves two of three passes over the points.
+    points (N, *event) of any real dtype, also uint8 or a memory map under `torch.from_numpy`:
+    chunks are converted and centred on the way. y (B, *event) floating and sigma, a float or (B,),
+    in the units of points. `top` asks for that many largest weights; `summary` saves two of three
+    passes over the points.
 
-    Error for float32 y, at any sigma: mean at most 1e-5 of the training set's radius, log_normaliser 1e-3. float64 y is
-    computed in float64, half precision in float32 and rounded at the end; on a device without float64 the rounding of
-    float32 stays, which at small sigma takes the wrong neighbour. Rows do not influence each other. Gradients flow to
-    y, sigma and points. `implementation` tells which code runs.
+    Error for float32 y, at any sigma: mean at most 1e-5 of the training set's radius,
+    log_normaliser 1e-3. float64 y is computed in float64, half precision in float32 and rounded at
+    the end; on a device without float64 the rounding of float32 stays, which at small sigma takes
+    the wrong neighbour. Rows do not influence each other. Gradients flow to y, sigma and points.
+    `implementation` tells which code runs.
     Source: proposition P0; running maximum and sum: Milakov & Gimelshein 2018, Dao et al. 2022.
-    Raises ValueError for shapes or devices that do not fit, values not finite, sigma <= 0, top not in 0...N, and a
-    summary of other points.
+    Raises ValueError for shapes or devices that do not fit, values not finite, sigma <= 0, top not
+    in 0...N, and a summary of other points.
     """
     sigma = _checked(points, y, sigma, top)
     x, flat = points.detach().flatten(1), y.detach().flatten(1)
@@ -79,9 +85,11 @@ def posterior_mean(
 def posterior_mean_and_jacobian(
     points: Tensor, y: Tensor, sigma: float | Tensor
 ) -> tuple[Tensor, Tensor]:
-    r"""D(y, sigma), (B, d), and its Jacobian Cov(x | y) / sigma^2, (B, d, d), for points (N, d) with d from 1 to 3.
+    r"""D(y, sigma), (B, d), and its Jacobian Cov(x | y) / sigma^2, (B, d, d), for points (N, d)
+    with d from 1 to 3.
 
-    Cov(x | y) = sum_i w_i x_i x_i^T - D D^T (second-order Miyasawa). Errors, units and raises as in `posterior_mean`.
+    Cov(x | y) = sum_i w_i x_i x_i^T - D D^T (second-order Miyasawa). Errors, units and raises as in
+    `posterior_mean`.
     """
     sigma = _checked(points, y, sigma, 0)
     if points.ndim != 2 or points.shape[1] > 3:
@@ -93,12 +101,14 @@ def posterior_mean_and_jacobian(
 
 
 def plain_mean(points: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
-    """The same mean as one expression with B x N logits in float64: for exported graphs, function transforms and second
-    derivatives, where no rounding error can be looked after. Points should be centred, sigma is (B,)."""
+    """The same mean as one expression with B x N logits in float64: for exported graphs, function
+    transforms and second derivatives, where no rounding error can be looked after. Points should be
+    centred, sigma is (B,)."""
     x, flat = widened(points.flatten(1)), widened(y.flatten(1))
     if x.shape[1] <= 3:  # differences are cheap here, and keep the digits that a small sigma needs
         negative = -0.5 * sum((flat[:, i, None] - x[:, i]).square() for i in range(x.shape[1]))
-    else:  # |y - x|^2 less |y|^2, which the softmax ignores: one product instead of (B, N, D) numbers
+    # |y - x|^2 less |y|^2, which the softmax ignores: one product instead of (B, N, D) numbers
+    else:
         negative = flat @ x.T - 0.5 * x.square().sum(1)
     weights = torch.softmax(negative / widened(sigma)[:, None] ** 2, dim=1)
     return (weights.to(y.dtype) @ points.flatten(1).to(y)).view_as(y)
@@ -111,7 +121,7 @@ def implementation(points: Tensor) -> str:
     return "Triton" if _triton(points) else "torch"
 
 
-# One group of queries: float32, then float64 where that is not enough -------------------------------------------------
+# One group of queries: float32, then float64 where that is not enough -----------------------------
 
 
 class Sums(NamedTuple):
@@ -148,7 +158,8 @@ def _group(x: Tensor, y: Tensor, sigma: Tensor, summary: Summary, top: int) -> P
             mean[again] = (redone.weighted / redone.total[:, None]).to(mean)
             total[again], squares[again] = redone.total, redone.squares
             relative[rows[:, None], again] = (redone.logits - redone.best).to(relative)
-    # the exponent of the best point from the difference itself: the logits lack |y|^2 and their own digits
+    # the exponent of the best point from the difference itself: the logits lack |y|^2 and their own
+    # digits
     gap = (widened(y) - widened(x[relative.argmax(0)])).square().sum(1)
     largest, indices = relative.topk(top, dim=0)
     return Posterior(
@@ -163,11 +174,13 @@ def _group(x: Tensor, y: Tensor, sigma: Tensor, summary: Summary, top: int) -> P
 def _in_doubt(
     sums: Sums, mean: Tensor, y: Tensor, sigma: Tensor, summary: Summary, uncentred: float
 ) -> tuple[Tensor, Tensor]:
-    """Queries whose float32 result may be off by more than TOLERANCE, and the points that matter to any of them.
+    """Queries whose float32 result may be off by more than TOLERANCE, and the points that matter to
+    any of them.
 
-    An error e of the logits moves the mean by sum_i w_i e_i (x_i - D), about e spread / sqrt(neighbours). In units of
-    2^-24, e is a quarter of |y| |x| for the noise in the product, and three |x|^2 where all terms have one sign;
-    points that were not centred are longer by `uncentred`.
+    An error e of the logits moves the mean by sum_i w_i e_i (x_i - D), about e spread /
+    sqrt(neighbours). In units of 2^-24, e is a quarter of |y| |x| for the noise in the product, and
+    three |x|^2 where all terms have one sign; points that were not centred are longer by
+    `uncentred`.
     """
     unit = torch.finfo(torch.float32).eps / 2
     reach = math.sqrt(2 * float(summary.half_squares.max()))
@@ -195,7 +208,8 @@ def _stream(
     summary: Summary,
     g: Tensor | None = None,
 ) -> Sums:
-    """The sums over the points x[rows], or all of them, for queries y (B, D) and in their dtype: one pass over x."""
+    """The sums over the points x[rows], or all of them, for queries y (B, D) and in their dtype:
+    one pass over x."""
     if rows is None and g is None and y.dtype == torch.float32 and _triton(x):
         from .posterior_triton import two_pass
 
@@ -243,7 +257,8 @@ def _stream(
 
 
 def _far(dtype: torch.dtype) -> float:
-    """Logits this far below the largest belong to weights below eps^2, which no sum of a type's digits can feel."""
+    """Logits this far below the largest belong to weights below eps^2, which no sum of a type's
+    digits can feel."""
     return -2 * math.log(torch.finfo(dtype).eps)
 
 
@@ -257,7 +272,8 @@ def _triton(x: Tensor) -> bool:
 
 
 class _WithGradient(torch.autograd.Function):
-    """A mean already computed, with its derivative J^T g = sum_i w_i (x_i - D) ((x_i - D) . g) / sigma^2."""
+    """A mean already computed, with its derivative J^T g = sum_i w_i (x_i - D) ((x_i - D) . g) /
+    sigma^2."""
 
     @staticmethod
     def forward(ctx, y, mean, points, sigma, summary):

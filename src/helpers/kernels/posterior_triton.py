@@ -1,8 +1,10 @@
-"""The posterior mean on a GPU, in Triton: a product for the logits, then a weighted sum, each tiled along D.
+"""The posterior mean on a GPU, in Triton: a product for the logits, then a weighted sum, each tiled
+along D.
 
-One pass with the accumulator on chip, as flash attention has it, needs D numbers for each query: 25 kB at D = 6400, so
-that 16 queries would fill a multiprocessor. Two passes cost the logits' way to memory and back, B N numbers, little
-beside 2 N D. Tiles of the second pass skip the points whose weights are all negligible: at small sigma nearly all.
+One pass with the accumulator on chip, as flash attention has it, needs D numbers for each query: 25
+kB at D = 6400, so that 16 queries would fill a multiprocessor. Two passes cost the logits' way to
+memory and back, B N numbers, little beside 2 N D. Tiles of the second pass skip the points whose
+weights are all negligible: at small sigma nearly all.
 """
 
 import torch
@@ -18,11 +20,14 @@ FAR = tl.constexpr(
 
 
 def two_pass(x: Tensor, y: Tensor, sigma: Tensor, summary) -> tuple[Tensor, ...]:
-    """logits (N, B), their maximum, sum w, sum w^2, sum w |x|^2 / 2 and sum w x, as `posterior.Sums`, for y float32.
+    """logits (N, B), their maximum, sum w, sum w^2, sum w |x|^2 / 2 and sum w x, as
+    `posterior.Sums`, for y float32.
 
-    Points that float16 holds exactly (uint8, float16) are multiplied on the tensor cores with y, and later w, each
-    split into two float16 parts: 22 bits, at a half or a quarter of the traffic. Other points are multiplied as
-    float32, in three tf32 products where there are such tensor cores (sm_80), else in plain ones.
+    Points that float16 holds exactly (uint8, float16) are multiplied on the tensor cores with y,
+    and later w, each
+    split into two float16 parts: 22 bits, at a half or a quarter of the traffic. Other points are
+    multiplied as float32, in three tf32 products where there are such tensor cores (sm_80), else in
+    plain ones.
     """
     (n, d), b = x.shape, len(y)
     capability, multiprocessors = _device(x)
@@ -31,8 +36,9 @@ def two_pass(x: Tensor, y: Tensor, sigma: Tensor, summary) -> tuple[Tensor, ...]
     queries, rate, half = y - centre, (sigma**-2).float(), summary.half_squares.float()
     scale = torch.ones_like(rate)
     if narrow:
-        # (y - c) . (x - c) and (y - c) . x differ by a number that the softmax does not see: points stay whole. The
-        # largest coordinate of a query becomes 2^10, far from float16's limits on either side.
+        # (y - c) . (x - c) and (y - c) . x differ by a number that the softmax does not see: points
+        # stay whole. The largest coordinate of a query becomes 2^10, far from float16's limits on
+        # either side.
         scale = 2 ** (queries.abs().amax(1).clamp(min=1e-30).log2().ceil() - 10)
         queries = _two_parts(queries / scale[:, None])
     precision = "tf32x3" if capability >= 80 else "ieee"
@@ -154,7 +160,8 @@ def _weighted(
 
 
 def _device(x: Tensor) -> tuple[int, int]:
-    """Compute capability (80 for sm_80) and number of multiprocessors; an A100's for CPU tensors in the interpreter."""
+    """Compute capability (80 for sm_80) and number of multiprocessors; an A100's for CPU tensors in
+    the interpreter."""
     if not x.is_cuda:
         return 80, 108
     properties = torch.cuda.get_device_properties(x.device)
@@ -162,10 +169,11 @@ def _device(x: Tensor) -> tuple[int, int]:
 
 
 def plane_moments(x: Tensor, y: Tensor, rate: Tensor) -> Tensor:
-    """The moments that `plane.plane_posterior` needs, (B, 3 + d + d (d + 1) / 2), for float64 x (N, d) and y (B, d).
+    """The moments that `plane.plane_posterior` needs, (B, 3 + d + d (d + 1) / 2), for float64 x (N,
+    d) and y (B, d).
 
-    Differences, exponents and sums are float64, the exponential float32: the weights are off by 1e-7 of each, and by
-    the same in every sum.
+    Differences, exponents and sums are float64, the exponential float32: the weights are off by
+    1e-7 of each, and by the same in every sum.
     """
     (n, d), b = x.shape, len(y)
     x, y = (torch.nn.functional.pad(t, (0, 3 - d)).contiguous() for t in (x, y))

@@ -25,8 +25,9 @@ class Summary(NamedTuple):
 def summarise(points: Tensor, centre: Tensor | None = None) -> Summary:
     """The summary of points (N, *event), in two streaming passes in float64.
 
-    centre (*event): an origin to use instead of the mean, near it; zeros for points that are centred already, which
-    are then used as they are. Raises ValueError for points that are not finite.
+    centre (*event): an origin to use instead of the mean, near it; zeros for points that are
+    centred already, which are then used as they are. Raises ValueError for points that are not
+    finite.
     """
     x = points.detach().flatten(1)
     chunks = x.split(rows_in_chunk(x))

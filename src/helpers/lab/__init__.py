@@ -1,4 +1,5 @@
-"""Denoisers in the reader's browser: export to ONNX, labs that run them anywhere, voters, and eigenvectors."""
+"""Denoisers in the reader's browser: export to ONNX, labs that run them anywhere, voters, and
+eigenvectors."""
 
 from .eigen import Shrinkage
 from .export import export

@@ -1,4 +1,5 @@
-"""A panel that takes a denoiser's answer apart: its leading eigenvectors, each kept whole, shrunk, or removed."""
+"""A panel that takes a denoiser's answer apart: its leading eigenvectors, each kept whole, shrunk,
+or removed."""
 
 import base64
 import io
@@ -20,11 +21,13 @@ SHOWN = 5  # eigenvectors of the picture that stands where there is no JavaScrip
 
 
 def reshaped(x_hat: Tensor, y: Tensor, found: Eigen, values: Tensor) -> Tensor:
-    r"""The answer after eigenvalue k of the symmetric part became values[k], everything else left alone.
+    r"""The answer after eigenvalue k of the symmetric part became values[k], everything else left
+    alone.
 
         x_hat' = x_hat + sum_k (values[k] - lambda_k) <y, e_k> e_k,
 
-    that is J' y for J' = J + sum_k (values[k] - lambda_k) e_k e_k^T where x_hat = J y. x_hat, y (*event), values (k,).
+    that is J' y for J' = J + sum_k (values[k] - lambda_k) e_k e_k^T where x_hat = J y. x_hat, y
+    (*event), values (k,).
     """
     rows = found.vectors.flatten(1)
     step = (values - found.values) * (rows @ y.flatten())
@@ -32,16 +35,20 @@ def reshaped(x_hat: Tensor, y: Tensor, found: Eigen, values: Tensor) -> Tensor:
 
 
 class Shrinkage(Panel):
-    """Walk through the leading eigenvectors of a denoiser at noisy images, and change what it does along each.
+    """Walk through the leading eigenvectors of a denoiser at noisy images, and change what it does
+    along each.
 
-    Everything is computed here; helpers/lab/eigen.js draws it, on the page and in Jupyter and Colab. Its numbers are
-    exact: the error after a change follows from coefficients that travel with it, as the vectors are orthonormal. Its
-    pictures have 8 bits. Without JavaScript the picture of the first state stands.
+    Everything is computed here; helpers/lab/eigen.js draws it, on the page and in Jupyter and
+    Colab. Its numbers are
+    exact: the error after a change follows from coefficients that travel with it, as the vectors
+    are orthonormal. Its pictures have 8 bits. Without JavaScript the picture of the first state
+    stands.
 
-    denoiser: blind or not, homogeneous where x_hat = J y is to hold. clean (K, H, W); noise (H, W) of level 1; `count`
-    eigenvectors from a Krylov space of dimension `basis` (see `helpers.jacobian.eigen`). `found[picture][level]` keeps
-    the eigenpairs. start: picture, level, k, from 0. caption, alt: as for every figure.
-    Raises ValueError for a start that is not among the choices, or shapes that do not fit.
+    denoiser: blind or not, homogeneous where x_hat = J y is to hold. clean (K, H, W); noise (H, W)
+    of level 1; `count` eigenvectors from a Krylov space of dimension `basis` (see
+    `helpers.jacobian.eigen`). `found[picture][level]` keeps the eigenpairs. start: picture, level,
+    k, from 0. caption, alt: as for every figure. Raises ValueError for a start that is not among
+    the choices, or shapes that do not fit.
     """
 
     element, script = "eigen-shrinkage", "eigen"
@@ -123,7 +130,8 @@ class Shrinkage(Panel):
         }
 
     def still(self) -> bytes:
-        """The first state as PNG: clean, noisy, answer, and the first eigenvectors with their eigenvalues."""
+        """The first state as PNG: clean, noisy, answer, and the first eigenvectors with their
+        eigenvalues."""
         i, j = self.start["picture"], self.start["level"]
         found, sigma = self.found[i][j], self.sigmas[j]
         noisy = 0.5 + (self.y[i, j] - 0.5) / (1 + 4 * sigma**2) ** 0.5

@@ -1,4 +1,5 @@
-"""Any denoiser as a small ONNX file: inputs y (batch, *event) and sigma (), output x_hat, all float32."""
+"""Any denoiser as a small ONNX file: inputs y (batch, *event) and sigma (), output x_hat, all
+float32."""
 
 import copy
 import io
@@ -15,10 +16,12 @@ from torch.func import functional_call
 from ..denoisers import Denoiser
 
 OPSET = 20
-TOLERANCE = 1e-5  # between torch and the exported graph, in units of the largest value, of y too, at least 1
+# between torch and the exported graph, in units of the largest value, of y too, at least 1
+TOLERANCE = 1e-5
 BATCHES = (1, 2, 33)  # the batch size is free: the check runs several
 
-# Tracing takes seconds and depends on the structure of a denoiser alone; its numbers are put in afterwards.
+# Tracing takes seconds and depends on the structure of a denoiser alone; its numbers are put in
+# afterwards.
 _graphs: dict[tuple, list[Any]] = {}
 
 
@@ -27,10 +30,11 @@ def export(
 ) -> bytes:
     """The denoiser as an ONNX model (opset 20), as bytes; equal denoisers give equal bytes.
 
-    sigmas (L,), positive: the levels at which the graph will run; needed by denoisers that are fitted anew at each
-    level, which answer at the nearest of them. event: the shape of one y, where the denoiser does not fix it.
-    Raises ValueError when the denoiser cannot be exported, naming what stands in the way, and when the model differs
-    from torch in float64 by more than TOLERANCE on random inputs: then it would show the reader another denoiser.
+    sigmas (L,), positive: the levels at which the graph will run; needed by denoisers that are
+    fitted anew at each level, which answer at the nearest of them. event: the shape of one y, where
+    the denoiser does not fix it. Raises ValueError when the denoiser cannot be exported, naming
+    what stands in the way, and when the model differs from torch in float64 by more than TOLERANCE
+    on random inputs: then it would show the reader another denoiser.
     """
     event = denoiser.event_shape if event is None else tuple(event)
     if event is None:
@@ -91,7 +95,8 @@ def _model(denoiser: Denoiser, event: tuple[int, ...], dtype: torch.dtype) -> by
 
 
 class _Functional(nn.Module):
-    """The denoiser with its numbers as arguments. It is no submodule, so that none of them becomes a constant."""
+    """The denoiser with its numbers as arguments. It is no submodule, so that none of them becomes
+    a constant."""
 
     def __init__(self, denoiser: Denoiser, names: list[str], dtype: torch.dtype):
         super().__init__()
@@ -140,7 +145,8 @@ def _trace(
     kept = [i for i in model.graph.input if i.name in used or i.name in ("y", "sigma")]
     del model.graph.input[:]
     model.graph.input.extend(kept)
-    # What is left of the tracing: paths of this machine, names that change from run to run, shapes nobody asks for.
+    # What is left of the tracing: paths of this machine, names that change from run to run, shapes
+    # nobody asks for.
     del model.graph.value_info[:], model.metadata_props[:], model.graph.metadata_props[:]
     model.doc_string = model.graph.doc_string = ""
     for i, node in enumerate(model.graph.node):
@@ -154,7 +160,8 @@ def _trace(
 
 
 def _structure(denoiser: Denoiser) -> tuple:
-    """All of a denoiser but its tensors: classes and plain attributes, which tracing turns into constants."""
+    """All of a denoiser but its tensors: classes and plain attributes, which tracing turns into
+    constants."""
     plain = (bool, int, float, str, tuple, list, Tensor, type(None))
     return tuple(
         (
@@ -179,9 +186,11 @@ def _fits(graph: Any, state: dict[str, Tensor]) -> bool:
 
 
 def _gap(denoiser: Denoiser, data: bytes, sigmas: Tensor, event: tuple[int, ...]) -> float:
-    """Largest difference between the model and the denoiser, in float64, in units of the largest value, at least 1.
+    """Largest difference between the model and the denoiser, in float64, in units of the largest
+    value, at least 1.
 
-    y is one of the values: an answer near 1 to a y of 20 is a difference of two numbers that float32 has rounded.
+    y is one of the values: an answer near 1 to a y of 20 is a difference of two numbers that
+    float32 has rounded.
     """
     import onnxruntime
 

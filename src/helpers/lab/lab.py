@@ -45,19 +45,24 @@ class Family(NamedTuple):
 
 
 class Lab:
-    """Choose target, training points, two architectures, sampler, steps and seed, and see what each generates.
+    """Choose target, training points, two architectures, sampler, steps and seed, and see what each
+    generates.
 
-    On the page the denoisers are ONNX files and run in the reader's browser (helpers/lab/lab.js); in Jupyter and Colab
-    the kernel samples, and `families` may build anything.
+    On the page the denoisers are ONNX files and run in the reader's browser (helpers/lab/lab.js);
+    in Jupyter and Colab the kernel samples, and `families` may build anything.
 
-    name: unique in the book, part of addresses. targets: by name, laws of the plane with `sample` and `log_prob`, or
-    stacks of training images (N, *event). counts: numbers of training points; None is the target itself.
-    schedules: by name, functions of the number of steps. caption: one sentence. alt: what the still picture shows.
-    samplers_apart: each side has a sampler of its own. centre: the mean of the start, for networks that are not told
-    their noise level and so must not begin far from the data's mean. start: the first state, where not the first of
-    every choice: target, count, left and right as (family, value) or (family, value, sampler), schedule, seed,
-    particles.
-    Raises ValueError when a state asks for what the lab does not have, or when a name cannot be part of a file's.
+    name: unique in the book, part of addresses. targets: by name, laws of the plane with `sample`
+    and `log_prob`, or stacks of training images (N, *event). counts: numbers of training points;
+    None is the target itself.
+    schedules: by name, functions of the number of steps. caption: one sentence. alt: what the still
+    picture shows.
+    samplers_apart: each side has a sampler of its own. centre: the mean of the start, for networks
+    that are not told their noise level and so must not begin far from the data's mean. start: the
+    first state, where not the first of
+    every choice: target, count, left and right as (family, value) or (family, value, sampler),
+    schedule, seed, particles.
+    Raises ValueError when a state asks for what the lab does not have, or when a name cannot be
+    part of a file's.
     """
 
     def __init__(
@@ -115,7 +120,7 @@ class Lab:
             self.start[side] = [family, str(value), *(sampler or SAMPLERS)][:3]
         self._check(self.start)
 
-    # States and what they generate ------------------------------------------------------------------------------------
+    # States and what they generate ----------------------------------------------------------------
 
     def _choices(self) -> dict[str, Any]:
         steps = next(iter(self.schedules.values()))
@@ -123,7 +128,8 @@ class Lab:
                 "particles": self.particles}  # fmt: skip
 
     def checked(self, state: Mapping[str, Any], key: str) -> str:
-        """What the state has under the key, which must be among the lab's choices; it may come from anywhere."""
+        """What the state has under the key, which must be among the lab's choices; it may come from
+        anywhere."""
         value, known = state.get(key), self._choices()[key]
         if not isinstance(value, str) or value not in known:
             raise ValueError(f"{key} is {value!r}: this lab has {', '.join(known)}")
@@ -175,7 +181,8 @@ class Lab:
         return self._denoisers[key]
 
     def sample(self, state: Mapping[str, Any], side: str) -> Tensor:
-        """Start and every later point, (steps + 1, particles, *event), by the samplers of `helpers.sampling`."""
+        """Start and every later point, (steps + 1, particles, *event), by the samplers of
+        `helpers.sampling`."""
         self._check(state)
         family, value, sampler = state[side]
         denoiser = self.denoiser(state["target"], state["count"], family, value)
@@ -189,7 +196,8 @@ class Lab:
     def numbers(self, y: Tensor, target: str, count: str) -> dict[str, float | None]:
         """What the lab tells about final points y (n, *event): diverged, copies, and a distance.
 
-        Plane: the sliced W2 distance to points of the target. Images: mean distance to the nearest training image.
+        Plane: the sliced W2 distance to points of the target. Images: mean distance to the nearest
+        training image.
         """
         kept, points = metrics.finite(y), self.training(target, count)
         found: dict[str, float | None] = {
@@ -218,7 +226,8 @@ class Lab:
     def densities(
         self, target: str, count: str, family: str, value: str, schedule: str
     ) -> tuple[Tensor, float]:
-        """The generated law at noise BLUR as a picture (CELLS, CELLS), and its total variation to the target's.
+        """The generated law at noise BLUR as a picture (CELLS, CELLS), and its total variation to
+        the target's.
 
         Exact up to quadrature (proposition P6): it belongs to the ODE, not to a number of steps.
         """
@@ -246,7 +255,7 @@ class Lab:
             self.targets[target].log_prob(density.grid(self.extent, CELLS).points, BLUR)
         )
 
-    # The page ---------------------------------------------------------------------------------------------------------
+    # The page -------------------------------------------------------------------------------------
 
     def spec(self) -> dict[str, Any]:
         """All that lab.js needs to draw its controls."""
@@ -291,7 +300,8 @@ class Lab:
 
 
 def _here(value: Any) -> Any:
-    """A stack of images, a law or a denoiser on the CPU, where the lab's noise is; what lies elsewhere stays there."""
+    """A stack of images, a law or a denoiser on the CPU, where the lab's noise is; what lies
+    elsewhere stays there."""
     if isinstance(value, Tensor):
         return value.cpu()
     away = isinstance(value, nn.Module) and any(

@@ -1,4 +1,5 @@
-"""What a lab leaves on the page: exported denoisers and data with a manifest, and the HTML of the custom element."""
+"""What a lab leaves on the page: exported denoisers and data with a manifest, and the HTML of the
+custom element."""
 
 import gzip
 import hashlib
@@ -23,11 +24,12 @@ CHECKED = 16  # particles whose ends, by Python, are kept beside each exported d
 
 
 def write(lab: Any, folder: Path) -> dict[str, Any]:
-    """Export everything that the lab can choose into `folder`, which is replaced when complete; the manifest.
+    """Export everything that the lab can choose into `folder`, which is replaced when complete; the
+    manifest.
 
-    manifest.json names, for each ONNX file, its architecture, target and number of training points, checksum and
-    size, and what Python's Heun sampler finds from the state `check`: the numbers, and where the first CHECKED
-    particles end. The page must agree with that.
+    manifest.json names, for each ONNX file, its architecture, target and number of training points,
+    checksum and size, and what Python's Heun sampler finds from the state `check`: the numbers, and
+    where the first CHECKED particles end. The page must agree with that.
     """
     new = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(new, ignore_errors=True)
@@ -106,7 +108,8 @@ def write(lab: Any, folder: Path) -> dict[str, Any]:
 
 
 def element(lab: Any, manifest: dict[str, Any]) -> str:
-    """The custom element: the lab's choices, a still picture of what the first press shows, and the caption."""
+    """The custom element: the lab's choices, a still picture of what the first press shows, and the
+    caption."""
     spec = lab.spec() | {
         "version": hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:12],
         "numbers": {},

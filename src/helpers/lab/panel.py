@@ -1,4 +1,5 @@
-"""What the panels share that need no kernel: an element of the page, a widget elsewhere, a picture without scripts."""
+"""What the panels share that need no kernel: an element of the page, a widget elsewhere, a picture
+without scripts."""
 
 import base64
 import html
@@ -10,10 +11,11 @@ from ..plots import SITE
 
 
 class Panel:
-    """A figure that the reader drives: Python computes what it needs, helpers/lab/<script>.js draws it.
+    """A figure that the reader drives: Python computes what it needs, helpers/lab/<script>.js draws
+    it.
 
-    A subclass names its custom element and its script, and gives `carried`, all that the script needs as JSON, and
-    `still`, a PNG of the first state, which stands where there is no JavaScript.
+    A subclass names its custom element and its script, and gives `carried`, all that the script
+    needs as JSON, and `still`, a PNG of the first state, which stands where there is no JavaScript.
     """
 
     element = script = ""

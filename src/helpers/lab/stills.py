@@ -1,4 +1,5 @@
-"""The picture that stands where a lab has not run yet: drawn from the samples that the first press will show."""
+"""The picture that stands where a lab has not run yet: drawn from the samples that the first press
+will show."""
 
 import base64
 import html
@@ -17,7 +18,8 @@ SIDE, DOTS = 240, 400  # pixels of a panel; more dots than this cost more bytes 
 
 
 def picture(lab: Any, ends: Mapping[str, Tensor]) -> str:
-    """Three panels, each an SVG under its title: the target with its training points, and the ends (n, *event)."""
+    """Three panels, each an SVG under its title: the target with its training points, and the ends
+    (n, *event)."""
     target, count = lab.start["target"], lab.start["count"]
     points = lab.training(target, count)
     panels = [

@@ -1,4 +1,5 @@
-"""Who votes for a pixel: the patches behind an estimate of a local machine, and a figure that answers to clicks."""
+"""Who votes for a pixel: the patches behind an estimate of a local machine, and a figure that
+answers to clicks."""
 
 import base64
 import io
@@ -29,13 +30,15 @@ def votes(
 ) -> Tensor:
     r"""The weight of every patch in the estimate of one pixel q, summing to 1.
 
-        w_j = softmax_j( -||y_window(q) - P_j||^2 / (2 sigma^2) ),   x_hat(q) = sum_j w_j centre(P_j).
+        w_j = softmax_j( -||y_window(q) - P_j||^2 / (2 sigma^2) ),   x_hat(q) = sum_j w_j
+        centre(P_j).
 
-    points (N, H, W), y (H, W); `machine` "local" or "equivariant" with padding "zeros", and `patch` as in
-    `helpers.kernels.local.local_mean`. Also for "local": a side from 2 max(H, W) - 1 on, every window the whole image.
+    points (N, H, W), y (H, W); `machine` "local" or "equivariant" with padding "zeros", and `patch`
+    as in `helpers.kernels.local.local_mean`. Also for "local": a side from 2 max(H, W) - 1 on,
+    every window the whole image.
 
-    Result float64 (N, H, W): the weight of the patch of image i with centre (r, c), zero where there is no such patch.
-    Raises ValueError for other input.
+    Result float64 (N, H, W): the weight of the patch of image i with centre (r, c), zero where
+    there is no such patch. Raises ValueError for other input.
     """
     N, H, W = points.shape if points.ndim == 3 else (0, 0, 0)
     if N == 0 or y.shape != (H, W):
@@ -71,13 +74,14 @@ def votes(
 class Voters(Panel):
     """Click a pixel of a noisy image: which training patches vote for it, and with which weight?
 
-    helpers/lab/voters.js computes every answer from the training images that the figure carries, on the page and in
-    Jupyter and Colab; without JavaScript the picture of the first state stands.
+    helpers/lab/voters.js computes every answer from the training images that the figure carries, on
+    the page and in Jupyter and Colab; without JavaScript the picture of the first state stands.
 
-    points (N, H, W) training and clean (K, H, W) test images, multiples of 1/255; noise (H, W) of level 1, float32.
-    sides: odd window sides, a last one of at least 2 max(H, W) - 1 for the whole image. start: picture, row, column,
-    sigma, side, machine, where not the first of every choice in the middle. caption, alt: as for every figure.
-    Raises ValueError for a start that is not among the choices.
+    points (N, H, W) training and clean (K, H, W) test images, multiples of 1/255; noise (H, W) of
+    level 1, float32.
+    sides: odd window sides, a last one of at least 2 max(H, W) - 1 for the whole image. start:
+    picture, row, column, sigma, side, machine, where not the first of every choice in the middle.
+    caption, alt: as for every figure. Raises ValueError for a start that is not among the choices.
     """
 
     element, script = "patch-voters", "voters"
@@ -125,7 +129,8 @@ class Voters(Panel):
         }
 
     def still(self) -> bytes:
-        """The first state as PNG: noisy image, estimate of the pixel's window, strongest voters with their weights."""
+        """The first state as PNG: noisy image, estimate of the pixel's window, strongest voters
+        with their weights."""
         s, pixel = self.start, (self.start["row"], self.start["column"])
         y = self.clean[s["picture"]] + s["sigma"] * self.noise
         w = votes(self.points, y, s["sigma"], pixel, s["side"], s["machine"])

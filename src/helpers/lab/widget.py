@@ -28,7 +28,8 @@ PANELS = {"voters": VotersWidget, "eigen": EigenWidget}  # by script
 
 
 class Widget(anywidget.AnyWidget):
-    """Sends a lab's choices to its front end and answers what it asks: data of a target, or samples of a state."""
+    """Sends a lab's choices to its front end and answers what it asks: data of a target, or samples
+    of a state."""
 
     _esm = Path(__file__).with_name("lab.js")
     spec = traitlets.Dict().tag(sync=True)

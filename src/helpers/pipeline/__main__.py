@@ -36,7 +36,8 @@ Profile = Annotated[
 
 @contextmanager
 def message_not_traceback() -> Iterator[Book]:
-    """Hands out the book; a ValueError, a full disk included, is the user's to mend, so its message is enough."""
+    """Hands out the book; a ValueError, a full disk included, is the user's to mend, so its message
+    is enough."""
     try:
         with refusals_named():
             yield Book.find()
@@ -46,7 +47,8 @@ def message_not_traceback() -> Iterator[Book]:
 
 
 def run(book: Book, *arguments: str, **environment: str) -> int:
-    """Runs this Python with these arguments in the book, and these more variables of the environment; its status."""
+    """Runs this Python with these arguments in the book, and these more variables of the
+    environment; its status."""
     return subprocess.run(
         [sys.executable, *arguments], cwd=book.root, env=os.environ | environment
     ).returncode
@@ -105,9 +107,11 @@ def serve() -> None:
 
 @app.command()
 def results() -> None:
-    """Measure again what the chapters show as recorded. Faces need CELEBA_ROOT, the networks of others PEERS_ROOT.
+    """Measure again what the chapters show as recorded. Faces need CELEBA_ROOT, the networks of
+    others PEERS_ROOT.
 
-    Installs a face detector, handwritten digits and BM3D (with terms of use of its own), which nothing else uses."""
+    Installs a face detector, handwritten digits and BM3D (with terms of use of its own), which
+    nothing else uses."""
     with message_not_traceback() as book:
         steps = [
             ["-m", "pip", "install", "--quiet", "opencv-python-headless", "scikit-learn", "bm3d"]
@@ -164,7 +168,8 @@ def lane(
         str, typer.Option(help="avx2, or default for what every x86-64 processor has.")
     ] = "avx2",
 ) -> None:
-    """Execute and compare as on an older processor: torch held to its instructions, oneDNN and MKL to AVX2."""
+    """Execute and compare as on an older processor: torch held to its instructions, oneDNN and MKL
+    to AVX2."""
     held = {
         "ATEN_CPU_CAPABILITY": capability,
         "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -249,7 +254,8 @@ def train(
         typer.Option("--list", help="Only say what is missing, and for how long that will train."),
     ] = False,
 ) -> None:
-    """Train the networks of the zoo that are missing or whose recipe changed; goes on where it was interrupted."""
+    """Train the networks of the zoo that are missing or whose recipe changed; goes on where it was
+    interrupted."""
     import torch  # the other commands start faster without it
 
     from helpers.pipeline import sweep
@@ -307,7 +313,8 @@ def sweep(
     ] = False,
     seconds: Annotated[float, typer.Option(help="Between two checkpoints.")] = 60.0,
 ) -> None:
-    """Train the cells of a grid that have no result yet, and write table.csv; goes on where it was interrupted."""
+    """Train the cells of a grid that have no result yet, and write table.csv; goes on where it was
+    interrupted."""
     from helpers.experiments import grid as grids
     from helpers.pipeline import sweep
 
@@ -348,7 +355,8 @@ def cost(
 
 @app.command()
 def check() -> None:
-    """Check the built pages: links, figures, weight; with a Chromium also scripts, mathematics and accessibility."""
+    """Check the built pages: links, figures, weight; with a Chromium also scripts, mathematics and
+    accessibility."""
     with message_not_traceback() as book:
         pytest(book, "-q", "tests/test_site.py", "-rs")
 

@@ -22,7 +22,8 @@ from helpers.files import write_atomically
 from helpers.pipeline.reach import digest, reached
 
 PROFILES = ("quick", "full")
-LEDGER = "ledger"  # the one chapter that reads what the others measured: it runs last and depends on their claims
+# the one chapter that reads what the others measured: it runs last and depends on their claims
+LEDGER = "ledger"
 MANIFEST = "models/manifest.json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG = "image/png"
@@ -55,10 +56,11 @@ def read_notebook(path: Path) -> Any:
 
 
 def lighter(png: bytes) -> bytes:
-    """A picture with a palette that keeps its colours, or as it was where none does: of 1000 pixels all but one differ
-    by at most 12 of 255 in every channel.
+    """A picture with a palette that keeps its colours, or as it was where none does: of 1000 pixels
+    all but one differ by at most 12 of 255 in every channel.
 
-    The palette covers all colours, not only the frequent ones: a thin curve has few pixels, and its colour is its name.
+    The palette covers all colours, not only the frequent ones: a thin curve has few pixels, and its
+    colour is its name.
     """
     with Image.open(io.BytesIO(png)) as picture:
         if picture.mode == "P":  # has been made lighter
@@ -89,8 +91,8 @@ def whole_streams(outputs: list[Any]) -> list[Any]:
 
 
 def clean(notebook: Any) -> Any:
-    """Removes what differs between two equal runs: times, paths, random widget ids, the interpreter's patch level, and
-    where a stream was cut."""
+    """Removes what differs between two equal runs: times, paths, random widget ids, the
+    interpreter's patch level, and where a stream was cut."""
     for metadata in [notebook.metadata, *(cell.metadata for cell in notebook.cells)]:
         for key in RUN_METADATA & set(metadata) | (
             {"tags"} if metadata.get("tags") == [] else set()
@@ -122,7 +124,8 @@ def tags(cell: Any) -> list[str]:
 
 
 def own_cells(notebook: Any) -> list[Any]:
-    """The chapter's own cells: without papermill's injected parameters and without its marks of a failure."""
+    """The chapter's own cells: without papermill's injected parameters and without its marks of a
+    failure."""
     foreign = {"injected-parameters", "papermill-error-cell-tag"}
     return [cell for cell in notebook.cells if not foreign & set(tags(cell))]
 
@@ -134,7 +137,8 @@ def write_notebook(path: Path, notebook: Any) -> None:
 
 
 def parameter_names(notebook: Any) -> set[str]:
-    """Names that the cell tagged `parameters` assigns; papermill only warns about others, so callers must look."""
+    """Names that the cell tagged `parameters` assigns; papermill only warns about others, so
+    callers must look."""
     code = "\n".join(cell.source for cell in notebook.cells if "parameters" in tags(cell))
     names = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)]
     return {name.id for name in names if isinstance(name.ctx, ast.Store)}
@@ -142,7 +146,8 @@ def parameter_names(notebook: Any) -> set[str]:
 
 @dataclass(frozen=True)
 class Book:
-    """A book rooted at the folder that holds `_config.yml` and `_toc.yml`. Pages are paths relative to that folder."""
+    """A book rooted at the folder that holds `_config.yml` and `_toc.yml`. Pages are paths relative
+    to that folder."""
 
     root: Path
 
@@ -171,7 +176,8 @@ class Book:
 
     @cached_property
     def pages(self) -> list[Path]:
-        """Every page of `_toc.yml`, in reading order. Raises ValueError for an entry that is no file."""
+        """Every page of `_toc.yml`, in reading order. Raises ValueError for an entry that is no
+        file."""
 
         def entries(node: Any) -> Iterable[str]:
             if isinstance(node, dict):
@@ -198,7 +204,8 @@ class Book:
         return [page for page in self.pages if page.suffix == ".ipynb"]
 
     def select(self, names: Iterable[str]) -> list[Path]:
-        """Chapters by stem or number ("03_linear" or "03"); all of them for no name. ValueError for an unknown one."""
+        """Chapters by stem or number ("03_linear" or "03"); all of them for no name. ValueError for
+        an unknown one."""
         chosen = set()
         for name in names:
             match = [
@@ -211,7 +218,7 @@ class Book:
             chosen.update(match)
         return [c for c in self.chapters if c in chosen] if chosen else self.chapters
 
-    # What a chapter depends on ------------------------------------------------------------------------------------
+    # What a chapter depends on --------------------------------------------------------------------
 
     def data(self) -> dict[str, str]:
         """Content hashes, by name, of what helpers may read: files of the package, and the weights.
@@ -238,7 +245,8 @@ class Book:
     ) -> dict[str, str]:
         """Content hashes, by name, of all that decides a chapter's outputs. Imports are not run.
 
-        opened: the data that its run has opened; another run opens the same until something differs.
+        opened: the data that its run has opened; another run opens the same until something
+        differs.
         """
         notebook = clean(read_notebook(self.root / chapter))
         cells = [[c.get("id"), c.cell_type, c.source, c.metadata] for c in notebook.cells]
@@ -264,7 +272,7 @@ class Book:
             n: data[n] for n in opened if n in data and (n != MANIFEST or "manifest" in code)
         }
 
-    # What is known of its last run --------------------------------------------------------------------------------
+    # What is known of its last run ----------------------------------------------------------------
 
     def executed(self, chapter: Path) -> Path:
         return self.run / chapter
@@ -298,8 +306,8 @@ class Book:
         return ", ".join(reasons)
 
     def require_fresh(self, profile: str = "quick", chapters: Iterable[Path] | None = None) -> None:
-        """Raises ValueError unless the executed copy of every chapter, or of those named, belongs to what is in the
-        book now."""
+        """Raises ValueError unless the executed copy of every chapter, or of those named, belongs
+        to what is in the book now."""
         asked = self.chapters if chapters is None else chapters
         stale = [f"{c.stem} ({why})" for c in asked if (why := self.why_run(c, profile))]
         if stale:

@@ -1,4 +1,5 @@
-"""What a grid would cost: its trainings are counted, and the speed of each kind is measured on the device at hand."""
+"""What a grid would cost: its trainings are counted, and the speed of each kind is measured on the
+device at hand."""
 
 import heapq
 import statistics
@@ -55,7 +56,8 @@ class Run(NamedTuple):
 
 
 def kind(entry: Entry) -> Entry:
-    """The entry without what does not change its speed: seed, noise, schedule, and its images but for their size."""
+    """The entry without what does not change its speed: seed, noise, schedule, and its images but
+    for their size."""
     options = {k: v for k, v in entry.options.items() if k != "seed"}
     data = {"size": entry.data.get("size", SIDES.get(entry.data["name"], 80))}
     data |= {k: v for k, v in entry.data.items() if k == "modes"}
@@ -83,7 +85,8 @@ def meter(device: str, seconds: float) -> Callable[[Entry], Measured]:
 
 
 def measure(entry: Entry, device: str, seconds: float) -> Measured:
-    """Trains on a random image, as many at a time as the recipe says, or as fit into memory and a window of time."""
+    """Trains on a random image, as many at a time as the recipe says, or as fit into memory and a
+    window of time."""
 
     def clock() -> float:
         if device == "cuda":
@@ -132,8 +135,8 @@ def plan(entries: Iterable[Entry], measured: Callable[[Entry], Measured]) -> lis
 
 
 def wall(hours: list[float], devices: int) -> float:
-    """Hours until the last run ends, the longest first and each on the device that is free first: never less than the
-    longest run, however many devices there are."""
+    """Hours until the last run ends, the longest first and each on the device that is free first:
+    never less than the longest run, however many devices there are."""
     busy = [0.0] * devices
     for run in sorted(hours, reverse=True):
         heapq.heapreplace(busy, busy[0] + run)
@@ -167,7 +170,8 @@ def figures(runs: list[Run]) -> list[str]:
 
 
 def show(what: list[str], seconds: float, console: Console) -> None:
-    """Prints a table for each of `what`, files of grids or profiles of the zoo, and under it what it rests on."""
+    """Prints a table for each of `what`, files of grids or profiles of the zoo, and under it what
+    it rests on."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         torch.set_num_threads(1)

@@ -36,8 +36,9 @@ ONE_THREAD = (
 
 
 def kernel_environment(book: Book) -> dict[str, str]:
-    """What a chapter's kernel sees: one thread (the chapters share the cores), a fixed hash seed, where to record, and
-    none of the user's settings of Matplotlib, which would show, as a home that may not be written would."""
+    """What a chapter's kernel sees: one thread (the chapters share the cores), a fixed hash seed,
+    where to record, and none of the user's settings of Matplotlib, which would show, as a home that
+    may not be written would."""
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     environment |= {name: "1" for name in ONE_THREAD}
     environment |= {"MPLCONFIGDIR": str(cache_folder() / "matplotlib")}
@@ -56,7 +57,8 @@ def first_error(notebook: Any) -> str:
 
 
 class Run:
-    """One run over some chapters. `failures` maps each chapter that has no fresh outputs to the reason."""
+    """One run over some chapters. `failures` maps each chapter that has no fresh outputs to the
+    reason."""
 
     def __init__(self, book: Book, profile: str, jobs: int, force: bool, console: Console):
         self.book, self.profile, self.jobs, self.force, self.console = (
@@ -92,7 +94,8 @@ class Run:
             command.append(f"profile={self.profile}")
         with tempfile.TemporaryDirectory() as folder:
             opened = Path(folder) / "opened"
-            # A session of its own: Ctrl-C reaches only this process, which then ends the workers itself.
+            # A session of its own: Ctrl-C reaches only this process, which then ends the workers
+            # itself.
             process = subprocess.Popen(
                 command,
                 env=environment | {PARENT: str(os.getpid()), OPENED: str(opened)},
@@ -126,7 +129,8 @@ class Run:
         return error
 
     def wave(self, chapters: list[Path]) -> None:
-        """Executes those of the chapters that need it; the longest start first, so that none is left to the end."""
+        """Executes those of the chapters that need it; the longest start first, so that none is
+        left to the end."""
         todo = []
         for chapter in chapters:
             why = "forced" if self.force else self.book.why_run(chapter, self.profile)
@@ -181,9 +185,11 @@ class Run:
 def execute(
     book: Book, names: list[str], profile: str, jobs: int, force: bool, console: Console
 ) -> bool:
-    """Executes the named chapters (all for none) where needed; returns whether every one of them now has fresh outputs.
+    """Executes the named chapters (all for none) where needed; returns whether every one of them
+    now has fresh outputs.
 
-    Raises ValueError for an unknown chapter or profile, fewer than one job, or a chapter without the parameter."""
+    Raises ValueError for an unknown chapter or profile, fewer than one job, or a chapter without
+    the parameter."""
     if profile not in PROFILES:
         raise ValueError(f"profile '{profile}': must be one of {', '.join(PROFILES)}")
     if jobs < 1:
@@ -219,7 +225,8 @@ def execute(
 
 
 def store(book: Book, console: Console) -> None:
-    """Makes the fresh outputs the stored ones: notebooks into book/, what they measured into results/.
+    """Makes the fresh outputs the stored ones: notebooks into book/, what they measured into
+    results/.
 
     Raises ValueError unless every chapter's quick run is up to date."""
     book.require_fresh()

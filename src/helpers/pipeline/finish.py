@@ -1,4 +1,5 @@
-"""What the built pages need beside Sphinx: less weight, and a policy of what each of them may run and load."""
+"""What the built pages need beside Sphinx: less weight, and a policy of what each of them may run
+and load."""
 
 import base64
 import hashlib
@@ -7,17 +8,21 @@ from pathlib import Path
 
 from fontTools import subset
 
-# Font Awesome's script redraws the icons that its fonts have drawn, and the index is needed where a search is answered.
+# Font Awesome's script redraws the icons that its fonts have drawn, and the index is needed where a
+# search is answered.
 REDRAW = re.compile(r"\s*<script[^>]*/fontawesome\.js[^>]*></script>")
 INDEX = re.compile(r"\s*<script[^>]*\b(?:searchtools|language_data|searchindex)\.js[^>]*></script>")
-# The bar that book.css hides has the sidebars' buttons a first time, and the theme's scripts know only the first.
+# The bar that book.css hides has the sidebars' buttons a first time, and the theme's scripts know
+# only the first.
 BAR = re.compile(r'(<header id="pst-header"[^>]*>).*?(?=</header>)', re.S)
 ICON = re.compile(r"\.fa-([a-z0-9-]+)::?before")
 INLINE = re.compile(r"<script(?![^>]*(?:\ssrc=|application/json))[^>]*>(.*?)</script>", re.S)
 HANDLER = re.compile(r'\sonclick="(?:window\.)?(\w+)\(\)"')
 
-# A static site sends no headers, so that the policy stands in the page. Inline scripts run only with their hash; styles
-# are free, because MathJax and Plotly write them as they draw. Nothing comes from or goes to another server.
+# A static site sends no headers, so that the policy stands in the page. Inline scripts run only
+# with their hash; styles are free, because MathJax and Plotly write them as they draw. Nothing
+# comes from or goes to
+# another server.
 POLICY = (
     "default-src 'none'; script-src 'self' {hashes}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "font-src 'self'; connect-src 'self'; worker-src 'self'; form-action 'self'; base-uri 'none'"
@@ -37,7 +42,8 @@ def finish(site: Path) -> None:
 
 
 def guarded(html: str) -> str:
-    """The page with its policy, and without handlers in attributes, which no hash can allow: buttons.js has them."""
+    """The page with its policy, and without handlers in attributes, which no hash can allow:
+    buttons.js has them."""
     html = HANDLER.sub(r' data-call="\1"', html)
     digests = {hashlib.sha256(script.encode()).digest() for script in INLINE.findall(html)}
     hashes = " ".join(sorted(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests))
@@ -48,7 +54,8 @@ def guarded(html: str) -> str:
 
 
 def keep_used_icons(site: Path) -> None:
-    """Leaves in the icon fonts, 275 kB on every page, the few signs that pages, scripts or styles name."""
+    """Leaves in the icon fonts, 275 kB on every page, the few signs that pages, scripts or styles
+    name."""
     texts = [
         file.read_text(encoding="utf-8")
         for pattern in ("*.html", "*.js")

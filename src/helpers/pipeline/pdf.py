@@ -34,7 +34,8 @@ SITE = (
 )
 TIMEOUT = 300_000  # milliseconds: a loaded machine is slow, not wrong
 
-# Chromium notes the place of an id only where a link of the page leads to it; other pages lead there too.
+# Chromium notes the place of an id only where a link of the page leads to it; other pages lead
+# there too.
 NAME_PLACES = """() => document.body.append(...[...document.querySelectorAll("article [id]")].map(
     (place) => Object.assign(document.createElement("a"), { href: "#" + place.id, hidden: true })))"""
 DRAW = """async () => {
@@ -47,7 +48,8 @@ DRAWN = '() => [...document.querySelectorAll(".plotly-target")].every((target) =
 
 
 def chromium(playwright: Playwright) -> str | None:
-    """The path of a Chromium: $CHROMIUM, one on the PATH, or playwright's own; None where there is none."""
+    """The path of a Chromium: $CHROMIUM, one on the PATH, or playwright's own; None where there is
+    none."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     found = [
         os.environ.get("CHROMIUM"),
@@ -93,7 +95,8 @@ class Printer:
             route.abort()
 
     def print(self, page: str, before: int) -> PdfReader:
-        """A page as PDF, on which `before` printed pages follow; its links are addresses of the site."""
+        """A page as PDF, on which `before` printed pages follow; its links are addresses of the
+        site."""
         self.tab.goto(SITE + page)
         self.tab.evaluate(DRAW)
         self.tab.wait_for_function(DRAWN)
@@ -127,7 +130,8 @@ def parts(book: Book) -> dict[str, str]:
 
 
 def bind(book: Book, pages: list[Path], target: Path) -> int:
-    """Writes the built `pages` of the book to `target` as one PDF with bookmarks; returns the number of its pages.
+    """Writes the built `pages` of the book to `target` as one PDF with bookmarks; returns the
+    number of its pages.
 
     Raises ValueError where the site is not built or there is no Chromium."""
     site, captions = book.root / "build" / "site", parts(book)
@@ -164,7 +168,8 @@ def bind(book: Book, pages: list[Path], target: Path) -> int:
 
 
 def lead(writer: PdfWriter, places: dict[str, tuple[int, float | None]]) -> None:
-    """Makes links between pages of the site links within the document; those to pages that are not in it go."""
+    """Makes links between pages of the site links within the document; those to pages that are not
+    in it go."""
     for link in links(writer.pages):
         uri = str(link["/A"]["/URI"])
         if not uri.startswith(SITE):

@@ -15,7 +15,8 @@ BUILDER = {
 
 
 def configuration(book: Book) -> dict[str, Any]:
-    """Sphinx's settings, from `_config.yml`: those that it has for Sphinx, and what Jupyter Book makes of the rest."""
+    """Sphinx's settings, from `_config.yml`: those that it has for Sphinx, and what Jupyter Book
+    makes of the rest."""
     config = book.config
     settings, html, repository = config["sphinx"]["config"], config["html"], config["repository"]
     return settings | {

@@ -1,10 +1,12 @@
-"""A pytest plugin: compares stored with fresh outputs by nbval's own rules, without executing anything.
+"""A pytest plugin: compares stored with fresh outputs by nbval's own rules, without executing
+anything.
 
     pytest -p helpers.pipeline.replay --replay build/run book
 
-Cells are matched by id; nbval's tags (`nbval-ignore-output`, ...) hold as usual. nbval does not compare images. A
-Plotly figure is one, and so is a picture inside HTML; their numbers differ in the last digits from machine to machine,
-so they are left out in the same way. What a chapter claims must therefore be printed, rounded to what is meant.
+Cells are matched by id; nbval's tags (`nbval-ignore-output`, ...) hold as usual. nbval does not
+compare images. A Plotly figure is one, and so is a picture inside HTML; their numbers differ in the
+last digits from machine to machine, so they are left out in the same way. What a chapter claims
+must therefore be printed, rounded to what is meant.
 """
 
 from collections.abc import Iterator

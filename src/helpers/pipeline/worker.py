@@ -1,4 +1,5 @@
-"""Executes one chapter in a process of its own: `python -m helpers.pipeline.worker SOURCE TARGET [NAME=VALUE ...]`."""
+"""Executes one chapter in a process of its own: `python -m helpers.pipeline.worker SOURCE TARGET
+[NAME=VALUE ...]`."""
 
 import os
 import sys
@@ -9,8 +10,10 @@ from pathlib import Path
 
 from helpers.pipeline.chapters import clean, lightened, read_notebook, write_notebook
 
-PARENT = "CREATIVE_DENOISER_PARENT"  # environment variable: who started this process, gone or not by the time it asks
-OPENED = "CREATIVE_DENOISER_OPENED"  # environment variable: the file in which the kernel notes which files it opens
+# environment variable: who started this process, gone or not by the time it asks
+PARENT = "CREATIVE_DENOISER_PARENT"
+# environment variable: the file in which the kernel notes which files it opens
+OPENED = "CREATIVE_DENOISER_OPENED"
 TRACE = f"""
 def _trace():
     import os, sys
@@ -26,7 +29,8 @@ del _trace
 
 
 def die_with_parent() -> None:
-    """Ends this process once its parent is gone (kill -9 included); its kernel watches us in the same way."""
+    """Ends this process once its parent is gone (kill -9 included); its kernel watches us in the
+    same way."""
     parent = int(os.environ.get(PARENT, os.getppid()))
 
     def watch() -> None:
@@ -38,12 +42,15 @@ def die_with_parent() -> None:
 
 
 def execute(source: Path, target: Path, parameters: dict[str, str]) -> None:
-    """Runs `source` in its own folder; the result, with its error if any, appears at `target` in one step."""
-    import papermill  # half a second, which the other commands and the watch over the parent do not wait for
+    """Runs `source` in its own folder; the result, with its error if any, appears at `target` in
+    one step."""
+    # half a second, which the other commands and the watch over the parent do not wait for
+    import papermill
     from ipykernel.kernelspec import write_kernel_spec
 
     with tempfile.TemporaryDirectory() as home:
-        # A kernel of this very interpreter, and none of the user's kernels, start-up files or history.
+        # A kernel of this very interpreter, and none of the user's kernels, start-up files or
+        # history.
         write_kernel_spec(Path(home) / "kernels" / "python3")
         startup = Path(home) / "profile_default" / "startup"
         startup.mkdir(parents=True)
@@ -59,7 +66,8 @@ def execute(source: Path, target: Path, parameters: dict[str, str]) -> None:
                 language="python",
                 cwd=source.parent,
                 progress_bar=False,
-                # A loaded machine is slow, not wrong: cells have no time limit, messages a generous one.
+                # A loaded machine is slow, not wrong: cells have no time limit, messages a generous
+                # one.
                 start_timeout=600,
                 iopub_timeout=600,
             )

@@ -68,11 +68,13 @@ def hardware(name: str) -> str:
 
 
 def pictures(png: str, side: int) -> Tensor:
-    """Gray images of side x side pixels in [0, 1], (n, side, side), kept in a record as one row: a PNG in base64."""
+    """Gray images of side x side pixels in [0, 1], (n, side, side), kept in a record as one row: a
+    PNG in base64."""
     row = torch.from_numpy(imread(io.BytesIO(base64.b64decode(png))))
     return row.unflatten(1, (-1, side)).transpose(0, 1)
 
 
 def strip(webp: str) -> Tensor:
-    """Colour pictures side by side, (H, W, 3) in [0, 1], kept in a record as one row: WebP in base64."""
+    """Colour pictures side by side, (H, W, 3) in [0, 1], kept in a record as one row: WebP in
+    base64."""
     return torch.from_numpy(imread(io.BytesIO(base64.b64decode(webp)), format="webp") / 255)

@@ -1,10 +1,14 @@
-r"""Flow through a porous square (Darcy): a law of pairs of fields that obey an equation, and how samples are judged.
+r"""Flow through a porous square (Darcy): a law of pairs of fields that obey an equation, and how
+samples are judged.
 
-The equation is discretised in finite volumes, so that it has as many equations as unknowns and data satisfy it exactly:
+The equation is discretised in finite volumes, so that it has as many equations as unknowns and data
+satisfy it exactly:
 
-    sum over the faces of cell i of k_ij (p_i - p_j) / h^2 = f_i,    k_ij = (K_i + K_j) / 2,    no flux at the walls,
+    sum over the faces of cell i of k_ij (p_i - p_j) / h^2 = f_i,    k_ij = (K_i + K_j) / 2,    no
+    flux at the walls,
 
-on size x size cells of width h = 1 / size. In matrix form A(K) p = f. A sample is a pair of fields (p, K), pressure and
+on size x size cells of width h = 1 / size. In matrix form A(K) p = f. A sample is a pair of fields
+(p, K), pressure and
 permeability, standardised as channels: x (batch, 2, size, size).
 """
 
@@ -29,12 +33,15 @@ SEEDS = {"train": 0, "test": 1}
 class Darcy:
     r"""The law of the pairs: log K a Gaussian field, p the pressure that K and the wells leave.
 
-    log K has covariance exp(-|x - y| / length) between cell centres, cut to its `modes` leading eigenvectors. f is +10
-    in the corner [0, 1/8]^2, -10 in the opposite one, 0 elsewhere; p has mean zero. Channels are standardised without
-    data: K by its exact mean and deviation, p by the deviation of the pressure in a homogeneous square.
+    log K has covariance exp(-|x - y| / length) between cell centres, cut to its `modes` leading
+    eigenvectors. f is +10 in the corner [0, 1/8]^2, -10 in the opposite one, 0 elsewhere; p has
+    mean zero. Channels are standardised without
+    data: K by its exact mean and deviation, p by the deviation of the pressure in a homogeneous
+    square.
 
-    size: a multiple of 8. Fields K and p are (batch, size, size), in the units of the equation. Source: the
-    paper's released code, with 64 modes at size 64 and another discretisation; 24 modes suffice at size 16.
+    size: a multiple of 8. Fields K and p are (batch, size, size), in the units of the equation.
+    Source: the paper's released code, with 64 modes at size 64 and another discretisation; 24 modes
+    suffice at size 16.
     """
 
     def __init__(self, size: int = 16, modes: int = 24, length: float = 0.1):
@@ -60,10 +67,11 @@ class Darcy:
             [torch.cat([a.flatten(), b.flatten()]) for a, b in zip(across, down, strict=True)]
         )
 
-    # The equation -----------------------------------------------------------------------------------------------------
+    # The equation ---------------------------------------------------------------------------------
 
     def flow(self, K: Tensor, p: Tensor) -> Tensor:
-        """A(K) p, what leaves each cell through its faces, (batch, size, size); linear in K and in p."""
+        """A(K) p, what leaves each cell through its faces, (batch, size, size); linear in K and in
+        p."""
         across = (K[..., 1:] + K[..., :-1]) / 2 * (p[..., 1:] - p[..., :-1]) * self.size**2
         down = (
             (K[..., 1:, :] + K[..., :-1, :]) / 2 * (p[..., 1:, :] - p[..., :-1, :]) * self.size**2
@@ -77,7 +85,8 @@ class Darcy:
         )
 
     def matrix(self, K: Tensor) -> Tensor:
-        """A(K), (batch, cells, cells), put together face by face: symmetric, and its rows sum to zero."""
+        """A(K), (batch, cells, cells), put together face by face: symmetric, and its rows sum to
+        zero."""
         i, j = self.faces
         flat = self._checked(K).flatten(1)
         k = (flat[:, i] + flat[:, j]) / 2 * self.size**2
@@ -86,9 +95,11 @@ class Darcy:
         return A - torch.diag_embed(A.sum(2))
 
     def solve(self, K: Tensor) -> Tensor:
-        """The pressure of mean zero with A(K) p = f, (batch, size, size) float64. Needs no positive K, only a solution.
+        """The pressure of mean zero with A(K) p = f, (batch, size, size) float64. Needs no positive
+        K, only a solution.
 
-        Raises ValueError for a K of another size, and for one whose system is singular: cells that nothing connects.
+        Raises ValueError for a K of another size, and for one whose system is singular: cells that
+        nothing connects.
         """
         K = self._checked(K).double()
         if self.size > DENSE:
@@ -125,11 +136,12 @@ class Darcy:
             )
         return K
 
-    # The law ----------------------------------------------------------------------------------------------------------
+    # The law --------------------------------------------------------------------------------------
 
     @functools.cached_property
     def root(self) -> Tensor:
-        """The square root of the covariance of log K, (cells, cells): eigenvectors of a pair may turn, it does not."""
+        """The square root of the covariance of log K, (cells, cells): eigenvectors of a pair may
+        turn, it does not."""
         at = (torch.arange(self.size, dtype=torch.float64) + 0.5) / self.size
         at = torch.cartesian_prod(at, at)
         values, vectors = torch.linalg.eigh((-torch.cdist(at, at) / self.length).exp())
@@ -189,16 +201,19 @@ def darcy(split: str = "train", n: int | None = None, size: int = 16, modes: int
     )
 
 
-# Correction of samples ------------------------------------------------------------------------------------------------
+# Correction of samples ----------------------------------------------------------------------------
 
 
 class Corrected(Denoiser):
-    r"""A denoiser of pairs whose pressure is moved down the squared residual, in the manner of CoCoGen:
+    r"""A denoiser of pairs whose pressure is moved down the squared residual, in the manner of
+    CoCoGen:
 
-        p <- p - A (A p - f) / L^2,   L = 8 max |K| / h^2 >= |A|,   `steps` times, at levels of at most `below`.
+        p <- p - A (A p - f) / L^2,   L = 8 max |K| / h^2 >= |A|,   `steps` times, at levels of at
+        most `below`.
 
-    The error of p along an eigenvector of A with eigenvalue s shrinks by 1 - (s / L)^2 at each step, so never grows.
-    CoCoGen (Jacobsen, Zhuang & Duraisamy 2023) moves the noisy sample instead, and by a step of its own.
+    The error of p along an eigenvector of A with eigenvalue s shrinks by 1 - (s / L)^2 at each
+    step, so never grows. CoCoGen (Jacobsen, Zhuang & Duraisamy 2023) moves the noisy sample
+    instead, and by a step of its own.
     """
 
     def __init__(self, denoiser: Denoiser, flow: Darcy, steps: int, below: float = math.inf):
@@ -216,22 +231,25 @@ class Corrected(Denoiser):
         return torch.where(sigma <= self.below, self.law.channels(moved, K), x_hat)
 
 
-# Judging --------------------------------------------------------------------------------------------------------------
+# Judging ------------------------------------------------------------------------------------------
 
 
 def re_solve_error(flow: Darcy, x: Tensor) -> Tensor:
-    r"""|p - solve(K)| / |solve(K)| of each pair x, (batch,) float64: p against the pressure of its own K."""
+    r"""|p - solve(K)| / |solve(K)| of each pair x, (batch,) float64: p against the pressure of its
+    own K."""
     p, K = flow.fields(x.double())
     exact = flow.solve(K)
     return (p - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)
 
 
 def report(flow: Darcy, x: Tensor, held_out: Tensor) -> dict[str, float]:
-    """Residual, distribution and re-solve error of generated pairs x, against pairs that were not trained on.
+    """Residual, distribution and re-solve error of generated pairs x, against pairs that were not
+    trained on.
 
-    residual: mean |A(K) p - f| over cells and pairs. std p, std K, mean K: over cells and pairs, in the equation's
-    units. sliced W2: of the channels; a finite sample never comes to 0, compare with fresh data as many.
-    re-solve: the median over pairs. not positive: share of the pairs that have a cell with K <= 0.
+    residual: mean |A(K) p - f| over cells and pairs. std p, std K, mean K: over cells and pairs, in
+    the equation's units. sliced W2: of the channels; a finite sample never comes to 0, compare with
+    fresh data as many. re-solve: the median over pairs. not positive: share of the pairs that have
+    a cell with K <= 0.
     """
     p, K = flow.fields(x.double())
     return {
@@ -246,11 +264,14 @@ def report(flow: Darcy, x: Tensor, held_out: Tensor) -> dict[str, float]:
 
 
 def error_spectrum(flow: Darcy, x: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Where the pressures of x are wrong: squared errors along the eigenvectors of each A(K), and the eigenvalues.
+    r"""Where the pressures of x are wrong: squared errors along the eigenvectors of each A(K), and
+    the eigenvalues.
 
-        p - mean p - solve(K) = sum_k e_k v_k,   A(K) v_k = s_k v_k,   so that   |A p - f|^2 = sum_k s_k^2 e_k^2.
+        p - mean p - solve(K) = sum_k e_k v_k,   A(K) v_k = s_k v_k,   so that   |A p - f|^2 = sum_k
+        s_k^2 e_k^2.
 
-    e_k^2 and s_k (batch, cells - 1), float64, by ascending |s_k|; the constant, whose eigenvalue is 0, is left out.
+    e_k^2 and s_k (batch, cells - 1), float64, by ascending |s_k|; the constant, whose eigenvalue is
+    0, is left out.
     """
     p, K = flow.fields(x.double())
     error = (p - flow.solve(K)).flatten(1)

@@ -1,7 +1,9 @@
-r"""Physics as a virtual observation in the loss of a denoiser (Bastek, Sun & Kochmann, ICLR 2025), and an exact toy.
+r"""Physics as a virtual observation in the loss of a denoiser (Bastek, Sun & Kochmann, ICLR 2025),
+and an exact toy.
 
-To the loss of a denoiser D is added the squared residual of an equation R(x) = 0 at an estimate x* of the clean sample,
-as if the residual had been observed to be zero with the variance S that the sampler has at that noise level.
+To the loss of a denoiser D is added the squared residual of an equation R(x) = 0 at an estimate x*
+of the clean sample, as if the residual had been observed to be zero with the variance S that the
+sampler has at that noise level.
 """
 
 import math
@@ -20,12 +22,14 @@ LEVELS = 100  # of the discrete process whose weights are translated
 
 
 def posterior_variance(sigma: Tensor, levels: int = LEVELS) -> Tensor:
-    r"""The variance S by which the paper divides a residual, at noise levels of our coordinates; shape of sigma.
+    r"""The variance S by which the paper divides a residual, at noise levels of our coordinates;
+    shape of sigma.
 
-        S = s'^2 (1 - s'^2 / s^2) / (1 + s'^2),   s = tan(a), s' = tan(a - step), step = pi / (2 levels),
+        S = s'^2 (1 - s'^2 / s^2) / (1 + s'^2),   s = tan(a), s' = tan(a - step), step = pi / (2
+        levels),
 
-    the law of x_{t-1} given x_t and x in DDPM with a cosine schedule of `levels` steps, in its own, variance preserving
-    units. Below two steps S is that of two steps, as in the released code.
+    the law of x_{t-1} given x_t and x in DDPM with a cosine schedule of `levels` steps, in its own,
+    variance preserving units. Below two steps S is that of two steps, as in the released code.
     """
     step = math.pi / (2 * levels)
     angle = sigma.atan().clamp(min=2 * step)
@@ -34,23 +38,26 @@ def posterior_variance(sigma: Tensor, levels: int = LEVELS) -> Tensor:
 
 
 def data_weight(sigma: Tensor) -> Tensor:
-    """The paper's weight of the squared error, min(1 / sigma^2, 5): the signal-to-noise ratio, capped."""
+    """The paper's weight of the squared error, min(1 / sigma^2, 5): the signal-to-noise ratio,
+    capped."""
     return (sigma**-2).clamp(max=5.0)
 
 
 @dataclass(frozen=True)
 class VirtualObservation:
-    r"""The penalty of a batch, for a residual R that is observed to be zero with variance S, the `posterior_variance`:
+    r"""The penalty of a batch, for a residual R that is observed to be zero with variance S, the
+    `posterior_variance`:
 
         weight * mean g(sigma) R(x*)^2 / (2 S),   g = max(1, 1 / (5 sigma^2)).
 
-    The paper has g = 1, beside the data term min(1/sigma^2, 5) e. Ours, loss "snr", is e / sigma^2: both terms of each
-    level are multiplied by g, so that what is best at a level stays best and low levels are not forgotten.
+    The paper has g = 1, beside the data term min(1/sigma^2, 5) e. Ours, loss "snr", is e / sigma^2:
+    both terms of each level are multiplied by g, so that what is best at a level stays best and low
+    levels are not forgotten.
 
-    residual: x (batch, *event) -> (batch, ...), differentiable. estimate: "mean", x* = D(y, sigma), a mean of all x
-    that y may come from; or "sample", a step of DDIM from y to the lowest level s_1 and the denoiser again,
-    x* = D( x_hat + s_1 / sigma (y - x_hat), s_1 ). Source: Bastek, Sun & Kochmann 2025 and their released code. below:
-    levels above it are not penalised, which is ours.
+    residual: x (batch, *event) -> (batch, ...), differentiable. estimate: "mean", x* = D(y, sigma),
+    a mean of all x that y may come from; or "sample", a step of DDIM from y to the lowest level s_1
+    and the denoiser again, x* = D( x_hat + s_1 / sigma (y - x_hat), s_1 ). Source: Bastek, Sun &
+    Kochmann 2025 and their released code. below: levels above it are not penalised, which is ours.
     """
 
     residual: Callable[[Tensor], Tensor]
@@ -67,7 +74,8 @@ class VirtualObservation:
             raise ValueError(f"below is {self.below}: take a noise level, or None for all levels")
 
     def __call__(self, denoiser: Callable, y: Tensor, sigma: Tensor, x_hat: Tensor) -> Tensor:
-        """The penalty of a batch y (batch, *event) at levels sigma (batch,) with x_hat = D(y, sigma), a scalar."""
+        """The penalty of a batch y (batch, *event) at levels sigma (batch,) with x_hat = D(y,
+        sigma), a scalar."""
         if self.estimate == "sample":
             lowest = torch.full_like(sigma, math.tan(math.pi / (2 * LEVELS))).minimum(sigma)
             ratio = (lowest / sigma).view(-1, *[1] * (y.ndim - 1))
@@ -81,7 +89,8 @@ class VirtualObservation:
 
 @dataclass(frozen=True)
 class PhysicsRecipe(Recipe):
-    """A recipe with a virtual observation, whose fields these are; stored with the weights of the network."""
+    """A recipe with a virtual observation, whose fields these are; stored with the weights of the
+    network."""
 
     weight: float = 0.0
     estimate: str = "mean"
@@ -96,7 +105,7 @@ class PhysicsRecipe(Recipe):
         )
 
 
-# The circle, where everything is known --------------------------------------------------------------------------------
+# The circle, where everything is known ------------------------------------------------------------
 
 
 class CircleLaw:
@@ -104,8 +113,8 @@ class CircleLaw:
 
         density of the angle t:  sum_j w_j exp( kappa_j cos(t - t_j) ) / (2 pi I_0(kappa_j)),
 
-    angles t_j, concentrations kappa_j >= 0 (0 is uniform) and weights w_j, which are divided by their sum. The circle
-    is the zero set of the residual R(x) = |x|^2 - 1.
+    angles t_j, concentrations kappa_j >= 0 (0 is uniform) and weights w_j, which are divided by
+    their sum. The circle is the zero set of the residual R(x) = |x|^2 - 1.
     """
 
     def __init__(self, angles: list[float], concentrations: list[float], weights: list[float]):
@@ -145,17 +154,19 @@ class CircleLaw:
 
 
 class CircleDenoiser(Denoiser):
-    r"""The best denoiser there is for a `CircleLaw`, without or with a virtual observation of its mean estimate.
+    r"""The best denoiser there is for a `CircleLaw`, without or with a virtual observation of its
+    mean estimate.
 
-    Without (weight 0) it is the posterior mean m. Given y, component j has the natural parameter e_j = y / sigma^2 +
-    kappa_j u_j and the mean A(|e_j|) e_j / |e_j|, A = I_1 / I_0; its weight is in proportion to
-    w_j I_0(|e_j|) / I_0(kappa_j).
+    Without (weight 0) it is the posterior mean m. Given y, component j has the natural parameter
+    e_j = y / sigma^2 + kappa_j u_j and the mean A(|e_j|) e_j / |e_j|, A = I_1 / I_0; its weight is
+    in proportion to w_j I_0(|e_j|) / I_0(kappa_j).
     With weight c it minimises, at every y by itself,
 
-        w |v - m|^2 / 2 + c ( |v|^2 - 1 )^2 / (2 S):   v = rho m / |m|,   rho - |m| + b rho (rho^2 - 1) = 0,
+        w |v - m|^2 / 2 + c ( |v|^2 - 1 )^2 / (2 S):   v = rho m / |m|,   rho - |m| + b rho (rho^2 -
+        1) = 0,
 
-    b = 2 c / (w S), w the `data_weight`, S the `posterior_variance`: the cubic has one root in [|m|, 1], which Newton's
-    method finds.
+    b = 2 c / (w S), w the `data_weight`, S the `posterior_variance`: the cubic has one root in
+    [|m|, 1], which Newton's method finds.
     """
 
     def __init__(self, law: CircleLaw, weight: float = 0.0):

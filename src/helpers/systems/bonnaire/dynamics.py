@@ -1,7 +1,9 @@
-"""Training in closed form: random features under gradient flow, and the spectra that set the times of learning.
+"""Training in closed form: random features under gradient flow, and the spectra that set the times
+of learning.
 
-The model of Bonnaire, Urfin, Biroli and Mezard (2025, arXiv 2505.17638): at one noise level a network whose first layer
-is frozen. Its features here are sines, because then the mean over the noise is a formula and not an estimate.
+The model of Bonnaire, Urfin, Biroli and Mezard (2025, arXiv 2505.17638): at one noise level a
+network whose first layer is frozen. Its features here are sines, because then the mean over the
+noise is a formula and not an estimate.
 """
 
 import math
@@ -13,7 +15,7 @@ from torch import Tensor
 from ...checks import checked_points, exact, positive_int, widened
 from ...denoisers.base import Denoiser, per_level
 
-# Random features ------------------------------------------------------------------------------------------------------
+# Random features ----------------------------------------------------------------------------------
 
 
 class SineFeatures(NamedTuple):
@@ -26,9 +28,11 @@ class SineFeatures(NamedTuple):
     def random(
         cls, p: int, d: int, gain: float = 1.0, phases: bool = False, seed: int = 0
     ) -> "SineFeatures":
-        """Rows of W from N(0, gain^2 / d I). Phases 0, an odd function as in the theory, or uniform on the circle.
+        """Rows of W from N(0, gain^2 / d I). Phases 0, an odd function as in the theory, or uniform
+        on the circle.
 
-        The seed must not be one that the data were drawn from: equal generators would make rows of W of the points.
+        The seed must not be one that the data were drawn from: equal generators would make rows of
+        W of the points.
         """
         if not 0 < gain < math.inf:
             raise ValueError(
@@ -47,7 +51,8 @@ class SineFeatures(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """All that the loss of features knows of a law: E phi phi^T (p, p), E phi t^T (p, d), and E |t|^2 / d."""
+    """All that the loss of features knows of a law: E phi phi^T (p, p), E phi t^T (p, d), and E
+    |t|^2 / d."""
 
     gram: Tensor
     cross: Tensor
@@ -65,13 +70,15 @@ def moments(
 
         x ~ mean_i N(x_i, C),   y = x + sigma n,   t = (x - skip y) / (sigma sqrt(skip)).
 
-    A training set has C = 0 (covariance None), a Gaussian law one point. skip = 1 is t = -n: the noise. The variance of
-    the data over that of y, as skip, is the preconditioning of Karras et al. (2022). With S = C + sigma^2 I,
-    G = W S W^T, e_a = exp(-G_aa / 2), m_ia = w_a x_i + b_a,
+    A training set has C = 0 (covariance None), a Gaussian law one point. skip = 1 is t = -n: the
+    noise. The variance of the data over that of y, as skip, is the preconditioning of Karras et al.
+    (2022). With S = C + sigma^2 I, G = W S W^T, e_a = exp(-G_aa / 2), m_ia = w_a x_i + b_a,
 
-        E phi_a phi_b = e_a e_b [ sinh(G_ab) mean_i cos m_ia cos m_ib + cosh(G_ab) mean_i sin m_ia sin m_ib ],
+        E phi_a phi_b = e_a e_b [ sinh(G_ab) mean_i cos m_ia cos m_ib + cosh(G_ab) mean_i sin m_ia
+        sin m_ib ],
 
-    and Stein's lemma gives E phi (y - x_i)^T = e_a cos(m_ia) S w_a. points (N, d), covariance (d, d).
+    and Stein's lemma gives E phi (y - x_i)^T = e_a cos(m_ia) S w_a. points (N, d), covariance (d,
+    d).
     """
     x = exact(checked_points(points))
     w, b = (t.to(x) for t in features)
@@ -100,13 +107,15 @@ def moments(
 
 
 class Flow:
-    r"""Gradient flow on L(A) = E || A phi(y) / sqrt(p) - t ||^2 / d from A = 0, solved by one eigendecomposition.
+    r"""Gradient flow on L(A) = E || A phi(y) / sqrt(p) - t ||^2 / d from A = 0, solved by one
+    eigendecomposition.
 
         dA/dtau = -d^2 grad L   =>   A(tau) / sqrt(p) = V^T U^-1 (I - exp(-2 (d / p) U tau)),
 
-    U = E phi phi^T, V = E phi t^T: an eigenvector of U with eigenvalue lambda is learned at the rate 2 lambda d / p.
-    The unit of time is that of Bonnaire et al. (2025): tau = (step size) x (steps) / d^2. Their score model has A
-    divided by sigma, which makes it sigma^2 times slower (their Delta_t). float64.
+    U = E phi phi^T, V = E phi t^T: an eigenvector of U with eigenvalue lambda is learned at the
+    rate 2 lambda d / p. The unit of time is that of Bonnaire et al. (2025): tau = (step size) x
+    (steps) / d^2. Their score model has A divided by sigma, which makes it sigma^2 times slower
+    (their Delta_t). float64.
     """
 
     def __init__(self, training: Moments):
@@ -130,7 +139,8 @@ class Flow:
         return (self.vectors @ (self._learned(time)[:, None] * self._cross)).T
 
     def losses(self, times: Tensor, law: Moments | None = None) -> Tensor:
-        """L at each of `times` (T,) under `law`, None for the training set; (T,). No data is touched again."""
+        """L at each of `times` (T,) under `law`, None for the training set; (T,). No data is
+        touched again."""
         law = law or self.training
         if law.cross.shape != self.training.cross.shape:
             raise ValueError(
@@ -158,7 +168,8 @@ class Onset(NamedTuple):
 
 
 def onset(times: Tensor, train: Tensor, test: Tensor, gap: float = 0.1) -> Onset:
-    """When a model has learned and when it overfits, from its losses (T,) at ascending `times` (T,) > 0.
+    """When a model has learned and when it overfits, from its losses (T,) at ascending `times` (T,)
+    > 0.
 
     gap: the threshold, in units of the loss. Crossings are interpolated in log time.
     """
@@ -194,7 +205,8 @@ def onset(times: Tensor, train: Tensor, test: Tensor, gap: float = 0.1) -> Onset
 
 
 class Bulks(NamedTuple):
-    """Where the spectrum of U lies: the atom s^2, the lower and upper edge of the bulk of the training set, and v^2."""
+    """Where the spectrum of U lies: the atom s^2, the lower and upper edge of the bulk of the
+    training set, and v^2."""
 
     atom: float
     low: float
@@ -203,16 +215,20 @@ class Bulks(NamedTuple):
 
 
 def bulks(n: int, p: int, sigma: float, variance: float = 1.0, gain: float = 1.0) -> Bulks:
-    r"""Predicted spectrum of U = E phi phi^T over n training points, p features of phase 0, p > n >> d >> 1.
+    r"""Predicted spectrum of U = E phi phi^T over n training points, p features of phase 0, p > n
+    >> d >> 1.
 
-        [ s^2 + v^2 (1 - sqrt(p/n))^2,  s^2 + v^2 (1 + sqrt(p/n))^2 ],   the n eigenvalues of the training set,
+        [ s^2 + v^2 (1 - sqrt(p/n))^2,  s^2 + v^2 (1 + sqrt(p/n))^2 ],   the n eigenvalues of the
+        training set,
 
-    (Bonnaire et al. 2025, theorem 3.2), p - n - d eigenvalues at s^2, and d of order p/d that a population has too. For
-    sines the constants are elementary; with T = gain^2 variance, N = gain^2 sigma^2,
+    (Bonnaire et al. 2025, theorem 3.2), p - n - d eigenvalues at s^2, and d of order p/d that a
+    population has too. For sines the constants are elementary; with T = gain^2 variance, N = gain^2
+    sigma^2,
 
         v^2 = e^-(T+N) (sinh T - T),   s^2 = e^-(T+N) (sinh(T + N) - sinh T - N):
 
-    what the noise average of a feature has beyond its linear part, and what varies with the noise beyond its own.
+    what the noise average of a feature has beyond its linear part, and what varies with the noise
+    beyond its own.
     """
     positive_int("n", n), positive_int("p", p)
     if not (sigma > 0 and variance > 0 and gain > 0):
@@ -227,11 +243,13 @@ def bulks(n: int, p: int, sigma: float, variance: float = 1.0, gain: float = 1.0
 
 
 class FeatureDenoiser(Denoiser):
-    """Random features trained by `Flow` for the same time at each level, from skip y: set `time`, then sample.
+    """Random features trained by `Flow` for the same time at each level, from skip y: set `time`,
+    then sample.
 
-    points (N, d). At sigma the features see y - mean over its standard deviation, and learn what the preconditioning
-    of Karras et al. (2022) leaves: skip = v / (v + sigma^2), v the mean variance of the points. p features of random
-    phase. A level's eigendecomposition is kept, so that all times cost one.
+    points (N, d). At sigma the features see y - mean over its standard deviation, and learn what
+    the preconditioning of Karras et al. (2022) leaves: skip = v / (v + sigma^2), v the mean
+    variance of the points. p features of random phase. A level's eigendecomposition is kept, so
+    that all times cost one.
     """
 
     def __init__(self, points: Tensor, p: int, gain: float = 1.0, time: float = 1.0, seed: int = 0):

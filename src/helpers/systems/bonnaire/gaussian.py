@@ -1,4 +1,5 @@
-"""The Gaussian, exactly: a denoiser that is not told the noise level, what stochastic ascent makes of it, its flow."""
+"""The Gaussian, exactly: a denoiser that is not told the noise level, what stochastic ascent makes
+of it, its flow."""
 
 import math
 from typing import NamedTuple
@@ -11,14 +12,17 @@ from ...denoisers.linear import LinearDenoiser
 
 
 class BlindGaussian(LinearDenoiser):
-    r"""Wiener's filter for a noise level that it reads from y: the exact blind denoiser of a Gaussian, many pixels.
+    r"""Wiener's filter for a noise level that it reads from y: the exact blind denoiser of a
+    Gaussian, many pixels.
 
-    The level is the most probable one: with z the coordinates of y - mu along the principal axes, the root of
+    The level is the most probable one: with z the coordinates of y - mu along the principal axes,
+    the root of
 
         sum_j z_j^2 / (lambda_j + s^2)^2 = sum_j 1 / (lambda_j + s^2).
 
-    In many dimensions the posterior of s has no width and this is E[x | y]. All axes are needed. A point so close to
-    mu that the equation has no root above `floor` is at level `floor`. sigma is ignored.
+    In many dimensions the posterior of s has no width and this is E[x | y]. All axes are needed. A
+    point so close to mu that the equation has no root above `floor` is at level `floor`. sigma is
+    ignored.
     """
 
     floor = 1e-6
@@ -37,10 +41,11 @@ class BlindGaussian(LinearDenoiser):
 
 
 def most_likely_level(squares: Tensor, variances: Tensor, floor: float = 1e-6) -> Tensor:
-    """A root s of sum_j [ squares_j / (variances_j + s^2)^2 - 1 / (variances_j + s^2) ] = 0, to 1e-9 of itself.
+    """A root s of sum_j [ squares_j / (variances_j + s^2)^2 - 1 / (variances_j + s^2) ] = 0, to
+    1e-9 of itself.
 
-    Newton's method in log s^2, halving the bracket where it would leave it. squares (batch, D), variances (D,);
-    (batch,). Where there is no root above `floor`, `floor`.
+    Newton's method in log s^2, halving the bracket where it would leave it. squares (batch, D),
+    variances (D,); (batch,). Where there is no root above `floor`, `floor`.
     """
     low = torch.full_like(squares[:, 0], 2 * math.log(floor))
     high = torch.maximum(
@@ -65,7 +70,8 @@ def most_likely_level(squares: Tensor, variances: Tensor, floor: float = 1e-6) -
 
 
 class Ascent(NamedTuple):
-    """Stochastic ascent on a Gaussian: its steps, where it stopped, and what it generates along each axis."""
+    """Stochastic ascent on a Gaussian: its steps, where it stopped, and what it generates along
+    each axis."""
 
     steps: int
     sigma: float  # the level that the sampler reads at the end, and
@@ -82,14 +88,18 @@ def ascent_variances(
     beta: float = 0.1,
     max_steps: int = 10**5,
 ) -> Ascent:
-    r"""What `sampling.stochastic_ascent` with `BlindGaussian` generates from N(mu, sigma^2 I), per principal axis.
+    r"""What `sampling.stochastic_ascent` with `BlindGaussian` generates from N(mu, sigma^2 I), per
+    principal axis.
 
-    With many axes levels do not fluctuate and the variances v_j of y obey a recursion: s the most likely level of v,
+    With many axes levels do not fluctuate and the variances v_j of y obey a recursion: s the most
+    likely level of v,
 
-        l^2 = mean_j v_j s^4 / (lambda_j + s^2)^2 = s^2 (1 - df(s) / D),   df(s) = sum_j lambda_j / (lambda_j + s^2),
-        v_j <- (1 - h s^2 / (lambda_j + s^2))^2 v_j + [ (1 - beta h)^2 - (1 - h)^2 ] l^2,   until l <= sigma_stop.
+        l^2 = mean_j v_j s^4 / (lambda_j + s^2)^2 = s^2 (1 - df(s) / D),   df(s) = sum_j lambda_j /
+        (lambda_j + s^2), v_j <- (1 - h s^2 / (lambda_j + s^2))^2 v_j + [ (1 - beta h)^2 - (1 - h)^2
+        ] l^2,   until l <= sigma_stop.
 
-    l is the level that the sampler reads from |D - y|: too small by the degrees of freedom that the filter keeps.
+    l is the level that the sampler reads from |D - y|: too small by the degrees of freedom that the
+    filter keeps.
     """
     if not (0 < h <= 1 and 0 < beta <= 1 and 0 < sigma_stop < sigma):
         raise ValueError(
@@ -112,19 +122,23 @@ def ascent_variances(
 def ascent_limit(variances: Tensor, sigma: float, sigma_stop: float, beta: float) -> Tensor:
     r"""The same for h -> 0 and df/D -> 0, in closed form:
 
-        v_j = lambda_j + s^2 - lambda_j ((lambda_j + s^2) / (lambda_j + sigma^2))^(1/beta),   s = sigma_stop.
+        v_j = lambda_j + s^2 - lambda_j ((lambda_j + s^2) / (lambda_j + sigma^2))^(1/beta),   s =
+        sigma_stop.
 
-    Small steps would be exact from a start of variance lambda_j + sigma^2; the start lacks lambda_j, and a share of
-    that is never forgotten. beta = 1 is the probability-flow ODE, beta -> 0 forgets the start. Same shape as variances.
+    Small steps would be exact from a start of variance lambda_j + sigma^2; the start lacks
+    lambda_j, and a share of that is never forgotten. beta = 1 is the probability-flow ODE, beta ->
+    0 forgets the start. Same shape as variances.
     """
     lam = variances.double()
     return lam + sigma_stop**2 - lam * ((lam + sigma_stop**2) / (lam + sigma**2)) ** (1 / beta)
 
 
 def gaussian_flow(denoiser: LinearDenoiser, y: Tensor, sigma: float, after: float) -> Tensor:
-    r"""The probability-flow ODE of a Gaussian from level `sigma` to `after` in one exact step (Wang & Vastola 2024).
+    r"""The probability-flow ODE of a Gaussian from level `sigma` to `after` in one exact step (Wang
+    & Vastola 2024).
 
-    y' = mu + U diag( sqrt((lambda + after^2) / (lambda + sigma^2)) ) U^T (y - mu) + (after / sigma) (rest of y).
+    y' = mu + U diag( sqrt((lambda + after^2) / (lambda + sigma^2)) ) U^T (y - mu) + (after / sigma)
+    (rest of y).
     """
     if not 0 <= after <= sigma or not sigma > 0:
         raise ValueError(f"from level {sigma} to {after}: take 0 <= after <= sigma, sigma > 0")

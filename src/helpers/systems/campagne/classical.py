@@ -1,9 +1,11 @@
-"""Denoisers from before the networks, as denoisers of the book's protocol, and tables that compare them.
+"""Denoisers from before the networks, as denoisers of the book's protocol, and tables that compare
+them.
 
-Fourier: a cut and Wiener's filter. Wavelets: thresholds (Donoho & Johnstone 1994), cycle spinning (Coifman & Donoho
-1995), BayesShrink (Chang, Yu & Vetterli 2000). Total variation (Rudin, Osher & Fatemi 1992; Chambolle 2004), non-local
-means (Buades, Coll & Morel 2005), BM3D (Dabov et al. 2007). The work is done by PyWavelets, scikit-image and bm3d
-on the CPU. Of all these only Wiener's filter and the Fourier cut can be differentiated, and only the former exported.
+Fourier: a cut and Wiener's filter. Wavelets: thresholds (Donoho & Johnstone 1994), cycle spinning
+(Coifman & Donoho 1995), BayesShrink (Chang, Yu & Vetterli 2000). Total variation (Rudin, Osher &
+Fatemi 1992; Chambolle 2004), non-local means (Buades, Coll & Morel 2005), BM3D (Dabov et al. 2007).
+The work is done by PyWavelets, scikit-image and bm3d on the CPU. Of all these only Wiener's filter
+and the Fourier cut can be differentiated, and only the former exported.
 """
 
 import importlib
@@ -24,11 +26,12 @@ from .thresholds import shrunk, universal
 
 SEVERAL = 1.959964  # standard errors in half a 95 % interval
 
-# Denoisers ------------------------------------------------------------------------------------------------------------
+# Denoisers ----------------------------------------------------------------------------------------
 
 
 class FourierCut(Denoiser):
-    """Frequencies from `keep` on set to zero. y (batch, n), periodic: a projection on 2 keep - 1 dimensions."""
+    """Frequencies from `keep` on set to zero. y (batch, n), periodic: a projection on 2 keep - 1
+    dimensions."""
 
     def __init__(self, keep: int):
         super().__init__()
@@ -49,7 +52,8 @@ class Wiener(Denoiser):
 
         D(y, sigma) = sum_k S_k / (S_k + sigma^2) <y, e_k> e_k,   S_k = E <x, e_k>^2,
 
-    the best factors that may depend on the class and not on the image. y (batch, H, W). power: S (H, W), at least 0.
+    the best factors that may depend on the class and not on the image. y (batch, H, W). power: S
+    (H, W), at least 0.
     """
 
     def __init__(self, power: Tensor):
@@ -78,7 +82,8 @@ class Wiener(Denoiser):
 def images_from(
     coefficients: Tensor, shape: tuple[int, int], wavelet: str = "db2", levels: int = 4
 ) -> Tensor:
-    """The inverse of `geometry.wavelets`: (n, H W) to images (n, *shape), float64. ValueError for another size."""
+    """The inverse of `geometry.wavelets`: (n, H W) to images (n, *shape), float64. ValueError for
+    another size."""
     c = as_array(checked_points(coefficients, "coefficients"))
     if c.ndim != 2 or c.shape[1] != math.prod(shape):
         raise ValueError(
@@ -95,9 +100,11 @@ def images_from(
 
 
 class WaveletThreshold(Denoiser):
-    """Details in the periodic orthonormal basis of `geometry.wavelets` thresholded; the coarse scale stays as it is.
+    """Details in the periodic orthonormal basis of `geometry.wavelets` thresholded; the coarse
+    scale stays as it is.
 
-    y (batch, H, W), sides that 2^levels divides. threshold in noise levels; None: `universal` of the pixels.
+    y (batch, H, W), sides that 2^levels divides. threshold in noise levels; None: `universal` of
+    the pixels.
     """
 
     def __init__(
@@ -125,7 +132,8 @@ class WaveletThreshold(Denoiser):
 
 
 class CycleSpun(Denoiser):
-    """Hard thresholding of wavelet details averaged over all shifts: `geometry.cycle_spun`, or the same for signals.
+    """Hard thresholding of wavelet details averaged over all shifts: `geometry.cycle_spun`, or the
+    same for signals.
 
     y (batch, H, W) or (batch, n), sides that 2^levels divides. threshold in noise levels.
     """
@@ -158,7 +166,8 @@ class CycleSpun(Denoiser):
 
 
 class EachImage(Denoiser):
-    """A function of one image, float64 (H, W), and its noise level, as a denoiser of batches (batch, H, W)."""
+    """A function of one image, float64 (H, W), and its noise level, as a denoiser of batches
+    (batch, H, W)."""
 
     def __init__(self, function: Callable[[np.ndarray, float], np.ndarray]):
         super().__init__()
@@ -177,10 +186,11 @@ class EachImage(Denoiser):
 
 
 def bayes_shrink(levels: int | None = 4, shifts: int = 1, wavelet: str = "db2") -> Denoiser:
-    """Soft thresholds sigma^2 / std, one for each band from its own coefficients (scikit-image's `denoise_wavelet`).
+    """Soft thresholds sigma^2 / std, one for each band from its own coefficients (scikit-image's
+    `denoise_wavelet`).
 
-    levels None takes scikit-image's default, three less than the greatest. shifts: averaged over so many along each
-    axis (`cycle_spin`).
+    levels None takes scikit-image's default, three less than the greatest. shifts: averaged over so
+    many along each axis (`cycle_spin`).
     """
     positive_int("shifts", shifts)
 
@@ -188,9 +198,11 @@ def bayes_shrink(levels: int | None = 4, shifts: int = 1, wavelet: str = "db2") 
 
 
 def total_variation(weight: float = 1.1, tolerance: float = 1e-6, steps: int = 2000) -> Denoiser:
-    r"""argmin_u ||u - y||^2 / 2 + weight sigma TV(u), Chambolle's projections (scikit-image's `denoise_tv_chambolle`).
+    r"""argmin_u ||u - y||^2 / 2 + weight sigma TV(u), Chambolle's projections (scikit-image's
+    `denoise_tv_chambolle`).
 
-    tolerance: on the relative change of the energy. scikit-image's own, 2e-4, stops far from the minimum.
+    tolerance: on the relative change of the energy. scikit-image's own, 2e-4, stops far from the
+    minimum.
     """
     if not weight > 0:
         raise ValueError(f"weight is {weight}: pass a positive number of noise levels, about 1")
@@ -198,7 +210,8 @@ def total_variation(weight: float = 1.1, tolerance: float = 1e-6, steps: int = 2
 
 
 def non_local_means(h: float = 0.8, patch: int = 5, reach: int = 6) -> Denoiser:
-    """Weighted means of pixels whose patches look alike, scale h sigma (`denoise_nl_means` of scikit-image, fast)."""
+    """Weighted means of pixels whose patches look alike, scale h sigma (`denoise_nl_means` of
+    scikit-image, fast)."""
     if not h > 0:
         raise ValueError(f"h is {h}: pass a positive number of noise levels, about 1")
     options = {
@@ -209,7 +222,8 @@ def non_local_means(h: float = 0.8, patch: int = 5, reach: int = 6) -> Denoiser:
 
 
 def bm3d() -> Denoiser:
-    """Patches that look alike filtered together (package `bm3d`, an optional extra). ValueError where it is missing."""
+    """Patches that look alike filtered together (package `bm3d`, an optional extra). ValueError
+    where it is missing."""
     try:
         function = importlib.import_module("bm3d").bm3d
     except ImportError:
@@ -242,7 +256,8 @@ def _means(image: np.ndarray, sigma: float, h: float, **options: int) -> np.ndar
 
 
 def classics(training: Tensor) -> dict[str, Denoiser]:
-    """The denoisers of the chapter's tables by name, the oldest idea first; Wiener's filter of these images."""
+    """The denoisers of the chapter's tables by name, the oldest idea first; Wiener's filter of
+    these images."""
     return {
         "Wiener": Wiener.from_points(training),
         "hard": WaveletThreshold("hard"),
@@ -255,14 +270,15 @@ def classics(training: Tensor) -> dict[str, Denoiser]:
     }
 
 
-# Tables ---------------------------------------------------------------------------------------------------------------
+# Tables -------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def compare(
     denoisers: Mapping[str, Denoiser], x: Tensor, sigmas: Sequence[float], seed: int
 ) -> dict[str, Tensor]:
-    """PSNR in dB of every denoiser on images x (n, H, W), each (n, levels), and of "noisy"; the noise from `seed`."""
+    """PSNR in dB of every denoiser on images x (n, H, W), each (n, levels), and of "noisy"; the
+    noise from `seed`."""
     g = torch.Generator().manual_seed(seed)
     found: dict[str, list[Tensor]] = {}
     for sigma in sigmas:

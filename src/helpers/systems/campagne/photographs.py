@@ -1,4 +1,5 @@
-"""Photographs that come with scikit-image, and pictures that a reader brings: gray squares in [0, 1]."""
+"""Photographs that come with scikit-image, and pictures that a reader brings: gray squares in [0,
+1]."""
 
 import html
 import io
@@ -15,7 +16,8 @@ from torch import Tensor
 from ...checks import positive_int
 from ...plots import SITE
 
-# Files of scikit-image's own package, in the public domain or CC0 (its documentation of `skimage.data`)
+# Files of scikit-image's own package, in the public domain or CC0 (its documentation of
+# `skimage.data`)
 NAMES = (
     "camera",
     "astronaut",
@@ -32,7 +34,8 @@ LARGEST = 64_000_000  # pixels of a picture that is opened
 
 
 def photographs(size: int = 128) -> Tensor:
-    """The photographs of NAMES as gray squares, float32 (10, size, size) in [0, 1]; nothing is downloaded."""
+    """The photographs of NAMES as gray squares, float32 (10, size, size) in [0, 1]; nothing is
+    downloaded."""
     folder = files("skimage") / "data"
     return torch.stack([picture((folder / f"{name}.png").read_bytes(), size) for name in NAMES])
 
@@ -40,8 +43,8 @@ def photographs(size: int = 128) -> Tensor:
 def picture(content: bytes, size: int = 128) -> Tensor:
     """The middle square of a picture file (PNG, JPEG, ...) as gray, float32 (size, size) in [0, 1].
 
-    Gray is 0.299 R + 0.587 G + 0.114 B. A larger picture is averaged over areas, a smaller one enlarged linearly.
-    Raises ValueError for what is no picture, or one of more than LARGEST pixels.
+    Gray is 0.299 R + 0.587 G + 0.114 B. A larger picture is averaged over areas, a smaller one
+    enlarged linearly. Raises ValueError for what is no picture, or one of more than LARGEST pixels.
     """
     size = positive_int("size", size)
     try:
@@ -63,9 +66,11 @@ def picture(content: bytes, size: int = 128) -> Tensor:
 
 
 class Upload:
-    """A button with which the reader brings a picture, and what `show(picture)` draws of it, (size, size) in [0, 1].
+    """A button with which the reader brings a picture, and what `show(picture)` draws of it, (size,
+    size) in [0, 1].
 
-    It needs a kernel. On the page a sentence stands in its place. What cannot be read is said below the button.
+    It needs a kernel. On the page a sentence stands in its place. What cannot be read is said below
+    the button.
     """
 
     def __init__(
@@ -114,7 +119,8 @@ class Upload:
 
 
 def contents(value: Any) -> list[bytes]:
-    """The files in a FileUpload's value: a tuple of dictionaries in ipywidgets 8, one by name in 7 (Colab)."""
+    """The files in a FileUpload's value: a tuple of dictionaries in ipywidgets 8, one by name in 7
+    (Colab)."""
     return [
         bytes(file["content"]) for file in (value.values() if isinstance(value, Mapping) else value)
     ]

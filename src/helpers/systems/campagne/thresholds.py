@@ -1,7 +1,8 @@
-"""What thresholds cost, exactly, against what an oracle reaches in the same orthonormal basis, and both as a figure.
+"""What thresholds cost, exactly, against what an oracle reaches in the same orthonormal basis, and
+both as a figure.
 
-Donoho & Johnstone, *Ideal spatial adaptation by wavelet shrinkage*, Biometrika 81 (1994). The oracle's own error is
-`geometry.oracle_risk`.
+Donoho & Johnstone, *Ideal spatial adaptation by wavelet shrinkage*, Biometrika 81 (1994). The
+oracle's own error is `geometry.oracle_risk`.
 """
 
 import math
@@ -17,12 +18,14 @@ KINDS = ("soft", "hard")
 
 
 def universal(n: int) -> float:
-    """The universal threshold of n coefficients, in noise levels: sqrt(2 ln n) (Donoho & Johnstone 1994)."""
+    """The universal threshold of n coefficients, in noise levels: sqrt(2 ln n) (Donoho & Johnstone
+    1994)."""
     return math.sqrt(2 * math.log(positive_int("n", n)))
 
 
 def shrunk(c: Tensor, least: float | Tensor, kind: str = "soft") -> Tensor:
-    """Coefficients after a threshold, shape of c: hard keeps c where |c| > least; soft also takes `least` off it."""
+    """Coefficients after a threshold, shape of c: hard keeps c where |c| > least; soft also takes
+    `least` off it."""
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}: choose one of {', '.join(KINDS)}")
     return (
@@ -35,16 +38,18 @@ def shrunk(c: Tensor, least: float | Tensor, kind: str = "soft") -> Tensor:
 def threshold_risk(
     coefficients: Tensor, sigma: float, threshold: float, kind: str = "soft"
 ) -> Tensor:
-    r"""Expected squared error of thresholding at `threshold` noise levels, for each row (n, *event), (n,), float64.
+    r"""Expected squared error of thresholding at `threshold` noise levels, for each row (n,
+    *event), (n,), float64.
 
-    Exact. With m = c / sigma, t the threshold, P the chance that |m + z| <= t for a standard normal z, a coefficient
-    costs sigma^2 times
+    Exact. With m = c / sigma, t the threshold, P the chance that |m + z| <= t for a standard normal
+    z, a coefficient costs sigma^2 times
 
         soft   1 + t^2 + (m^2 - 1 - t^2) P - (t - m) phi(t + m) - (t + m) phi(t - m),
         hard   m^2 P + Q(t - m) + (t - m) phi(t - m) + Q(t + m) + (t + m) phi(t + m),
 
-    phi the normal density and Q its upper tail. coefficients: of the clean image, in any orthonormal basis, in the
-    units of sigma. Raises ValueError for a threshold that is negative or not finite, and as `geometry.risk`.
+    phi the normal density and Q its upper tail. coefficients: of the clean image, in any
+    orthonormal basis, in the units of sigma. Raises ValueError for a threshold that is negative or
+    not finite, and as `geometry.risk`.
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}: choose one of {', '.join(KINDS)}")
@@ -64,18 +69,21 @@ def threshold_risk(
 
 
 def approximation(coefficients: Tensor) -> Tensor:
-    """Squared error ||x - x_M||^2 of the best M terms, M = 0 to all, of each row (n, *event), (n, size + 1)."""
+    """Squared error ||x - x_M||^2 of the best M terms, M = 0 to all, of each row (n, *event), (n,
+    size + 1)."""
     c2 = checked_points(coefficients, "coefficients").double().square().flatten(1)
     tail = c2.sort(1).values.cumsum(1).flip(1)  # what is left over, from all to the smallest alone
     return torch.cat([tail, torch.zeros_like(tail[:, :1])], 1)
 
 
 def live(coefficients: Tensor, sigmas: Sequence[float], points: int = 40) -> list[list[dict]]:
-    """Frames for `plots.Slider`, one a noise level: decibels that one image, coefficients (1, N), gains over its noise.
+    """Frames for `plots.Slider`, one a noise level: decibels that one image, coefficients (1, N),
+    gains over its noise.
 
-    -10 log10 of an expected squared error over N sigma^2. On Plotly's axes 1, against M: if the best M terms were free
-    of noise, if nothing were left over, and as it is; on axes 2, against the threshold in noise levels: the error
-    `threshold_risk`. On both that of the oracle, and the band of 3 dB from m to m / 2 in which it lies.
+    -10 log10 of an expected squared error over N sigma^2. On Plotly's axes 1, against M: if the
+    best M terms were free of noise, if nothing were left over, and as it is; on axes 2, against the
+    threshold in noise levels: the error `threshold_risk`. On both that of the oracle, and the band
+    of 3 dB from m to m / 2 in which it lies.
     """
     coefficients, size, frames = coefficients.cpu(), coefficients[0].numel(), []
     kept = torch.logspace(0, math.log10(size), points).round().long().unique()

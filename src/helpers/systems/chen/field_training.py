@@ -1,4 +1,5 @@
-"""For `fields`: one scene at all sizes, what the networks are trained to do, and the weights that ship."""
+"""For `fields`: one scene at all sizes, what the networks are trained to do, and the weights that
+ship."""
 
 import hashlib
 import json
@@ -22,10 +23,11 @@ CHUNK = 250  # scenes at a time, each chunk of a seed of its own
 
 
 def scenes(n: int, split: str = "train", size: int = GRID, alpha: float = 3.0) -> Tensor:
-    """n C^alpha images, drawn at 256 pixels a side and reduced to size x size: one scene, whatever the size.
+    """n C^alpha images, drawn at 256 pixels a side and reduced to size x size: one scene, whatever
+    the size.
 
-    float32 (n, size, size); `helpers.data.load` says what the class and the splits are. Raises its errors, and
-    ValueError for a size above 256.
+    float32 (n, size, size); `helpers.data.load` says what the class and the splits are. Raises its
+    errors, and ValueError for a size above 256.
     """
     seeds = range(-(-positive_int("n", n) // CHUNK))
     parts = (
@@ -36,7 +38,8 @@ def scenes(n: int, split: str = "train", size: int = GRID, alpha: float = 3.0) -
 
 
 def reduced(images: Tensor, size: int) -> Tensor:
-    """Images (N, H, H) at size x size pixels, by bicubic interpolation whose kernel is as wide as the new pixels.
+    """Images (N, H, H) at size x size pixels, by bicubic interpolation whose kernel is as wide as
+    the new pixels.
 
     Raises ValueError for a size that is above H or no positive integer.
     """
@@ -53,7 +56,8 @@ def reduced(images: Tensor, size: int) -> Tensor:
 
 
 def cut(images: Tensor, places: Tensor) -> Tensor:
-    """A patch of 32 x 32 pixels of each picture (b, size, size), at places (b, 2) in [0, 1): (b, 32, 32)."""
+    """A patch of 32 x 32 pixels of each picture (b, size, size), at places (b, 2) in [0, 1): (b,
+    32, 32)."""
     corners = (places * (images.shape[-1] - GRID + 1)).long().tolist()
     return torch.stack(
         [x[i : i + GRID, j : j + GRID] for x, (i, j) in zip(images, corners, strict=True)]
@@ -63,7 +67,8 @@ def cut(images: Tensor, places: Tensor) -> Tensor:
 def patched(
     field: tuple[Tensor, Tensor], size: int, places: Tensor, renderer: Renderer | None = None
 ) -> Tensor:
-    """The patches that `cut` takes from pictures of `size`, rendered alone; by bicubic interpolation for None."""
+    """The patches that `cut` takes from pictures of `size`, rendered alone; by bicubic
+    interpolation for None."""
     top, left = (places * (size - GRID + 1)).long().T
     if renderer is not None:
         return renderer(field, size, top, left, GRID, GRID)
@@ -76,7 +81,8 @@ def patched(
 def detail(patches: Tensor) -> Tensor:
     """Log power of tapered patches (b, 32, 32) in rings of 1 to 16 periods: (b, 16), float64.
 
-    The power of rounding to 8 bits, (1/255)^2 / 12 a pixel, is added: what no screen shows does not count.
+    The power of rounding to 8 bits, (1/255)^2 / 12 a pixel, is added: what no screen shows does not
+    count.
     """
     window = torch.hann_window(GRID, device=patches.device).outer(
         torch.hann_window(GRID, device=patches.device)
@@ -90,9 +96,11 @@ def detail(patches: Tensor) -> Tensor:
 def coder_loss(
     coder: Coder, pictures: Tensor, batch: int, noise: float = 0.05, weight: float = 1e-4
 ) -> Callable:
-    """mean |x_hat - x| + weight mean z^2, x_hat decoded from z + noise n: latents that a little noise does not ruin.
+    """mean |x_hat - x| + weight mean z^2, x_hat decoded from z + noise n: latents that a little
+    noise does not ruin.
 
-    A KL autoencoder whose posterior has a fixed width. For `training.fit`: a function of the step and the generator.
+    A KL autoencoder whose posterior has a fixed width. For `training.fit`: a function of the step
+    and the generator.
     """
 
     def loss(step: int, g: Generator) -> Tensor:
@@ -107,10 +115,11 @@ def coder_loss(
 def crop_loss(
     renderer: Renderer, fields: tuple[Tensor, Tensor], images: Tensor, batch: int, patch: int = 32
 ) -> Callable:
-    """mean |render - x| over patches of patch x patch pixels of pictures of all sizes, as INFD trains.
+    """mean |render - x| over patches of patch x patch pixels of pictures of all sizes, as INFD
+    trains.
 
-    For each image a size r ~ U{grid, ..., its own} and a place: the image is reduced to r, and only the patch of it is
-    rendered. fields: of the coder, which is not trained. For `training.fit`.
+    For each image a size r ~ U{grid, ..., its own} and a place: the image is reduced to r, and only
+    the patch of it is rendered. fields: of the coder, which is not trained. For `training.fit`.
     """
     grid, most = fields[0].shape[-1], images.shape[-1]
 
@@ -132,13 +141,14 @@ def crop_loss(
     return loss
 
 
-# What ships -----------------------------------------------------------------------------------------------------------
+# What ships ---------------------------------------------------------------------------------------
 
 CLASSES = {"Coder": Coder, "Renderer": Renderer, "Unfolded": Unfolded, "UNet": UNet}
 
 
 def packed(networks: dict[str, nn.Module], about: dict) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Networks as the tensors, float16, and the metadata of one safetensors file, from which `unpacked` makes them."""
+    """Networks as the tensors, float16, and the metadata of one safetensors file, from which
+    `unpacked` makes them."""
     tensors = {
         f"{n}/{k}": v.half().contiguous()
         for n, net in networks.items()
@@ -151,7 +161,8 @@ def packed(networks: dict[str, nn.Module], about: dict) -> tuple[dict[str, Tenso
 
 
 def unpacked(data: bytes, *names: str) -> dict[str, nn.Module]:
-    """The networks of a file made with `packed`, all or those named, float32 and in evaluation mode.
+    """The networks of a file made with `packed`, all or those named, float32 and in evaluation
+    mode.
 
     Raises ValueError for a name that is not in the file.
     """
@@ -171,10 +182,11 @@ def unpacked(data: bytes, *names: str) -> dict[str, nn.Module]:
 
 
 def shipped(name: str) -> nn.Module:
-    """A network of this chapter: "coder", "latent", "convolutional-0" to "-2", "pointwise-0" to "-2".
+    """A network of this chapter: "coder", "latent", "convolutional-0" to "-2", "pointwise-0" to
+    "-2".
 
-    Raises ValueError for another name, or a file that is not the recorded one. Made by `python benchmarks/fields.py
-    networks`.
+    Raises ValueError for another name, or a file that is not the recorded one. Made by `python
+    benchmarks/fields.py networks`.
     """
     data = files(recorded).joinpath("fields.safetensors").read_bytes()
     if hashlib.sha256(data).hexdigest() != recorded.load("fields")["networks"]["sha256"]:

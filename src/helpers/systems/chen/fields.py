@@ -1,7 +1,8 @@
-"""Images as fields: an autoencoder whose decoder's features are rendered at any resolution, window by window.
+"""Images as fields: an autoencoder whose decoder's features are rendered at any resolution, window
+by window.
 
-After Chen et al. 2024, "Image Neural Field Diffusion Models" (INFD), and their released code; where this differs, it
-says so. Images, training and weights are in `helpers.systems.chen.field_training`.
+After Chen et al. 2024, "Image Neural Field Diffusion Models" (INFD), and their released code; where
+this differs, it says so. Images, training and weights are in `helpers.systems.chen.field_training`.
 """
 
 from typing import Any
@@ -19,15 +20,19 @@ GRID = 32  # pixels a side of what the encoder sees, and cells a side of the fea
 def query(
     features: Tensor, size: int | Tensor, rows: Tensor, columns: Tensor, pitch: float | None = None
 ) -> Tensor:
-    r"""What a renderer is told at a pixel: the nearest feature, where the pixel lies in its cell, and how large it is.
+    r"""What a renderer is told at a pixel: the nearest feature, where the pixel lies in its cell,
+    and how large it is.
 
-    Pixel i of `size` along a side has its centre at u = (i + 1/2) s in cells of the feature grid, s = grid / size the
-    pitch. The nearest feature is k = floor(u), and the offset u - (k + 1/2) lies in [-1/2, 1/2). Both come from whole
-    numbers, so they do not depend on the window in which a pixel is asked for, and for size = grid the offset is 0
-    exactly. Pixels outside of the frame are those mirrored at it.
+    Pixel i of `size` along a side has its centre at u = (i + 1/2) s in cells of the feature grid, s
+    = grid / size the pitch. The nearest feature is k = floor(u), and the offset u - (k + 1/2) lies
+    in [-1/2, 1/2). Both come from whole numbers, so they do not depend on the window in which a
+    pixel is asked for, and for size = grid the offset is 0 exactly. Pixels outside of the frame are
+    those mirrored at it.
 
-    features (b, C, grid, grid); size a number or (b,); rows (b or 1, h) and columns (b or 1, w), whole numbers.
-    pitch: told instead of s. Returns (b, C + 3, h, w): features, offsets along rows and columns, pitch.
+    features (b, C, grid, grid); size a number or (b,); rows (b or 1, h) and columns (b or 1, w),
+    whole numbers.
+    pitch: told instead of s. Returns (b, C + 3, h, w): features, offsets along rows and columns,
+    pitch.
     """
     b, grid = len(features), features.shape[-1]
     sizes = torch.as_tensor(size, device=features.device).reshape(-1, 1).expand(b, 1)
@@ -74,14 +79,17 @@ class Residual(nn.Module):
 
 
 class Renderer(nn.Module):
-    """The picture of a field in a window: bicubic interpolation of the fixed picture, plus a network of the queries.
+    """The picture of a field in a window: bicubic interpolation of the fixed picture, plus a
+    network of the queries.
 
-    The network is that of INFD: a convolution, two residual blocks, a convolution, all on the grid of the pixels that
-    are asked for. kernel=3 is their local renderer (CLIF), kernel=1 the point-wise one (LIIF, Chen et al. 2021). The
-    last layer begins at zero, so training begins at bicubic interpolation; that, base=True, is our addition.
-    normalised=True puts their group normalisation in, which looks at the whole window.
+    The network is that of INFD: a convolution, two residual blocks, a convolution, all on the grid
+    of the pixels that are asked for. kernel=3 is their local renderer (CLIF), kernel=1 the
+    point-wise one (LIIF, Chen et al. 2021). The last layer begins at zero, so training begins at
+    bicubic interpolation; that, base=True, is our addition. normalised=True puts their group
+    normalisation in, which looks at the whole window.
 
-    radius: how many pixels away a pixel looks, 6 for kernel=3 and 0 for kernel=1. Weights are drawn from `seed`.
+    radius: how many pixels away a pixel looks, 6 for kernel=3 and 0 for kernel=1. Weights are drawn
+    from `seed`.
     """
 
     def __init__(
@@ -109,13 +117,17 @@ class Renderer(nn.Module):
         self, field: tuple[Tensor, Tensor], size: int | Tensor, top: int | Tensor = 0, left: int | Tensor = 0,
         height: int | None = None, width: int | None = None, halo: int | None = None, pitch: float | None = None,
     ) -> Tensor:  # fmt: skip
-        """height x width pixels from (top, left) of the picture with `size` pixels a side: (b, height, width).
+        """height x width pixels from (top, left) of the picture with `size` pixels a side: (b,
+        height, width).
 
-        field: features (b, C, grid, grid) and fixed picture (b, grid, grid) of `Coder.field`. size, top, left: a number
-        or (b,). The window is queried with `halo` more pixels on every side, default `radius`, which are rendered and
-        cut off: so its pixels are those of the whole picture. Fewer leave seams. pitch: see `query`.
+        field: features (b, C, grid, grid) and fixed picture (b, grid, grid) of `Coder.field`. size,
+        top, left: a number or (b,). The window is queried with `halo` more pixels on every side,
+        default `radius`, which are rendered and
+        cut off: so its pixels are those of the whole picture. Fewer leave seams. pitch: see
+        `query`.
 
-        Raises ValueError for a size below the grid: such a picture is one of the grid's size, reduced.
+        Raises ValueError for a size below the grid: such a picture is one of the grid's size,
+        reduced.
         """
         features, picture = field
         sizes = torch.as_tensor(size, device=picture.device).reshape(-1, 1)
@@ -144,10 +156,11 @@ class Renderer(nn.Module):
 
 
 class Unfolded(Renderer):
-    """A renderer, point-wise unless said otherwise, that is told the 3 x 3 features around the nearest one.
+    """A renderer, point-wise unless said otherwise, that is told the 3 x 3 features around the
+    nearest one.
 
-    The feature unfolding of LIIF: features beyond the frame are zero. Then neighbouring features are known, and only
-    neighbouring pixels are not.
+    The feature unfolding of LIIF: features beyond the frame are zero. Then neighbouring features
+    are known, and only neighbouring pixels are not.
     """
 
     def __init__(self, features: int = 32, width: int = 32, kernel: int = 1, seed: int = 0):
@@ -161,7 +174,8 @@ class Unfolded(Renderer):
 
 
 def interpolated(picture: Tensor, sizes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Bicubic interpolation of pictures (b, grid, grid) at the centres of pixels, as `query` takes them: (b, h, w)."""
+    """Bicubic interpolation of pictures (b, grid, grid) at the centres of pixels, as `query` takes
+    them: (b, h, w)."""
     y, x = (
         ((2 * pixels + 1).to(torch.float64) / sizes - 1).expand(len(picture), -1)
         for pixels in (rows, columns)
@@ -173,7 +187,8 @@ def interpolated(picture: Tensor, sizes: Tensor, rows: Tensor, columns: Tensor) 
 
 
 def bicubic(picture: Tensor, size: int) -> Tensor:
-    """The baseline: the fixed pictures (b, grid, grid) enlarged to (b, size, size) by bicubic interpolation."""
+    """The baseline: the fixed pictures (b, grid, grid) enlarged to (b, size, size) by bicubic
+    interpolation."""
     pixels = torch.arange(positive_int("size", size), device=picture.device)[None]
     return interpolated(picture, torch.tensor([[size]], device=picture.device), pixels, pixels)
 
@@ -185,7 +200,8 @@ def tiled(
     tile: int = 64,
     halo: int | None = None,
 ) -> Tensor:
-    """The whole picture (b, size, size) from windows of tile x tile pixels, rendered one after the other."""
+    """The whole picture (b, size, size) from windows of tile x tile pixels, rendered one after the
+    other."""
     starts = range(0, size, positive_int("tile", tile))
     rows = [
         torch.cat(
@@ -201,9 +217,11 @@ def tiled(
 
 
 class Coder(nn.Module):
-    """Autoencoder: picture (b, 32, 32) -> latent (b, 3, 8, 8) -> features (b, C, 32, 32) -> fixed picture (b, 32, 32).
+    """Autoencoder: picture (b, 32, 32) -> latent (b, 3, 8, 8) -> features (b, C, 32, 32) -> fixed
+    picture (b, 32, 32).
 
-    Latents have mean 0 and standard deviation 1 in each channel after `standardise`. Weights are drawn from `seed`.
+    Latents have mean 0 and standard deviation 1 in each channel after `standardise`. Weights are
+    drawn from `seed`.
     """
 
     mean: Tensor
@@ -249,7 +267,8 @@ class Coder(nn.Module):
 
     @torch.no_grad()
     def standardise(self, pictures: Tensor) -> None:
-        """Make mean 0 and standard deviation 1 of each channel of the latents of these pictures; the field stays."""
+        """Make mean 0 and standard deviation 1 of each channel of the latents of these pictures;
+        the field stays."""
         z = self.latents(pictures) * self.std + self.mean
         self.mean.copy_(z.mean((0, 2, 3), keepdim=True)[0])
         self.std.copy_(z.std((0, 2, 3), keepdim=True)[0])

@@ -1,4 +1,5 @@
-"""What the eigenvectors of a denoiser's Jacobian are like: shared? smooth? along contours? And errors by SURE."""
+"""What the eigenvectors of a denoiser's Jacobian are like: shared? smooth? along contours? And
+errors by SURE."""
 
 import torch
 from torch import Tensor
@@ -11,14 +12,15 @@ from ...realism import radii
 TILTED = 1e-3  # how far from orthonormal rows may be
 
 
-# Two bases ------------------------------------------------------------------------------------------------------------
+# Two bases ----------------------------------------------------------------------------------------
 
 
 def principal_cosines(a: Tensor, b: Tensor) -> Tensor:
-    """Cosines of the principal angles between the spans of a (k, *event) and b (m, *event), (min(k, m),), descending.
+    """Cosines of the principal angles between the spans of a (k, *event) and b (m, *event), (min(k,
+    m),), descending.
 
-    The singular values of A B^T, rows orthonormal (Bjorck & Golub 1973): 1 for each direction that both share.
-    Raises ValueError for rows that are not orthonormal, or of two spaces.
+    The singular values of A B^T, rows orthonormal (Bjorck & Golub 1973): 1 for each direction that
+    both share. Raises ValueError for rows that are not orthonormal, or of two spaces.
     """
     a, b = _rows(a, "a"), _rows(b, "b")
     if a.shape[1] != b.shape[1]:
@@ -29,7 +31,8 @@ def principal_cosines(a: Tensor, b: Tensor) -> Tensor:
 
 
 def overlap(a: Tensor, b: Tensor) -> float:
-    r"""How much of the span of a (k, *event) lies in that of b (m, *event), rows orthonormal, k <= m: in [0, 1].
+    r"""How much of the span of a (k, *event) lies in that of b (m, *event), rows orthonormal, k <=
+    m: in [0, 1].
 
         ||A B^T||_F^2 / k,   the mean squared principal cosine.
 
@@ -40,13 +43,14 @@ def overlap(a: Tensor, b: Tensor) -> float:
     return float(principal_cosines(a, b).square().mean())
 
 
-# One basis ------------------------------------------------------------------------------------------------------------
+# One basis ----------------------------------------------------------------------------------------
 
 
 def frequency(vectors: Tensor) -> Tensor:
     r"""Mean spatial frequency of images (k, n, n), in periods an image, (k,):
 
-        sum_w |w| |F e(w)|^2 / sum_w |F e(w)|^2,   F the discrete Fourier transform, w from -n/2 to n/2 in each axis.
+        sum_w |w| |F e(w)|^2 / sum_w |F e(w)|^2,   F the discrete Fourier transform, w from -n/2 to
+        n/2 in each axis.
 
     White noise has about .38 n. Raises ValueError for other shapes and for an image of zeros.
     """
@@ -73,7 +77,8 @@ def edges(image: Tensor, share: float = 0.2) -> Tensor:
 
 
 def energy_on(vectors: Tensor, mask: Tensor) -> Tensor:
-    """Share of the energy of each of `vectors` (k, H, W) on the pixels of a boolean mask (H, W), (k,).
+    """Share of the energy of each of `vectors` (k, H, W) on the pixels of a boolean mask (H, W),
+    (k,).
 
     Chance, the value of an even vector, is the mean of the mask.
     """
@@ -85,18 +90,20 @@ def energy_on(vectors: Tensor, mask: Tensor) -> Tensor:
     return (squares * mask).sum((1, 2)) / squares.sum((1, 2))
 
 
-# The Jacobian ---------------------------------------------------------------------------------------------------------
+# The Jacobian -------------------------------------------------------------------------------------
 
 
 def asymmetry_on(jacobian: Jacobian, vectors: Tensor) -> float:
-    """||V (J - J^T) V^T|| / ||V J V^T||, Frobenius, V orthonormal rows (k, *event): asymmetry between them alone."""
+    """||V (J - J^T) V^T|| / ||V J V^T||, Frobenius, V orthonormal rows (k, *event): asymmetry
+    between them alone."""
     v = _rows(vectors, "vectors")
     inner = v @ widened(jacobian.matvec(vectors).flatten(1)).T
     return float((inner - inner.T).norm() / inner.norm())
 
 
 def estimated_asymmetry(jacobian: Jacobian, probes: int = 16, seed: int = 0) -> float:
-    """`jacobian.asymmetry` from random vectors v, sqrt( sum ||J v - J^T v||^2 / sum ||J v||^2 ), without the matrix.
+    """`jacobian.asymmetry` from random vectors v, sqrt( sum ||J v - J^T v||^2 / sum ||J v||^2 ),
+    without the matrix.
 
     Numerator and denominator are unbiased estimates of the squared Frobenius norms.
     """
@@ -105,14 +112,16 @@ def estimated_asymmetry(jacobian: Jacobian, probes: int = 16, seed: int = 0) -> 
     return float((pushed - pulled).norm() / pushed.norm())
 
 
-# Errors without the clean image ---------------------------------------------------------------------------------------
+# Errors without the clean image -------------------------------------------------------------------
 
 
 @torch.no_grad()
 def trace(denoiser: Denoiser, y: Tensor, sigma: float, probes: int = 1, seed: int = 0) -> Tensor:
-    r"""tr J at every row of y (batch, *event), (batch,), unbiased: the mean of v . J v over random signs v.
+    r"""tr J at every row of y (batch, *event), (batch,), unbiased: the mean of v . J v over random
+    signs v.
 
-    The effective dimension of the denoiser there. Hutchinson 1990; one forward derivative a probe for the whole batch.
+    The effective dimension of the denoiser there. Hutchinson 1990; one forward derivative a probe
+    for the whole batch.
     Exact for one row: `Jacobian(denoiser, y, sigma).matrix.trace()`.
     """
     checked_sigma(
@@ -127,11 +136,13 @@ def trace(denoiser: Denoiser, y: Tensor, sigma: float, probes: int = 1, seed: in
 
 
 def sure(x_hat: Tensor, y: Tensor, sigma: float, traces: Tensor) -> Tensor:
-    r"""Stein's estimate of the squared error of each row, (batch,), which does not know the clean image (Stein 1981):
+    r"""Stein's estimate of the squared error of each row, (batch,), which does not know the clean
+    image (Stein 1981):
 
         SURE = ||y - x_hat||^2 + 2 sigma^2 tr J - sigma^2 d,   E SURE = E ||x_hat - x||^2.
 
-    x_hat, y (batch, *event), traces (batch,) of the Jacobians, d the size of the event. It may be negative.
+    x_hat, y (batch, *event), traces (batch,) of the Jacobians, d the size of the event. It may be
+    negative.
     """
     checked_sigma(y, sigma)
     if x_hat.shape != y.shape or traces.shape != (len(y),):
@@ -144,7 +155,8 @@ def sure(x_hat: Tensor, y: Tensor, sigma: float, traces: Tensor) -> Tensor:
 
 
 def _signs(n: int, like: Tensor, seed: int) -> Tensor:
-    """n vectors of random signs: of all independent entries of variance 1 they give the trace with least variance."""
+    """n vectors of random signs: of all independent entries of variance 1 they give the trace with
+    least variance."""
     g = torch.Generator().manual_seed(seed)
     return (2 * torch.randint(2, (n, *like.shape[1:]), generator=g) - 1).to(like)
 

@@ -1,4 +1,5 @@
-"""Closed-form machines against trained networks: windows calibrated on the network's paths, samples from one noise."""
+"""Closed-form machines against trained networks: windows calibrated on the network's paths, samples
+from one noise."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -18,7 +19,8 @@ class Calibration(NamedTuple):
     cosines: Tensor  # (L, sides, batch): of the scores of machine and network
 
     def best(self) -> list[int]:
-        """At each level the median over the noises of each noise's best side, always one of `sides`.
+        """At each level the median over the noises of each noise's best side, always one of
+        `sides`.
 
         Of an even number of noises the lower median. Of equal cosines the smaller side.
         """
@@ -27,7 +29,8 @@ class Calibration(NamedTuple):
     def table(self) -> dict[float, int]:
         """{sigma: side}, the `patch` of `LocalMean`. Each level keeps its own side.
 
-        The released code of Kamb & Ganguli (2025) stores the side of one step with its neighbour: off by one.
+        The released code of Kamb & Ganguli (2025) stores the side of one step with its neighbour:
+        off by one.
         """
         return dict(zip(self.sigmas.tolist(), self.best(), strict=True))
 
@@ -42,15 +45,17 @@ def calibrate(
 ) -> Calibration:
     r"""Compare machines of several windows with a network where the network itself goes.
 
-        c(sigma, side, b) = <D_net(y) - y, D_side(y) - y> / (|D_net(y) - y| |D_side(y) - y|),   y = y_b(sigma),
+        c(sigma, side, b) = <D_net(y) - y, D_side(y) - y> / (|D_net(y) - y| |D_side(y) - y|),   y =
+        y_b(sigma),
 
-    the cosine of the two scores at the states y_b(sigma) of the network's own Euler (DDIM) path, as Kamb & Ganguli
-    (ICML 2025) choose the sides of their machines. At large sigma both scores are nearly -y / sigma^2 and every cosine
+    the cosine of the two scores at the states y_b(sigma) of the network's own Euler (DDIM) path, as
+    Kamb & Ganguli (ICML 2025) choose the sides of their machines. At large sigma both scores are
+    nearly -y / sigma^2 and every cosine
     is near 1: what chooses a side there are its last digits.
 
-    machine: builds the denoiser of a side, as `lambda side: LocalMean(points, side)`. start (batch, *event) at
-    sigmas[0]; sigmas a schedule that ends in 0. Costs len(sides) machine calls a level. Raises ValueError for no sides,
-    or sides that do not increase.
+    machine: builds the denoiser of a side, as `lambda side: LocalMean(points, side)`. start (batch,
+    *event) at sigmas[0]; sigmas a schedule that ends in 0. Costs len(sides) machine calls a level.
+    Raises ValueError for no sides, or sides that do not increase.
     """
     if not sides or list(sides) != sorted(set(sides)):
         raise ValueError(
@@ -68,10 +73,12 @@ def calibrate(
 
 
 def compare(theory: Tensor, network: Tensor) -> dict[str, Tensor]:
-    """How well samples of a theory foretell a network's from the same noise, per image (batch,), three measures.
+    """How well samples of a theory foretell a network's from the same noise, per image (batch,),
+    three measures.
 
-    "r": Pearson's, the number in the tables of Kamb & Ganguli (2025). "r^2": its square, the number that their text
-    names. "R^2": the share of the network's variance that the theory explains, of Lukoianov et al. (2025). They are
+    "r": Pearson's, the number in the tables of Kamb & Ganguli (2025). "r^2": its square, the number
+    that their text names. "R^2": the share of the network's variance that the theory explains, of
+    Lukoianov et al. (2025). They are
     three numbers for one pair of pictures: see `metrics.pearson` and `metrics.determination`.
     """
     r = metrics.pearson(theory, network)

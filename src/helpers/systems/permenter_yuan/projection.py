@@ -1,7 +1,9 @@
-"""Denoising as projection on the data (Permenter & Yuan 2024): a smoothed distance, and what errors do to a sampler.
+"""Denoising as projection on the data (Permenter & Yuan 2024): a smoothed distance, and what errors
+do to a sampler.
 
-K is a set of points x_i in R^d, dist(y) = min_i |y - x_i| its distance, proj(y) the nearest of them. For a schedule
-sigmas[0] > ... > sigmas[steps], a step of Euler (DDIM) is y - beta (y - D) with beta_i = 1 - sigmas[i + 1] / sigmas[i].
+K is a set of points x_i in R^d, dist(y) = min_i |y - x_i| its distance, proj(y) the nearest of
+them. For a schedule sigmas[0] > ... > sigmas[steps], a step of Euler (DDIM) is y - beta (y - D)
+with beta_i = 1 - sigmas[i + 1] / sigmas[i].
 """
 
 import math
@@ -17,24 +19,28 @@ from ...sampling import ddim_linear, euler, log_linear
 
 
 def smoothed_distance(points: Tensor, y: Tensor, sigma: float | Tensor) -> Tensor:
-    r"""Smoothed squared distance to points (N, *event), (batch,), float64, in squared units of y; it may be negative.
+    r"""Smoothed squared distance to points (N, *event), (batch,), float64, in squared units of y;
+    it may be negative.
 
         d^2(y, sigma) = -2 sigma^2 log sum_i exp( -|y - x_i|^2 / (2 sigma^2) ),
 
-    so that dist^2 - 2 sigma^2 log N <= d^2 <= dist^2, and half its gradient is y - D with D the posterior mean. The
-    talk of Permenter & Yuan prints the factor -sigma^2: half the gradient needs -2 sigma^2. Not differentiable here:
-    the gradient is known. Raises ValueError as `helpers.kernels.posterior.posterior_mean`.
+    so that dist^2 - 2 sigma^2 log N <= d^2 <= dist^2, and half its gradient is y - D with D the
+    posterior mean. The talk of Permenter & Yuan prints the factor -sigma^2: half the gradient needs
+    -2 sigma^2. Not differentiable here: the gradient is known. Raises ValueError as
+    `helpers.kernels.posterior.posterior_mean`.
     """
     level = torch.as_tensor(sigma, dtype=torch.float64, device=y.device)
     return -2 * level**2 * posterior_mean(points, y, sigma).log_normaliser
 
 
 class Projection(Denoiser):
-    r"""The nearest of points (N, *event), at every noise level, or a projection with a known relative error:
+    r"""The nearest of points (N, *event), at every noise level, or a projection with a known
+    relative error:
 
         D(y) = proj(y) + error (y - proj(y)),   so that |D - proj| = |error| dist exactly.
 
-    error in (-1, 1): below 0 it goes too far, above 0 not far enough, the two worst cases of the error model.
+    error in (-1, 1): below 0 it goes too far, above 0 not far enough, the two worst cases of the
+    error model.
     """
 
     def __init__(self, points: Tensor, error: float = 0.0):
@@ -54,12 +60,14 @@ class Projection(Denoiser):
 
 
 class KernelDensity(Denoiser):
-    r"""Posterior mean of sum_i N(x_i, width^2 I) / N: the points (N, *event) with a ball of fog around each.
+    r"""Posterior mean of sum_i N(x_i, width^2 I) / N: the points (N, *event) with a ball of fog
+    around each.
 
         D(y, sigma) = y + sigma^2 / t^2 ( m(y, t) - y ),   t^2 = sigma^2 + width^2,
 
-    m the posterior mean of the points themselves: given x_i, y is N(x_i, t^2). width > 0 in the units of y. Equals
-    `GaussianMixture(points, width)` at a cost of one matrix product; memory O(batch N), precision that of y.
+    m the posterior mean of the points themselves: given x_i, y is N(x_i, t^2). width > 0 in the
+    units of y. Equals `GaussianMixture(points, width)` at a cost of one matrix product; memory
+    O(batch N), precision that of y.
     """
 
     def __init__(self, points: Tensor, width: float):
@@ -88,9 +96,11 @@ class KernelDensity(Denoiser):
 
 
 def relative_error(x_hat: Tensor, y: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    r"""|x_hat - proj(y)| / dist(y) and dist(y), both (batch,), for estimates x_hat of y (batch, *event).
+    r"""|x_hat - proj(y)| / dist(y) and dist(y), both (batch,), for estimates x_hat of y (batch,
+    *event).
 
-    The eta of the error model of Permenter & Yuan 2024, with the points (N, *event) as K. A y that is one of the points
+    The eta of the error model of Permenter & Yuan 2024, with the points (N, *event) as K. A y that
+    is one of the points
     has no relative error: NaN.
     """
     if x_hat.shape != y.shape:
@@ -105,8 +115,8 @@ def relative_error(x_hat: Tensor, y: Tensor, points: Tensor) -> tuple[Tensor, Te
 def errors_along(
     denoiser: Denoiser, points: Tensor, start: Tensor, sigmas: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`relative_error` along Euler's trajectories from `start` (batch, *event): eta of each step, (steps, batch), and
-    the distance at every level, (steps + 1, batch)."""
+    """`relative_error` along Euler's trajectories from `start` (batch, *event): eta of each step,
+    (steps, batch), and the distance at every level, (steps + 1, batch)."""
     y, found = start, []
     for state in euler(denoiser, start, sigmas):
         found.append(relative_error(state.x_hat, y, points))
@@ -115,17 +125,20 @@ def errors_along(
     return eta, torch.cat([distance, nearest(y, points, 1)[0].T])
 
 
-# Admissible schedules -------------------------------------------------------------------------------------------------
+# Admissible schedules -----------------------------------------------------------------------------
 
 
 def step_bounds(sigmas: Tensor, eta: float | Tensor) -> tuple[Tensor, Tensor]:
-    r"""What a relative error eta leaves of the distance after each step, (steps + 1,) each, 1 at the start:
+    r"""What a relative error eta leaves of the distance after each step, (steps + 1,) each, 1 at
+    the start:
 
         prod_i (1 - (1 + eta_i) beta_i) <= dist(y_t) / dist(y_0) <= prod_i (1 - (1 - eta_i) beta_i).
 
-    eta: one number in [0, 1) or one for each step, (steps,). The lower bound is 0 from the first step that may reach K.
-    Source: Permenter & Yuan 2024, theorem on admissible schedules; the proof is in the chapter and needs no convexity.
-    Raises ValueError for an eta outside [0, 1) and for a schedule that ends in 0, where beta = 1.
+    eta: one number in [0, 1) or one for each step, (steps,). The lower bound is 0 from the first
+    step that may reach K.
+    Source: Permenter & Yuan 2024, theorem on admissible schedules; the proof is in the chapter and
+    needs no convexity. Raises ValueError for an eta outside [0, 1) and for a schedule that ends in
+    0, where beta = 1.
     """
     beta, eta = _steps(sigmas, eta)
     one = beta.new_ones(1)
@@ -134,10 +147,11 @@ def step_bounds(sigmas: Tensor, eta: float | Tensor) -> tuple[Tensor, Tensor]:
 
 
 def least_nu(sigmas: Tensor, eta: float | Tensor) -> float:
-    r"""The smallest nu for which the schedule is (eta, nu)-admissible: prod_i (1 - beta_i) / (1 - (1 + eta_i) beta_i).
+    r"""The smallest nu for which the schedule is (eta, nu)-admissible: prod_i (1 - beta_i) / (1 -
+    (1 + eta_i) beta_i).
 
-    Then dist / nu <= sqrt(d) sigma <= nu dist at every level, if they are equal at the first. Infinite where a step may
-    overshoot, (1 + eta) beta >= 1. Raises as `step_bounds`.
+    Then dist / nu <= sqrt(d) sigma <= nu dist at every level, if they are equal at the first.
+    Infinite where a step may overshoot, (1 + eta) beta >= 1. Raises as `step_bounds`.
     """
     beta, eta = _steps(sigmas, eta)
     left = 1 - (1 + eta) * beta
@@ -145,7 +159,8 @@ def least_nu(sigmas: Tensor, eta: float | Tensor) -> float:
 
 
 def largest_step(eta: float, nu: float, steps: int) -> float:
-    r"""The largest beta that `steps` equal factors 1 - beta may have: c / (eta + c) with c = 1 - nu^(-1 / steps).
+    r"""The largest beta that `steps` equal factors 1 - beta may have: c / (eta + c) with c = 1 -
+    nu^(-1 / steps).
 
     All `steps` together divide the noise level by (1 + c / eta)^steps, which tends to nu^(1 / eta).
     """
@@ -156,10 +171,12 @@ def largest_step(eta: float, nu: float, steps: int) -> float:
 
 
 def permenter_yuan(steps: int, sigma_max: float = 40.0, sigma_last: float = 0.01) -> Tensor:
-    """Their schedule: geometric from sigma_max to the geometric mean of the last two levels of DDIM, then sigma_last.
+    """Their schedule: geometric from sigma_max to the geometric mean of the last two levels of
+    DDIM, then sigma_last.
 
     In units in which intensities lie in [-1, 1]; halve it for [0, 1]. steps at least 2.
-    Source: the released code (smalldiffusion's authors), sigma_max 40 for CIFAR-10 and 5 or 10 steps.
+    Source: the released code (smalldiffusion's authors), sigma_max 40 for CIFAR-10 and 5 or 10
+    steps.
     """
     if positive_int("steps", steps) < 2:
         raise ValueError(f"steps is {steps}: the schedule needs two or more")
