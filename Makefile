@@ -6,7 +6,7 @@ $(error no Python >= 3.11 found: install one, or name it, as in: make PYTHON=/pa
 endif
 
 BIN := .venv/bin
-PIPELINE := $(BIN)/python -m helpers.pipeline
+PRESS := $(BIN)/python -m press
 # The name holds the hash of what was installed, so that a changed pin installs again and a touched file does not.
 READY := .venv/ready-$(shell cat requirements.txt requirements.lock pyproject.toml | $(PYTHON) -c \
   'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')
@@ -26,24 +26,24 @@ $(READY):
 	rm -f .venv/ready-*
 	touch $@
 
-# What each does stands in src/helpers/pipeline/__main__.py, where there is no make too: python -m helpers.pipeline book
+# What each does stands in src/press/__main__.py, where there is no make too: python -m press book
 book test lint serve store results audit: $(READY)
-	$(PIPELINE) $@
+	$(PRESS) $@
 
 # build/the-creative-denoiser.pdf, printed from the built pages by a Chromium.
 pdf: book
-	$(PIPELINE) pdf
+	$(PRESS) pdf
 
 # PROFILE=cpu: hours on two cores; t4, h200: an hour or half an hour of that GPU; gpu: eight times the images; full: the
 # papers' schedules
 PROFILE ?= cpu
 models: $(READY)
-	$(PIPELINE) train --profile $(PROFILE)
+	$(BIN)/python -m helpers.experiments train --profile $(PROFILE)
 
 # The same in the background: CORES networks at a time, everything else on the machine first, the most wanted first.
 CORES ?= 1
 campaign: $(READY)
-	$(PIPELINE) train --campaign --workers $(CORES) --profile $(PROFILE)
+	$(BIN)/python -m helpers.experiments train --campaign --workers $(CORES) --profile $(PROFILE)
 
 # The chapters as Colab runs them; CHAPTERS="01 15" for some. It makes an environment of its own.
 CHAPTERS ?=

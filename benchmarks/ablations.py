@@ -44,11 +44,12 @@ from helpers.systems.kamb_ganguli.agreement import calibrate
 from helpers.training import train
 
 FOLDER = record.ROOT / "build/ablations"
+# training images; samples that are judged; samples compared with theories
 N, MADE, COMPARED = (
     1000,
     256,
     32,
-)  # training images; samples that are judged; samples compared with theories
+)
 SEEDS = (1, 2)
 
 

@@ -43,19 +43,21 @@ from helpers.systems.chen.fields import GRID, Coder, Renderer, Unfolded, bicubic
 from helpers.training import Progress, Recipe, fit, train
 
 SEEDS, SIZES, TEST = 3, (32, 48, 64, 96, 128, 192, 256), 32
+# scenes for coder and latents; for renderers, and their largest size
 TRAINED, SEEN, LARGEST = (
     6000,
     1200,
     128,
-)  # scenes for coder and latents; for renderers, and their largest size
+)
 ALL = record.ROOT / "build/train/fields/networks/all.safetensors"
 KINDS: dict[str, dict[str, Any]] = {
     "convolutional": {},
     "pointwise": {"kernel": 1},
+    # about as many parameters as the convolutional one, and so has
     "pointwise-wide": {
         "kernel": 1,
         "width": 100,
-    },  # about as many parameters as the convolutional one, and so has
+    },
     "unfolded": {"width": 78},  # the point-wise one that is told nine features
 }
 CODER = Recipe(steps=2800, batch=16, rate=2e-3, warmup=100, clip=1.0, ema=0.995, precision="mixed")

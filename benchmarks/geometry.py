@@ -29,12 +29,13 @@ from helpers.training import run, train
 
 ALPHAS, TEST, TRAIN = (1, 2, 3, 4, 5), 2, 0  # the seeds are those of `load`'s splits
 LEVELS = [10 ** (k * 2.5 / 9) / 255 for k in range(10)]  # the grid of the released code
+# first and last level
 RANGES = {
     "all": (0, 9),
     "middle": (2, 7),
     "low noise": (2, 5),
     "high noise": (5, 9),
-}  # first and last level
+}
 TOP, SEED = 20, 0
 
 
@@ -105,9 +106,8 @@ def portrait(
     here, there = geometry.near(rows), geometry.near(others)
     along, across = geometry.oscillation(e, rows)
     along_other, across_other = geometry.oscillation(e, others)
-    weight = eigenbasis.energy_on(
-        e, here
-    )  # of what lies far from the contour, its direction there says nothing
+    # of what lies far from the contour, its direction there says nothing
+    weight = eigenbasis.energy_on(e, here)
     weight_other = eigenbasis.energy_on(e, there)
     rate = eigenbasis.frequency(e)
     on = weight > 0.5

@@ -163,10 +163,11 @@ def images(rounds: int) -> dict:
     denoiser, radius, rows = PosteriorMean(x), posterior.summarise(x).radius, []
     for sigma in (0.1, 3.0, 30.0):
         y = noisy(x, b, sigma)
+        # the rest by proportion
         few = {
             "naive torch": (y[:4], x[:500]),
             "KeOps": (y[:16], x[:500]),
-        }  # the rest by proportion
+        }
         ways = {"this book": lambda x, y, s: denoiser(y, s)} | others()
         sets = {name: few.get(name, (y, x)) for name in ways}
         runs = {

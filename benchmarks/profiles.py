@@ -20,8 +20,8 @@ import record
 import torch
 
 from helpers.files import RESULTS
-from helpers.pipeline.chapters import LEDGER, PROFILES, Book
-from helpers.pipeline.execute import kernel_environment
+from press.chapters import LEDGER, PROFILES, Book
+from press.execute import kernel_environment
 
 
 def seconds(book: Book, chapter: Path, profile: str) -> float:
@@ -33,7 +33,7 @@ def seconds(book: Book, chapter: Path, profile: str) -> float:
         command = [
             sys.executable,
             "-m",
-            "helpers.pipeline.worker",
+            "press.worker",
             str(book.root / chapter),
             f"{folder}/out.ipynb",
         ]

@@ -149,9 +149,8 @@ def bases(faces: int = 2) -> dict:
     x, points = load("celeba", "test", faces, 40).images, load("celeba", n=1000, size=40).images
     compared = machines(points)
     vectors: dict[tuple[str, int, int], torch.Tensor] = {}
-    images: dict[
-        tuple[str, int, int], torch.Tensor
-    ] = {}  # of the same random vectors under each Jacobian
+    # of the same random vectors under each Jacobian
+    images: dict[tuple[str, int, int], torch.Tensor] = {}
     measured: dict[str, dict[str, torch.Tensor]] = {name: {} for name in compared}
     for name, machine in compared.items():
         table: dict[str, list] = {}
@@ -261,9 +260,8 @@ def memory(compared: dict[str, Denoiser], x: torch.Tensor, face: torch.Tensor) -
         for sigma in LEVELS:
             jacobian = Jacobian(compared[name], noisy(x, sigma)[:1], sigma)
             v = jacobian.y
-            for _ in range(
-                12
-            ):  # the power method: the leading singular value stands far above the second
+            # the power method: the leading singular value stands far above the second
+            for _ in range(12):
                 u = jacobian.matvec(v)
                 pulled = jacobian.adjoint(u / u.norm())
                 v = pulled / pulled.norm()

@@ -181,11 +181,12 @@ def paths() -> dict:
     return {"noises": NOISES, "sigmas": rounded(sigmas[:-1], 5), "rows": rows}
 
 
+# blocks of the UNet for images of so many pixels a side, as in the paper's Table 1
 SCALES = {
     20: 1,
     40: 2,
     80: 3,
-}  # blocks of the UNet for images of so many pixels a side, as in the paper's Table 1
+}
 
 
 def sizes(steps: int = 2500, count: int = 200) -> dict:

@@ -32,16 +32,18 @@ from helpers.recipe import Recipe
 from helpers.training import train
 
 NAME, SHEETS = "trials", record.ROOT / "build/trials"
+# of a training on one core; the zoo's 500 steps of warm-up would be half of it
 SEEDS, SECONDS, WARMUP = (
     3,
     100.0,
     100,
-)  # of a training on one core; the zoo's 500 steps of warm-up would be half of it
+)
+# images by the reverse SDE and by Heun's method; test images for the PSNR
 MADE, BY_HEUN, TESTED = (
     128,
     64,
     100,
-)  # images by the reverse SDE and by Heun's method; test images for the PSNR
+)
 LARGE = (200, 500, 1000)  # of 255: where sampling decides what is in the picture
 PART, HEUN = 16, 18  # images at a time, which fit a cache; steps of Heun's method, two calls each
 NETWORK: dict[str, Any] = {**GENERATING, "blocks": 3, "channels": 16}
@@ -95,9 +97,8 @@ def plan(data: ImageSet, rounds: int = 7, each: int = 3) -> dict:
             for _ in range(each):
                 next(steps)
             cost[row].append((time.process_time() - start) / each)
-    least = min(
-        cost["reference"]
-    )  # what others do on this machine lengthens a step, nothing shortens it
+    # what others do on this machine lengthens a step, nothing shortens it
+    least = min(cost["reference"])
     rows = {}
     for row, (options, changes) in ROWS.items():
         ratio = statistics.median(a / b for a, b in zip(cost[row], cost["reference"], strict=True))

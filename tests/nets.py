@@ -5,8 +5,20 @@ import torch
 from helpers.denoisers.unet import BiasFreeNorm
 
 
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def state(denoiser: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in denoiser.state_dict().items()}
+
+
+def equal(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
 def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+    return torch.randn(*shape, generator=generator(seed), dtype=dtype)
 
 
 def settled(net: torch.nn.Module) -> torch.nn.Module:

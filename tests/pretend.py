@@ -125,9 +125,8 @@ class Machine(TorchDispatchMode):
 
     def __enter__(self) -> "Machine":
         self.lifted = torch._C._only_lift_cpu_tensors()
-        torch._C._set_only_lift_cpu_tensors(
-            True
-        )  # torch.tensor(..., device=DEVICE) comes by here, too
+        # torch.tensor(..., device=DEVICE) comes by here, too
+        torch._C._set_only_lift_cpu_tensors(True)
         return super().__enter__()
 
     def __exit__(self, *raised) -> None:

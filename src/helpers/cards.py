@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 MODELS = "CREATIVE_DENOISER_MODELS"  # environment variable: the folder of models
-UNSHIPPED = (
-    "unshipped"  # the folder, among the models, of weights that are too many for the repository
-)
+# the folder, among the models, of weights that are too many for the repository
+UNSHIPPED = "unshipped"
 NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
 
 

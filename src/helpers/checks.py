@@ -142,12 +142,13 @@ def is_positive(value: float) -> bool:
     """Whether it is a finite number above 0."""
     try:
         return 0 < float(value) < math.inf and not isinstance(value, (str, bool))
+    # no number, or a tensor of several
     except (
         TypeError,
         ValueError,
         OverflowError,
         RuntimeError,
-    ):  # no number, or a tensor of several
+    ):
         return False
 
 

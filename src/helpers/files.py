@@ -33,9 +33,8 @@ def cache_folder() -> Path:
     except (OSError, RuntimeError):  # RuntimeError: no home
         pass
     try:
-        user = (
-            os.getuid() if hasattr(os, "getuid") else 0
-        )  # on Windows each user has a folder anyway
+        # on Windows each user has a folder anyway
+        user = os.getuid() if hasattr(os, "getuid") else 0
         folder = Path(tempfile.gettempdir()) / f"creative-denoiser-{user}"
         folder.mkdir(exist_ok=True, mode=0o700)
         status = folder.lstat()  # whoever else had made it could leave there what is run
@@ -104,9 +103,8 @@ def write_atomically(path: Path, data: str | bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data.encode() if isinstance(data, str) else data)
-            os.chmod(
-                temporary, 0o644
-            )  # mkstemp's 0600 would follow the file into git and onto a server
+            # mkstemp's 0600 would follow the file into git and onto a server
+            os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)

@@ -121,9 +121,8 @@ def wavelets(images: Tensor, wavelet: str = "db2", levels: int = 4) -> Tensor:
     """
     x = _divisible(images, wavelet, levels)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # that the coarsest wavelets are wider than the frame: they are periodic
+        # that the coarsest wavelets are wider than the frame: they are periodic
+        warnings.simplefilter("ignore")
         coarse, *details = pywt.wavedec2(x, wavelet, "periodization", levels, axes=(1, 2))
     parts = [coarse, *(band for bands in details for band in bands)]
     return as_tensor(np.concatenate([p.reshape(len(x), -1) for p in parts], 1), images)

@@ -236,7 +236,8 @@ def eigen(
         block = block[: size - len(space)]
         for _ in range(
             3
-            # where the space is exhausted the first pass leaves rounding errors, which the others clean
+            # where the space is exhausted the first pass leaves rounding errors, which the others
+            # clean
         ):
             block = torch.linalg.qr((block - (block @ space.T) @ space).T).Q.T
         vectors = block.reshape(-1, *shape)

@@ -217,9 +217,8 @@ def patch_sources(
         raise ValueError(
             f"side is {side}: choose a divisor of the image's {h} x {w} pixels, at least 2"
         )
-    kept = _first_of_equals(training.flatten(1)).to(
-        training.device
-    )  # of equal ones rounding would choose
+    # of equal ones rounding would choose
+    kept = _first_of_equals(training.flatten(1)).to(training.device)
     patches = (t.unfold(-2, side, side).unfold(-2, side, side) for t in (samples, training[kept]))
     a, b = (t.flatten(1, 2).transpose(0, 1) for t in patches)
     alike = torch.stack([similarity(x, y) for x, y in zip(a, b, strict=True)], 1)  # (n, patches, N)

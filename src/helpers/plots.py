@@ -207,9 +207,8 @@ class Slider:
             }
         import plotly.graph_objects as go
 
-        return go.Figure(**self.figure)._repr_mimebundle_(
-            **arguments
-        )  # Jupyter and Colab: Plotly knows where it is
+        # Jupyter and Colab: Plotly knows where it is
+        return go.Figure(**self.figure)._repr_mimebundle_(**arguments)
 
 
 def square(extent: float) -> dict:

@@ -27,9 +27,8 @@ NOISE: dict[
     ),
     "fixed": lambda u, n, sigma: torch.full_like(u, sigma),
 }
-LEAST = (
-    2.0**-25
-)  # for the 0 that torch.rand gives once in 2^24 numbers, at which a level would be 0
+# for the 0 that torch.rand gives once in 2^24 numbers, at which a level would be 0
+LEAST = 2.0**-25
 MOST = 10**8  # images of a batch or of an epoch: the order of those of an epoch is kept in memory
 EMA = "take a decay from 0 to below 1, or None"
 LOSSES = ("edm", "sum", "log", "level", "snr")
@@ -159,12 +158,10 @@ def native(device: torch.device) -> torch.dtype:
         capability = torch.cuda.get_device_capability(device)
         if capability >= (7, 0):
             return torch.bfloat16 if capability >= (8, 0) else torch.float16
-    elif (
-        device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    ):  # False if it is held to AVX2
+    # False if it is held to AVX2
+    elif device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         has = torch.cpu.get_capabilities()
-        if any(
-            has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")
-        ):  # the last one as ARM calls it
+        # the last one as ARM calls it
+        if any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
             return torch.bfloat16
     return torch.float32

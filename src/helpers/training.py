@@ -89,9 +89,8 @@ def train(
         if recipe.loss == "sum":
             return e.sum(1).mean()
         if recipe.loss == "log":
-            return (
-                e.mean(1).clamp(min=1e-12).log().mean()
-            )  # of an image met exactly: no gradient, no infinity
+            # of an image met exactly: no gradient, no infinity
+            return e.mean(1).clamp(min=1e-12).log().mean()
         if recipe.loss == "snr":
             return (e.mean(1) / sigma**2).mean()
         if recipe.loss == "level":

@@ -42,9 +42,8 @@ LARGEST = 2**20  # bytes of one image: the originals have at most some ten thous
 FIRST_TEST = 182_638  # number of the first test image in the official list
 VERSION = 1  # of the preparation, part of the key of what is cached
 
-Source = tuple[
-    dict[str, list[str]], Callable[[str], bytes], bool, str
-]  # splits, reader, gray at 80x80, fingerprint
+# splits, reader, gray at 80x80, fingerprint
+Source = tuple[dict[str, list[str]], Callable[[str], bytes], bool, str]
 
 
 def celeba(split: str, size: int, colour: str) -> tuple[Tensor, str]:
@@ -103,9 +102,8 @@ def _prepared(root: Path, size: int, colour: str) -> Path:
     )
     key = _digest([VERSION, size, colour, fingerprint, splits])[:16]
     folder = cache_folder() / f"celeba-{colour}-{size}-{key}"
-    with FileLock(
-        f"{folder}.lock"
-    ):  # many trainings may ask at once: one prepares, the others wait
+    # many trainings may ask at once: one prepares, the others wait
+    with FileLock(f"{folder}.lock"):
         if folder.is_dir():
             return folder
         finer = _prepared(root, 80, colour) if colour == "gray" and size in (20, 40) else None
@@ -127,9 +125,8 @@ def _prepared(root: Path, size: int, colour: str) -> Path:
                     if fine is None
                     else _means(fine, 80 // size)
                 )
-                with open(
-                    new / f"{split}.npy", "wb"
-                ) as file:  # mapped into memory, a full disk would end the process
+                # mapped into memory, a full disk would end the process
+                with open(new / f"{split}.npy", "wb") as file:
                     np.lib.format.write_array_header_1_0(file, header)
                     for image in images:
                         file.write(np.ascontiguousarray(image, "<f4"))
@@ -261,9 +258,8 @@ def _archive(path: Path) -> tuple[list[str], Callable[[str], bytes], str]:
     def read(name: str) -> bytes:
         try:
             with archive.open(name) as file:
-                return file.read(
-                    sizes[name]
-                )  # without a size, all that is packed would be unpacked and then cut
+                # without a size, all that is packed would be unpacked and then cut
+                return file.read(sizes[name])
         except (
             OSError,
             EOFError,
@@ -319,8 +315,7 @@ def _decoded(
             return pixels.sum(-1, dtype=np.float32) / 765
         return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / 255
 
-    with (
-        ThreadPoolExecutor() as pool
-    ):  # Pillow decodes outside the interpreter's lock; zipfile reads in one thread
+    # Pillow decodes outside the interpreter's lock; zipfile reads in one thread
+    with ThreadPoolExecutor() as pool:
         for i in range(0, len(names), 256):
             yield from pool.map(decode, [(n, read(n)) for n in names[i : i + 256]])

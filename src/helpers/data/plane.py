@@ -65,9 +65,8 @@ def spiral(arms: int = 2, std: float = 0.08) -> GaussianMixture:
 
 def star(points: int = 5, std: float = 0.06) -> GaussianMixture:
     """The closed curve of radius 1.4 + .5 cos(points t), uniform in angle, with Gaussian width."""
-    t = (
-        2 * math.pi * torch.arange(256, dtype=torch.float64) / 256
-    )  # periodic: equal weights are the best quadrature
+    # periodic: equal weights are the best quadrature
+    t = 2 * math.pi * torch.arange(256, dtype=torch.float64) / 256
     r = 1.4 + 0.5 * (positive_int("points", points) * t).cos()
     return GaussianMixture(r[:, None] * torch.stack([t.cos(), t.sin()], 1), std)
 
@@ -107,9 +106,8 @@ class Checkerboard(Denoiser):
         return log_b + torch.log(-torch.expm1(log_a - log_b)), low, high
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
-        if (
-            exporting()
-        ):  # graphs have no log Phi: quadrature in every square, to 1e-6 for sigma >= .02
+        # graphs have no log Phi: quadrature in every square, to 1e-6 for sigma >= .02
+        if exporting():
             t, w = (v.to(y) for v in _legendre(96, 0, 1))
             x = self.corners.to(y)[..., None] + t
             log_joint = w.log() - 0.5 * ((y[:, None, :, None] - x) / sigma) ** 2

@@ -53,9 +53,8 @@ class LinearDenoiser(Denoiser):
                 f"covariance has eigenvalue {values[0].item():.3g}: it must be positive semi-definite"
             )
         rank = checked_rank(rank, len(mean))
-        return cls(
-            mean, axes.flip(1)[:, :rank], values.flip(0)[:rank].clamp(min=0.0)
-        )  # rounding below 0
+        # rounding below 0
+        return cls(mean, axes.flip(1)[:, :rank], values.flip(0)[:rank].clamp(min=0.0))
 
     @classmethod
     def from_points(cls, points: Tensor, rank: int | None = None) -> "LinearDenoiser":

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..checks import checked_points, exact, exporting, positive_int, widened
 from .base import Denoiser, nearest_level, per_level
 
+# of 64 pixels
 PATCHES = {
     64: 1024,
     55: 1024,
@@ -23,7 +24,7 @@ PATCHES = {
     11: 32,
     7: 16,
     3: 8,
-}  # of 64 pixels
+}
 EVERYWHERE = 1e-2  # of the intensities: a window in which nothing varies has projections too
 
 
@@ -278,9 +279,8 @@ class HermitePolynomial(WindowRegression):
             (Z.T @ b / len(x)).unflatten(0, (-1, len(R))) for b in (Z, x, out)
         )
         inner = inner.unflatten(2, (-1, len(R))).transpose(1, 2)  # (order, order, F, F)
-        scale = {
-            n: tau**n * math.sqrt(math.factorial(n)) for n in orders
-        }  # phi_n = He_n(z) / sqrt(n!)
+        # phi_n = He_n(z) / sqrt(n!)
+        scale = {n: tau**n * math.sqrt(math.factorial(n)) for n in orders}
         expected = torch.cat([clean[n].mean(0) / scale[n] for n in orders])
         rows = [
             torch.cat([_pair(n, m, noise, inner) / scale[n][:, None] / scale[m] for m in orders], 1)

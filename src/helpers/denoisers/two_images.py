@@ -38,9 +38,8 @@ class TwoImages(Denoiser):
         self.register_buffer("step", points[1] - points[0])
         for name, size in zip(("rows", "columns"), self.event_shape, strict=True):
             at = torch.arange(size)
-            self.register_buffer(
-                name, ((at[:, None] - at).abs() <= patch // 2).to(points)
-            )  # 1 where q's window has p
+            # 1 where q's window has p
+            self.register_buffer(name, ((at[:, None] - at).abs() <= patch // 2).to(points))
 
     first: Tensor
     step: Tensor

@@ -133,9 +133,8 @@ class UNet(Network):
                     nn.init.kaiming_normal_(module.weight)
                     if bias:
                         nn.init.zeros_(module.bias)
-            if (
-                not blind
-            ):  # F = 0: training starts from the best denoiser that knows only s, not from noise
+            # F = 0: training starts from the best denoiser that knows only s, not from noise
+            if not blind:
                 nn.init.zeros_(self.decoder[0][-1].weight)
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
@@ -146,9 +145,8 @@ class UNet(Network):
             return (images - self.network(images.to(dtype)).to(y)).view_as(y)
 
         def f(z: Tensor, level: Tensor) -> Tensor:
-            if (
-                self.heard is None
-            ):  # shape[0], not len: len would fix the size of the batch in an export
+            # shape[0], not len: len would fix the size of the batch in an export
+            if self.heard is None:
                 z = torch.cat([z, level.expand(y.shape[0], 1, *y.shape[-2:])], dim=1)
             return self.network(z.to(dtype), level.flatten(1).to(dtype)).to(y)
 

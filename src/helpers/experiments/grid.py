@@ -48,9 +48,8 @@ class Grid:
     n: list[int]
     recipe: dict[str, Any]
     seeds: tuple[int, ...] = (0,)  # of the weights, the noise and the order of the images
-    levels: tuple[
-        float, ...
-    ] = ()  # a network for each level of noise; none means one for the levels of the recipe
+    # a network for each level of noise; none means one for the levels of the recipe
+    levels: tuple[float, ...] = ()
     source: str = ""  # of a published grid: where it is stated
     assumed: str = ""  # what is not stated there, and stands here all the same
 

@@ -93,9 +93,8 @@ def untrained(entry: Entry, data: ImageSet) -> Network:
         raise ValueError(
             f"network is {entry.network!r}: choose one of {', '.join(known)}, or import what defines it"
         )
-    inner = known.get(
-        str(entry.options.get("network")), known[entry.network]
-    )  # of a network for each level
+    # of a network for each level
+    inner = known.get(str(entry.options.get("network")), known[entry.network])
     takes = inspect.signature(inner.__init__).parameters
     about = {"data_std": round(float(data.images.std()), 3)} if "data_std" in takes else {}
     return known[entry.network](**{**entry.options, **about})
@@ -128,7 +127,7 @@ def card(
     """What the manifest says of how a network was made."""
     r = entry.recipe
     return {
-        "recipe": f"python -m helpers.pipeline train {name} --profile {profile}",
+        "recipe": f"python -m helpers.experiments train {name} --profile {profile}",
         "key": entry.key(),
         "profile": profile,
         "data": str(data),

@@ -60,12 +60,13 @@ GENERATE = Recipe(
     flip=True,
     precision="mixed",
 )
+# options of such a UNet
 GENERATING = {
     "normalisation": "none",
     "bias": True,
     "blind": False,
     "level": "scale",
-}  # options of such a UNet
+}
 # one thing changed at a time in a conditioned UNet of three blocks and 16 channels, the most wanted
 # first
 COLOUR = {
@@ -83,6 +84,7 @@ COLOUR = {
     "blocks-4": {"blocks": 4},
     "channels-32": {"channels": 32},
 }
+# on a small GPU
 HOUR = (
     "blocks-3",
     "blocks-1",
@@ -90,8 +92,9 @@ HOUR = (
     "blocks-2",
     "skip-none",
     "channels-4",
-)  # on a small GPU
+)
 KEPT = (*HOUR, "channels-8")  # weights ship
+# ours: the source has ten, and does not say which
 LEVELS = [
     0.04,
     0.1,
@@ -103,7 +106,7 @@ LEVELS = [
     7.0,
     16.0,
     40.0,
-]  # ours: the source has ten, and does not say which
+]
 DARCY = {  # what a network of flows is told of the equation, see helpers.systems.bastek.physics
     "vanilla": {},
     "mean": {"weight": 1e-7},
@@ -206,11 +209,12 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
         faces, wide = {"name": "celeba", "size": 80}, {"blocks": 3, "channels": 64}
     yield from counts("faces", "a", wide, faces, 9442)
     clothes = {"name": "fashion-mnist", "size": 32}
+    # of the noise level: can be sampled from any, as the labs do
     heard = {
         **unet,
         "bias": True,
         "blind": False,
-    }  # of the noise level: can be sampled from any, as the labs do
+    }
     for letter in "ab":
         yield from counts(
             "fashion", letter, heard, clothes, 5000, noise=("log-uniform", 0.01, 20.0)

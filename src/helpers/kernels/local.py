@@ -24,9 +24,8 @@ from .native import has_triton, library
 
 MACHINES = ("local", "equivariant", "boundary", "composite")
 LANES = 64  # images in a block of local.c
-ROOM = (
-    1 << 18
-)  # numbers that a step of the torch paths holds at once: they stay in the processor's cache
+# numbers that a step of the torch paths holds at once: they stay in the processor's cache
+ROOM = 1 << 18
 
 
 def local_mean(
@@ -91,9 +90,8 @@ def local_mean(
 
         parts = groups(images, reach, machine, circular)
         return patch_mean(images, queries, level, parts, reach, circular).view_as(y)
-    centre = widened(images).mean(
-        (0, 2, 3), keepdim=True
-    )  # equal large offsets of x and y would cost digits
+    # equal large offsets of x and y would cost digits
+    centre = widened(images).mean((0, 2, 3), keepdim=True)
     z, precision = widened(queries) - centre, 0.5 / widened(level) ** 2
     if way == "C":
         x_hat = _with_c(
@@ -141,11 +139,12 @@ def offsets(
     """
 
     def axis(size: int) -> list[tuple[int, int, int]]:
+        # patches inside the image have their centres in low..high
         end, low, high = (
             size - 1,
             reach,
             size - 1 - reach,
-        )  # patches inside the image have their centres in low..high
+        )
         if machine == "local":
             return [(0, 0, end)]
         if circular:
@@ -199,9 +198,8 @@ def _with_c(
     states: list[tuple] = [()] * n
     with ThreadPoolExecutor(workers) as pool:
         for part in images.split(max(LANES, 128 * ROOM // math.prod(images.shape[1:]))):
-            missing = (
-                -len(part) % LANES
-            )  # lanes of the last block without an image: copies of the last, not counted
+            # lanes of the last block without an image: copies of the last, not counted
+            missing = -len(part) % LANES
             x = torch.cat([part, part[-1:].expand(missing, -1, -1, -1)]).double() - centre
             blocks = x.view(-1, LANES, C, H * W).permute(0, 3, 2, 1).contiguous()
             shares = blocks.tensor_split(min(len(blocks), -(-workers // n)))
@@ -235,9 +233,8 @@ def _composite(images: Tensor, centre: Tensor, z: Tensor, precision: Tensor, pat
     best, total, _ = state
     x_hat = torch.zeros_like(z)
     for x in _chunks(images, centre, z.numel()):
-        shares = _box(
-            torch.exp(logits(x) - best) / total, patch, patch - 1
-        )  # of image i in pixel q, over q's crops
+        # of image i in pixel q, over q's crops
+        shares = _box(torch.exp(logits(x) - best) / total, patch, patch - 1)
         x_hat = x_hat + torch.einsum("bnhw,nchw->bchw", shares, x)
     return x_hat / _box(torch.ones_like(total), patch, patch - 1)
 
@@ -286,9 +283,8 @@ def _products(
 
     queries, image = windows(z, here), torch.ones(1, *z.shape[1:], dtype=z.dtype, device=z.device)
     visible, known = windows(image, here), windows(image, there)
-    cut = not torch.equal(
-        visible.amin(1), known.amin(1)
-    )  # a window that the border cuts sees less of a patch
+    # a window that the border cuts sees less of a patch
+    cut = not torch.equal(visible.amin(1), known.amin(1))
     seen = visible if cut else torch.ones_like(visible[..., :1])
     left = torch.cat([2 * queries, -seen.expand(B, -1, -1)], dim=2) * precision[:, None, None]
     single = torch.float64 if images.dtype == torch.float64 else torch.float32

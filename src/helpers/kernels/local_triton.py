@@ -30,9 +30,8 @@ def patch_mean(
         here, there = here.contiguous(), None if there is None else there.contiguous()
         entries = n if there is None else n * len(there)
         across = triton.cdiv(len(here), BQ) * B
-        splits = max(
-            1, min(triton.cdiv(entries, BK), 4 * multiprocessors // across + 1)
-        )  # fill the whole GPU
+        # fill the whole GPU
+        splits = max(1, min(triton.cdiv(entries, BK), 4 * multiprocessors // across + 1))
         best, total = (torch.empty(splits, B, len(here), device=y.device) for _ in range(2))
         mean = torch.empty(splits, B, C, len(here), device=y.device)
         _patch_mean[triton.cdiv(len(here), BQ), splits, B](
@@ -40,9 +39,8 @@ def patch_mean(
             len(here), 1 if there is None else len(there), n, H, W, triton.cdiv(entries, splits),
             C=C, CHANNELS=triton.next_power_of_2(C), REACH=reach, CIRCULAR=circular, SAME=there is None, BQ=BQ, BK=BK,
         )  # fmt: skip
-        part = torch.exp(
-            best - best.amax(0)
-        )  # each split's sums are relative to its own largest logit
+        # each split's sums are relative to its own largest logit
+        part = torch.exp(best - best.amax(0))
         share = (part[:, :, None] * mean).sum(0) / (part * total).sum(0)[:, None]
         x_hat[:, :, here] = share + centre[:, None]
     return x_hat.view(B, C, H, W)

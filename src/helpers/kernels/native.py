@@ -49,10 +49,11 @@ def library(name: str) -> ctypes.CDLL | None:
             source + "\0".join([version, *FLAGS, WIDE, _processor()]).encode()
         ).hexdigest()[:16]
         return _load(cc, source, cache_folder() / f"{name}-{key}.so")
+    # no such place, none for programs, or a file there that does not load
     except (
         OSError,
         ValueError,
-    ):  # no such place, none for programs, or a file there that does not load
+    ):
         pass
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as own:

@@ -240,9 +240,8 @@ def _stream(
         part = torch.mm(c, columns, out=logits[here]).sub_(half[:, None]).mul_(rate)
         top = torch.maximum(best, part.amax(0))
         shrink, best = (best - top).exp_(), top
-        w = (
-            (part - best).clamp_(min=-80).exp_()
-        )  # e^-80 instead of less: denormal numbers would be slow
+        # e^-80 instead of less: denormal numbers would be slow
+        w = (part - best).clamp_(min=-80).exp_()
         total = total * shrink + w.sum(0)
         squares = squares * shrink**2 + w.square().sum(0)
         halves = halves * shrink + half @ w

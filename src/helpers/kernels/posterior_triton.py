@@ -14,9 +14,8 @@ from torch import Tensor
 
 from .posterior import NARROW
 
-FAR = tl.constexpr(
-    32.0
-)  # weights below e^-32 = 1e-14 of the largest, which no float32 sum can feel
+# weights below e^-32 = 1e-14 of the largest, which no float32 sum can feel
+FAR = tl.constexpr(32.0)
 
 
 def two_pass(x: Tensor, y: Tensor, sigma: Tensor, summary) -> tuple[Tensor, ...]:

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from ..checks import widened
 
+# numbers in a chunk of points: in cache from the first product to the second
 CHUNK = {
     "cpu": 2**22,
     "cuda": 2**26,
-}  # numbers in a chunk of points: in cache from the first product to the second
+}
 
 
 class Summary(NamedTuple):

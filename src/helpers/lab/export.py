@@ -42,9 +42,8 @@ def export(
             f"{type(denoiser).__name__} takes images of any size: pass event=(channels, height, width)"
         )
     given, denoiser = denoiser, copy.deepcopy(denoiser).double().eval()
-    levels = (
-        torch.tensor([0.05, 1.0, 20.0]) if sigmas is None else sigmas.float()
-    )  # as the graph's input holds them
+    # as the graph's input holds them
+    levels = torch.tensor([0.05, 1.0, 20.0]) if sigmas is None else sigmas.float()
     for module, fitted in zip(denoiser.modules(), given.modules(), strict=True):
         if hasattr(module, "tabulate"):
             if sigmas is None:
@@ -54,9 +53,8 @@ def export(
             module.tabulate(levels.double(), fitted)  # whose fits are kept: they cost time
     data = _model(denoiser, event, torch.float32)
     gap = _gap(denoiser, data, levels, event)
-    if (
-        not gap <= TOLERANCE
-    ):  # large numbers that cancel need more digits inside, where onnxruntime can give them
+    # large numbers that cancel need more digits inside, where onnxruntime can give them
+    if not gap <= TOLERANCE:
         try:
             data = _model(denoiser, event, torch.float64)
             gap = _gap(denoiser, data, levels, event)
@@ -130,9 +128,8 @@ def _trace(
                 dynamo=True,
                 external_data=False,
             )
-    except (
-        Exception
-    ) as error:  # the exporter has many classes of errors, all of which mean the same here
+    # the exporter has many classes of errors, all of which mean the same here
+    except Exception as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ValueError(
             f"{type(denoiser).__name__} cannot be exported to ONNX: {reason}"

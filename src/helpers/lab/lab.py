@@ -205,9 +205,8 @@ class Lab:
             "copies": None,
             "distance": None,
         }
-        if (
-            len(kept) and points is not None and bool((points != points[0]).any())
-        ):  # two distinct ones, or more
+        # two distinct ones, or more
+        if len(kept) and points is not None and bool((points != points[0]).any()):
             found["copies"] = metrics.share_of_copies(kept, points.to(kept))
         if len(kept) and not self.image:
             found["distance"] = metrics.sliced_w2(
@@ -219,9 +218,8 @@ class Lab:
 
     def reference(self, target: str) -> Tensor:
         """Points of the target, (REFERENCE, 2), against which samples are measured."""
-        return (
-            self.targets[target].sample(REFERENCE, seed=1).float().double()
-        )  # as the page stores them
+        # as the page stores them
+        return self.targets[target].sample(REFERENCE, seed=1).float().double()
 
     def densities(
         self, target: str, count: str, family: str, value: str, schedule: str

@@ -38,9 +38,8 @@ def write(lab: Any, folder: Path) -> dict[str, Any]:
         torch.cat([s[:-1] for v in lab.schedules.values() for s in v.values()]).unique().flip(0)
     )
     check = {**lab.start, "schedule": schedule, "seed": 0}
-    if (
-        lab.image
-    ):  # the fewest steps are enough to meet every part of a network, and quick in a browser
+    # the fewest steps are enough to meet every part of a network, and quick in a browser
+    if lab.image:
         check["steps"] = min(lab.schedules[schedule], key=int)
     manifest: dict[str, Any] = {
         "lab": lab.name,

@@ -40,25 +40,24 @@ class Widget(anywidget.AnyWidget):
         self.lab = lab
         self.on_msg(self._answer)
 
+    # what is read where no widget can be shown: GitHub, a page made by nbconvert
     def __repr__(
         self,
-    ) -> str:  # what is read where no widget can be shown: GitHub, a page made by nbconvert
+    ) -> str:
         return f"Lab: {self.caption} Run this cell to use it."
 
     def _answer(self, _: Any, question: dict, buffers: Any) -> None:
         about = question if isinstance(question, dict) else {}
-        self.send(
-            {"id": about.get("id"), "working": True}
-        )  # so that the front end knows that there is a kernel
+        # so that the front end knows that there is a kernel
+        self.send({"id": about.get("id"), "working": True})
         try:
             if about.get("ask") not in ("data", "sample"):
                 raise ValueError(
                     f"asked for {about.get('ask')!r}: this kernel answers data and sample"
                 )
             answer, arrays = self._data(about) if about["ask"] == "data" else self._sample(about)
-        except (
-            Exception
-        ) as error:  # a reader's own denoiser may fail in any way: the panel shows how
+        # a reader's own denoiser may fail in any way: the panel shows how
+        except Exception as error:
             answer, arrays = {"error": f"{type(error).__name__}: {error}"}, {}
         answer |= {
             "id": about.get("id"),

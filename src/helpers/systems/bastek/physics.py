@@ -198,8 +198,7 @@ class CircleDenoiser(Denoiser):
         length = m.norm(dim=1, keepdim=True)
         b = 2 * self.weight / data_weight(sigma) / posterior_variance(sigma)
         rho = torch.ones_like(length)
-        for _ in range(
-            60
-        ):  # convex and increasing from the root on: from 1 Newton comes down to it, never past it
+        # convex and increasing from the root on: from 1 Newton comes down to it, never past it
+        for _ in range(60):
             rho = rho - (rho - length + b * rho * (rho**2 - 1)) / (1 + b * (3 * rho**2 - 1))
         return rho * m / length.clamp(min=1e-30)

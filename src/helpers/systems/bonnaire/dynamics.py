@@ -162,9 +162,8 @@ class Onset(NamedTuple):
 
     learned: float  # the test loss has made nine tenths of its way to its least value
     best: float  # the test loss is least
-    overfitted: (
-        float  # test loss less training loss reaches the threshold; infinite when it never does
-    )
+    # test loss less training loss reaches the threshold; infinite when it never does
+    overfitted: float
 
 
 def onset(times: Tensor, train: Tensor, test: Tensor, gap: float = 0.1) -> Onset:

@@ -48,9 +48,8 @@ def most_likely_level(squares: Tensor, variances: Tensor, floor: float = 1e-6) -
     variances (D,); (batch,). Where there is no root above `floor`, `floor`.
     """
     low = torch.full_like(squares[:, 0], 2 * math.log(floor))
-    high = torch.maximum(
-        (4 * squares.amax(1).clamp(min=floor**2)).log(), low
-    )  # above it every term is negative
+    # above it every term is negative
+    high = torch.maximum((4 * squares.amax(1).clamp(min=floor**2)).log(), low)
     u = torch.maximum(squares.mean(1).clamp(min=floor**2).log(), low)
     for _ in range(60):
         t = u.exp()[:, None]
@@ -60,9 +59,8 @@ def most_likely_level(squares: Tensor, variances: Tensor, floor: float = 1e-6) -
         slope = (share * ((1 - share) * (ratio - 1) - share * ratio)).sum(1)
         low, high = torch.where(value > 0, u, low), torch.where(value > 0, high, u)
         newton = u - value / slope
-        inside = (newton > low - 1e-9) & (
-            newton < high + 1e-9
-        )  # at the root itself rounding may step over an end
+        # at the root itself rounding may step over an end
+        inside = (newton > low - 1e-9) & (newton < high + 1e-9)
         before, u = u, torch.where(inside, newton, (low + high) / 2)
         if not transformed(u) and bool(((u - before).abs() < 1e-9).all()):
             break

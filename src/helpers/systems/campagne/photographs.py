@@ -111,9 +111,8 @@ class Upload:
                     self.shown(content)
 
         button.observe(changed, names="value")
-        box = ipywidgets.VBox(
-            [button, output]
-        )  # of ipywidgets 7, which Colab has, no widget gives its bundle itself
+        # of ipywidgets 7, which Colab has, no widget gives its bundle itself
+        box = ipywidgets.VBox([button, output])
         view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
         return {"text/plain": repr(box), "application/vnd.jupyter.widget-view+json": view}
 

@@ -39,9 +39,8 @@ def query(
     (row, down), (column, right) = (
         _nearest(pixels.to(sizes.device), sizes, grid) for pixels in (rows, columns)
     )
-    near = features.movedim(1, -1)[
-        torch.arange(b)[:, None, None], row[:, :, None], column[:, None]
-    ]  # (b, h, w, C)
+    # (b, h, w, C)
+    near = features.movedim(1, -1)[torch.arange(b)[:, None, None], row[:, :, None], column[:, None]]
     told = grid / sizes if pitch is None else torch.full_like(sizes, 1, dtype=torch.float64) * pitch
     where = torch.broadcast_tensors(down[:, :, None], right[:, None], told[:, None].to(down))
     return torch.cat([near, torch.stack(where, -1).to(near)], -1).movedim(-1, 1)

@@ -124,9 +124,8 @@ def trace(denoiser: Denoiser, y: Tensor, sigma: float, probes: int = 1, seed: in
     for the whole batch.
     Exact for one row: `Jacobian(denoiser, y, sigma).matrix.trace()`.
     """
-    checked_sigma(
-        y, sigma, denoiser.event_shape
-    )  # the denoiser cannot look at values while it is differentiated
+    # the denoiser cannot look at values while it is differentiated
+    checked_sigma(y, sigma, denoiser.event_shape)
     total = y.new_zeros(len(y), dtype=accumulate_dtype(y.device))
     for probe in range(positive_int("probes", probes)):
         v = _signs(len(y), y, seed + probe)

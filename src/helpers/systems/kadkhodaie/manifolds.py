@@ -50,9 +50,8 @@ def nearest_image(model: Model, parameters: Tensor, y: Tensor, steps: int = 8) -
     for _ in range(positive_int("steps", steps)):
         slopes = torch.func.vmap(torch.func.jacfwd(model))(theta).flatten(1, -2)
         left = rows - torch.func.vmap(model)(theta).flatten(1)
-        solved = torch.linalg.lstsq(
-            slopes.cpu(), left[..., None].cpu(), driver="gelsd"
-        )  # which no GPU has
+        # which no GPU has
+        solved = torch.linalg.lstsq(slopes.cpu(), left[..., None].cpu(), driver="gelsd")
         step = solved.solution[..., 0].to(theta)
         theta = theta + torch.where(step.isfinite(), step, math.nan)
     return torch.func.vmap(model)(theta).view(y.shape)

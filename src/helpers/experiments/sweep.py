@@ -1,0 +1,97 @@
+"""The cells of a grid, trained where their result is missing: what is done stays, what was
+interrupted goes on."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ..files import write_atomically
+from .engines import Engine
+from .grid import Cell, checkpoint, train_cell
+
+
+def sweep(
+    cells: list[Cell],
+    folder: Path,
+    engine: Engine,
+    device: str = "cpu",
+    shared: bool = True,
+    seconds: float = 60.0,
+    report: Callable[[str], None] = print,
+) -> list[Cell]:
+    """Train the cells whose result is not in the folder yet, and write its table.csv; the cells
+    that failed.
+
+    A result is two files named by the cell's key, which this process alone writes, the weights
+    before the row: it is there whole or not at all, and once. shared: whether all workers see the
+    folder; then an interrupted training goes on from a checkpoint in it, written every so many
+    seconds.
+
+    Raises ValueError where another sweep is at work in the folder.
+    """
+    folder = folder.resolve()  # a worker of Ray has a current folder of its own
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            for left in folder.rglob(".*.tmp"):  # of a kill while writing
+                left.unlink()
+            task = partial(
+                train_cell,
+                device=device,
+                checkpoints=folder / "running" if shared else None,
+                seconds=seconds,
+            )
+            todo = {
+                cell.key(): cell
+                for cell in cells
+                if not all(file.exists() for file in _files(cell, folder))
+            }
+            failed = []
+            for count, (cell, result) in enumerate(engine(task, todo.values()), 1):
+                if isinstance(result, Exception):
+                    failed.append(cell)
+                    said = f"failed, {type(result).__name__}: {result}"
+                else:
+                    said = f"{result[0]['seconds']} s"
+                    _keep(cell, folder, *result)
+                    checkpoint(cell, device, folder / "running").unlink(missing_ok=True)
+                where = ", ".join(f"{k} {v}" for k, v in cell.place.items() if v is not None)
+                report(f"{count} of {len(todo)}: {where}: {said}")
+            _tabulate(cells, folder)
+    except Timeout:
+        raise ValueError(
+            f"another sweep is at work in {folder}: wait for it, or name another folder"
+        ) from None
+    return failed
+
+
+def _files(cell: Cell, folder: Path) -> tuple[Path, Path]:
+    return folder / f"{cell.key()}.safetensors", folder / f"{cell.key()}.json"
+
+
+def _keep(cell: Cell, folder: Path, row: dict[str, Any], weights: bytes) -> None:
+    first, second = _files(cell, folder)
+    write_atomically(first, weights)
+    write_atomically(second, json.dumps(row))
+
+
+def _tabulate(cells: list[Cell], folder: Path) -> None:
+    """One row for each cell that is done, in the order of the grid."""
+    done = [(cell, _files(cell, folder)[1]) for cell in cells]
+    rows = [
+        {**cell.place, **json.loads(file.read_text()), "key": cell.key()}
+        for cell, file in done
+        if file.exists()
+    ]
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    write_atomically(folder / "table.csv", text.getvalue())

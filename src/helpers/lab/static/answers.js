@@ -1,0 +1,97 @@
+// Who answers the questions of a lab: the page's worker, or a kernel.
+
+import { Files } from "./files.js";
+
+class Answers {
+  open = new Map();
+  last = 0;
+
+  ask(question, working = () => {}) {
+    return new Promise((resolve, reject) => {
+      const id = ++this.last;
+      this.open.set(id, { resolve, reject, working });
+      this.send({ id, ...question });
+    });
+  }
+
+  receive({ id, working, error, ...answer }) {
+    const asked = this.open.get(id);
+    if (!asked) return;
+    if (working !== undefined) return asked.working(working);
+    this.open.delete(id);
+    if (error) asked.reject(new Error(error));
+    else asked.resolve(answer);
+  }
+
+  fail(message) {
+    for (const { reject } of this.open.values()) reject(new Error(message));
+    this.open.clear();
+  }
+}
+
+// One worker for all labs of a page, so that the runtime is loaded once. It runs this very file.
+export class Page extends Answers {
+  send(question) {
+    if (!this.worker) {
+      this.worker = new Worker(import.meta.url, { type: "module" });
+      this.worker.onmessage = ({ data }) => this.receive(data);
+      this.worker.onerror = (event) => {
+        event.preventDefault?.();
+        const why = event.message ? `: ${event.message}` : "";
+        this.fail(`the worker did not start${why}; is the page opened from a server?`);
+        this.worker = null;
+      };
+    }
+    this.worker.postMessage(question);
+  }
+}
+
+const { DedicatedWorkerGlobalScope } = globalThis;
+if (DedicatedWorkerGlobalScope && globalThis instanceof DedicatedWorkerGlobalScope) {
+  const labs = new Map();
+  globalThis.onmessage = async ({ data: { id, ask, spec, ...question } }) => {
+    if (!labs.has(spec.name)) labs.set(spec.name, new Files(spec));
+    try {
+      const seen = (step) => postMessage({ id, working: step });
+      postMessage({ id, ...(await labs.get(spec.name)[ask](question, seen)) });
+    } catch (error) {
+      postMessage({ id, error: error.message });
+    }
+  };
+}
+
+const GONE = "The kernel that built these denoisers is gone. Run this cell again.";
+const SILENT = "No answer from the kernel yet: it is busy, or it is gone";
+const ARRAYS = { float32: Float32Array, uint8: Uint8Array };
+
+export class Kernel extends Answers {
+  constructor(model) {
+    super();
+    this.model = model;
+    model.on("msg:custom", ({ arrays = [], ...answer }, buffers) => {
+      arrays.forEach(([name, type], i) => {
+        const { buffer, byteOffset, byteLength } = buffers[i];
+        answer[name] = new ARRAYS[type](buffer.slice(byteOffset, byteOffset + byteLength));
+      });
+      this.receive(answer);
+    });
+    model.on("comm_live_update", () => this.fail(GONE));
+  }
+
+  ask(question, working = () => {}) {
+    const timer = setTimeout(() => working(SILENT), 10_000);
+    const seen = (step) => {
+      clearTimeout(timer);
+      working(step);
+    };
+    return super.ask(question, seen).finally(() => clearTimeout(timer));
+  }
+
+  send({ spec, ...question }) {
+    try {
+      this.model.send(question);
+    } catch {
+      this.fail(GONE);
+    }
+  }
+}

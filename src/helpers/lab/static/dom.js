@@ -1,0 +1,44 @@
+// Elements, and what is drawn on them.
+
+function put(element, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else element.setAttribute(key, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+export const h = (tag, attributes = {}, ...children) =>
+  put(document.createElement(tag), attributes, children);
+
+export const svg = (tag, attributes = {}, ...children) =>
+  put(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+
+export const options = (texts) => texts.map((text) => h("option", {}, text));
+
+export const COLOURS = { target: "#4c72b0", particle: "#d1495b", generated: "#2a9d8f" };
+
+export const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+// Base64 in a spec.
+export const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+
+export function putPixels(canvas, pixels) {
+  Object.assign(canvas, { width: pixels.width, height: pixels.height });
+  canvas.getContext("2d").putImageData(pixels, 0, 0);
+  return canvas;
+}
+
+// An image of one or three channels, a pixel each. Noise of level sigma around 1/2 is shrunk to the
+// range; values outside [0, 1] are drawn black or white.
+export function paint(canvas, image, height, width, sigma = 0) {
+  const d = height * width, pixels = new ImageData(width, height);
+  const shrink = 1 / Math.sqrt(1 + 4 * sigma ** 2), step = image.length === 3 * d ? d : 0;
+  const tone = (v) => 255 * (0.5 + shrink * (v - 0.5));
+  for (let p = 0; p < d; p++) {
+    const [red, green, blue] = [p, p + step, p + 2 * step].map((q) => tone(image[q]));
+    pixels.data.set([red, green, blue, 255], 4 * p);
+  }
+  return putPixels(canvas, pixels);
+}

@@ -1,0 +1,200 @@
+"""The built pages: complete, self-contained, described in words, and alive in a browser."""
+
+import gzip
+import html
+import json
+import re
+from collections import Counter
+from urllib.parse import parse_qs, unquote, urldefrag, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+from conftest import ROOT
+from press_fixtures import BOOK, PAGES, PREFIXES, SITE, serious_faults
+
+pytestmark = pytest.mark.site
+# bytes, gzip: what a page loads before the reader scrolls; pictures, its content, are not counted
+WEIGHT = 800_000
+LESSONS = [
+    html.unescape(link)
+    for link in re.findall(
+        r'<a href="([^"]*\?lab=[^"]*)"', (ROOT / "book/teach.md").read_text("utf-8")
+    )
+]
+TEX = re.compile(r"\$\$|\\(begin|end|frac|sigma|hat|mathbb|mathbf|operatorname|left|label|eqref)\b")
+
+
+def test_every_page_of_the_contents_is_there(fresh_site):
+    assert [page for page in ["index.html", *PAGES] if not (SITE / page).is_file()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_loads_anything_from_elsewhere(soup, page):
+    loads = [tag.get("src") for tag in soup[page].find_all(src=True)]
+    loads += [tag["href"] for tag in soup[page].find_all("link", href=True)]
+    assert [url for url in loads if re.match(r"(https?:)?//", url)] == []
+
+
+def test_no_style_loads_anything_from_elsewhere(fresh_site):
+    styles = {
+        file.name: file.read_text(encoding="utf-8") for file in (SITE / "_static").rglob("*.css")
+    }
+    outside = re.compile(r"(url\(\s*['\"]?|@import\s+['\"])(https?:)?//")
+    assert [name for name, text in styles.items() if outside.search(text)] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_figure_is_described_and_captioned(soup, page):
+    article = soup[page].find("article") or soup[page]
+    for image in article.find_all("img"):
+        alt = image.get("alt", "").strip()
+        assert alt and alt != image["src"] and not re.search(r"\.(png|svg|jpe?g)$|_images/", alt), (
+            image
+        )
+    for image in article.select(".cell_output img"):
+        assert image.find_parent("figure") and image.find_parent("figure").find("figcaption"), image
+    for figure in article.select("figure.plotly-lab"):
+        assert (
+            figure.select_one("[aria-label]")["aria-label"].strip()
+            and figure.find("figcaption").text.strip()
+        )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_tex_is_left_in_the_text(soup, page):
+    article = BeautifulSoup(str(soup[page].find("article")), "html.parser")
+    for tag in article.select("pre, code, script, style, .math"):
+        tag.decompose()
+    assert [text for text in article.find_all(string=TEX)] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_internal_link_leads_somewhere(soup, page):
+    broken = []
+    for link in soup[page].find_all("a", href=True):
+        path, anchor = urldefrag(unquote(link["href"]))
+        path = path.partition("?")[0]  # the state of a lab
+        if re.match(r"[a-z]+:|//", path):
+            continue
+        target = (SITE / page).parent / path if path else SITE / page
+        inside = target.resolve().is_relative_to(SITE.resolve()) and target.is_file()
+        name = target.resolve().relative_to(SITE.resolve()).as_posix() if inside else ""
+        known = (
+            not anchor
+            or name not in soup
+            or soup[name].find(id=anchor)
+            or soup[name].find(attrs={"name": anchor})
+        )
+        if not inside or not known:
+            broken.append(link["href"])
+    assert broken == []
+
+
+# In a browser -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", PREFIXES, ids=["root", "prefix"])
+@pytest.mark.parametrize("page", PAGES)
+def test_page_in_a_browser(opened, address, page, prefix):
+    tab = opened(page, prefix)
+    loaded = [
+        response for response in list(tab.received) if response.request.resource_type != "image"
+    ]
+    weight = sum(len(gzip.compress(response.body())) for response in loaded)
+    formulas, typeset = (
+        tab.locator(".math:not(.nohighlight .math)").count(),
+        tab.locator("mjx-container").count(),
+    )
+    assert typeset >= formulas, f"{formulas} formulas, {typeset} typeset"
+    assert tab.locator("mjx-merror, [data-mjx-error]").count() == 0
+    assert tab.locator("mjx-assistive-mml").count() == typeset, (
+        "a formula that a screen reader cannot read"
+    )
+
+    for lab in tab.locator(".plotly-lab").all():
+        lab.scroll_into_view_if_needed()
+        lab.locator(".main-svg").first.wait_for()
+        rail = lab.locator(".slider-rail-touch-rect")
+        if rail.count():
+            traces = lab.locator(".cartesianlayer").first
+            before, box = traces.inner_html(), rail.first.bounding_box()
+            moved = lab.locator(".plotly-target").evaluate(
+                "target => target.layout.sliders[0].active > 0"
+            )
+            rail.first.click(
+                position={"x": 2 if moved else box["width"] - 2, "y": box["height"] / 2}, force=True
+            )
+            tab.wait_for_timeout(500)
+            assert traces.inner_html() != before, "the slider moves nothing"
+    for image in tab.locator("article img").all():
+        image.scroll_into_view_if_needed()
+        assert image.evaluate("async i => { await i.decode(); return i.naturalWidth }") > 0
+
+    assert [
+        url
+        for url in tab.requested
+        if not url.startswith((f"{address}{prefix}/", "data:", "blob:"))
+    ] == []
+    assert tab.problems == []
+    assert weight < WEIGHT, f"{page} loads {weight} bytes"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_is_accessible(opened, page):
+    tab = opened(page)
+    for theme in ("light", "dark"):
+        serious = serious_faults(tab, theme)
+        assert not serious, "\n".join([theme, *serious])
+
+
+@pytest.mark.parametrize("link", LESSONS)
+def test_a_lab_opens_in_the_state_that_the_teaching_page_names(opened, link):
+    tab = opened(f"book/{link}")
+    asked = {
+        key: values[0].replace("~", ",") for key, values in parse_qs(urlsplit(link).query).items()
+    }
+    panel = tab.locator(f"#lab-{asked.pop('lab')}")
+    panel.locator(".lab-panel").first.wait_for()
+    state = panel.evaluate("lab => lab.panel.state")
+    assert {key: str(value) for key, value in asked.items()} == {
+        key: ",".join(state[key]) if isinstance(state[key], list) else str(state[key])
+        for key in asked
+    }
+    assert panel.locator(".lab-status[data-bad]").count() == 0
+
+
+@pytest.mark.parametrize("page", ["search.html?q=bottleneck", "genindex.html"])
+def test_search_and_index_are_accessible(opened, page):
+    tab = opened(page)
+    for theme in ("light", "dark"):
+        serious = serious_faults(tab, theme)
+        assert not serious, "\n".join([theme, *serious])
+
+
+def test_every_chapter_says_how_its_claims_fared(soup):
+    for chapter in BOOK.chapters:
+        claims = BOOK.results / "claims" / f"{chapter.stem}.json"
+        article = soup[chapter.with_suffix(".html").as_posix()].find("article")
+        badge = article.select_one("p a:has([class^=verdict])")
+        assert bool(badge) == claims.is_file()
+        if badge:
+            verdicts = Counter(
+                claim["verdict"]
+                for claim in json.loads(claims.read_text(encoding="utf-8"))["claims"]
+            )
+            shown = {
+                words: int(number)
+                for number, words in re.findall(r"(\d+) (\D+?)(?:, |$)", badge.get_text())
+            }
+            assert shown == {"claims": verdicts.total(), **verdicts} and badge["href"].endswith(
+                "ledger.html"
+            )
+
+
+def test_the_glossary_can_be_linked_and_searched(soup):
+    terms = soup["book/notation.html"].select("dl.glossary dt[id^=term-]")
+    names = [term.find(string=True).strip() for term in terms]
+    assert len(names) > 30 and names == sorted(names, key=str.casefold)
+    assert all(term.find_next_sibling("dd").get_text(strip=True) for term in terms)
+    index = (SITE / "searchindex.js").read_text(encoding="utf-8")
+    assert all(f"term-{name.replace(' ', '-')}" in index for name in ("Local-machine", "Verdict"))

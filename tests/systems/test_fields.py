@@ -1,0 +1,322 @@
+"""Fields and their renderers: what holds exactly, at every size, window and seed."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import noise
+
+from helpers import recorded
+from helpers.data import load
+from helpers.metrics import psnr
+from helpers.realism import radial_spectrum
+from helpers.systems.chen import fields
+from helpers.systems.chen.field_training import (
+    CHUNK,
+    coder_loss,
+    crop_loss,
+    cut,
+    detail,
+    packed,
+    patched,
+    reduced,
+    scenes,
+    shipped,
+)
+from helpers.systems.chen.fields import Coder, Renderer, Unfolded, bicubic, query, tiled
+from helpers.training import Recipe, fit, run
+
+
+def woken(**options) -> Renderer:
+    """A renderer in float64 whose last layer is not zero, as training leaves it."""
+    renderer = Renderer(**{"features": 4, "width": 8, **options}).double()
+    torch.nn.init.normal_(renderer.network[-1].weight, generator=torch.Generator().manual_seed(7))
+    return renderer.eval().requires_grad_(False)
+
+
+def field(b=2, channels=4, grid=8, seed=0):
+    return noise(b, channels, grid, grid, seed=seed).double(), noise(
+        b, grid, grid, seed=seed + 1
+    ).double()
+
+
+def whole(size):
+    return torch.arange(size)[None]
+
+
+# Queries ------------------------------------------------------------------------------------------
+
+
+def test_on_the_feature_grid_offsets_are_zero_and_features_are_themselves():
+    features = field()[0]
+    told = query(features, 8, whole(8), whole(8))
+    assert torch.equal(told[:, :4], features)
+    assert torch.equal(told[:, 4:6], torch.zeros(2, 2, 8, 8, dtype=torch.float64))
+    assert torch.equal(told[:, 6], torch.ones(2, 8, 8, dtype=torch.float64))
+
+
+@given(size=st.integers(8, 300))
+@settings(max_examples=40, deadline=None)
+def test_cell_and_offset_add_up_to_the_place_of_the_pixel(size):
+    # a feature that is its own column
+    cells = torch.arange(8, dtype=torch.float64).expand(1, 1, 8, 8)
+    told = query(cells, size, whole(size), whole(size))
+    place = (torch.arange(size, dtype=torch.float64) + 0.5) * 8 / size
+    torch.testing.assert_close(told[0, 0, 0] + 0.5 + told[0, 2, 0], place, rtol=0, atol=1e-12)
+    offsets = told[0, 1:3]
+    assert float(offsets.min()) >= -0.5 and float(offsets.max()) < 0.5
+    torch.testing.assert_close(offsets[0], offsets[1].T, rtol=0, atol=0)
+
+
+@given(size=st.integers(8, 300), start=st.integers(0, 7), count=st.integers(1, 8))
+@settings(max_examples=40, deadline=None)
+def test_a_window_asks_what_the_whole_picture_asks(size, start, count):
+    features, rows = field()[0], whole(size)[:, start : start + count]
+    assert torch.equal(query(features, size, rows, rows), query(features, size, whole(size), whole(size))[
+        :, :, start : start + count, start : start + count
+    ])  # fmt: skip
+
+
+def test_outside_of_the_frame_it_is_mirrored():
+    features, beyond = field()[0], torch.arange(-5, 25)[None]
+    told = query(features, 20, beyond, whole(20))
+    torch.testing.assert_close(told[:, :, :5], told[:, :, 5:10].flip(2), rtol=0, atol=0)
+    torch.testing.assert_close(told[:, :, 25:], told[:, :, 20:25].flip(2), rtol=0, atol=0)
+
+
+def test_each_row_has_its_own_size_and_window():
+    features, sizes, top = field()[0], torch.tensor([11, 30]), torch.tensor([2, 9])
+    told = query(features, sizes, top[:, None] + torch.arange(4), top[:, None] + torch.arange(6))
+    for i in range(2):
+        rows, columns = (top[i] + torch.arange(n)[None] for n in (4, 6))
+        assert torch.equal(told[i], query(features[i : i + 1], int(sizes[i]), rows, columns)[0])
+
+
+# Rendering ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [8, 13, 24, 37])
+def test_bicubic_base_is_that_of_torch(size):
+    picture = field()[1]
+    want = F.interpolate(picture[:, None], (size, size), mode="bicubic")[:, 0]
+    torch.testing.assert_close(bicubic(picture, size), want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_an_untrained_renderer_is_bicubic_and_at_the_size_of_the_grid_the_fixed_picture(kernel):
+    features, picture = field()
+    renderer = Renderer(4, 8, kernel).double()
+    torch.testing.assert_close(
+        renderer((features, picture), 21), bicubic(picture, 21), rtol=0, atol=1e-12
+    )
+    torch.testing.assert_close(renderer((features, picture), 8), picture, rtol=0, atol=1e-12)
+
+
+@given(size=st.integers(8, 60), tile=st.integers(3, 61), kernel=st.sampled_from([1, 3]))
+@settings(max_examples=25, deadline=None)
+def test_tiles_are_the_whole_picture(size, tile, kernel):
+    renderer, known = woken(kernel=kernel), field(1)
+    torch.testing.assert_close(
+        tiled(renderer, known, size, tile), renderer(known, size), rtol=0, atol=1e-12
+    )
+
+
+def test_seams_need_the_whole_radius():
+    renderer, known = woken(), field(1)
+    errors = [
+        float((tiled(renderer, known, 40, 20, halo) - renderer(known, 40)).abs().max())
+        for halo in range(8)
+    ]
+    assert all(error > 1e-6 for error in errors[:6]) and max(errors[6:]) < 1e-12
+    normalised = woken(normalised=True)  # its statistics are those of the window, whatever the halo
+    assert float((tiled(normalised, known, 40, 20, 8) - normalised(known, 40)).abs().max()) > 1e-3
+
+
+def test_a_pixel_sees_exactly_its_radius():
+    renderer, (features, picture) = woken(base=False), field(1, grid=40)
+    features = features.requires_grad_()
+    renderer((features, picture), 40)[0, 20, 20].backward()
+    seen = features.grad.abs().sum((0, 1)).nonzero()
+    assert (
+        seen.amin(0).tolist() == [20 - renderer.radius] * 2
+        and seen.amax(0).tolist() == [20 + renderer.radius] * 2
+    )
+
+
+def test_unfolded_features_are_those_around():
+    renderer, (features, picture) = Unfolded(4, 8).double(), field(1)
+    torch.nn.init.normal_(renderer.network[-1].weight, generator=torch.Generator().manual_seed(7))
+    assert renderer.radius == 0 and renderer.arguments["features"] == 4
+    moved = features.clone()
+    moved[:, :, 3, 3] += 1  # seen by the cells around it, and by no other
+    change = (renderer((moved, picture), 16) - renderer((features, picture), 16)).detach().abs()[0]
+    cells = change.unflatten(0, (8, 2)).unflatten(2, (8, 2)).amax((1, 3)) > 0
+    assert cells.nonzero().tolist() == [[i, j] for i in (2, 3, 4) for j in (2, 3, 4)]
+
+
+def test_patches_of_a_partition_have_the_gradient_of_the_whole_picture():
+    renderer, known, target = woken(), field(1), noise(1, 40, 40).double()
+    renderer.requires_grad_()
+    gradients = []
+    for tile in (40, 10):
+        renderer.zero_grad()
+        for i in range(0, 40, tile):
+            for j in range(0, 40, tile):
+                patch = target[:, i : i + tile, j : j + tile]
+                (renderer(known, 40, i, j, tile, tile) - patch).abs().sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in renderer.parameters()]))
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-9, atol=1e-9)
+
+
+# Scenes, training, weights ------------------------------------------------------------------------
+
+
+def test_scenes_are_one_scene_at_all_sizes():
+    large = scenes(3, "test", 256)
+    assert torch.equal(large, load("c-alpha", "test", 3, 256, alpha=3.0).images)
+    assert torch.equal(scenes(3, "test", 48), reduced(large, 48))
+    # chunks differ
+    assert len({tuple(x.flatten()[:9].tolist()) for x in scenes(CHUNK + 2, size=8)}) == CHUNK + 2
+
+
+def test_patches_are_cut_from_pictures_and_rendered_alone():
+    renderer, known, places = (
+        Renderer(4, 8),
+        field(3, grid=32),
+        torch.tensor([[0.0, 0.99], [0.5, 0.2], [0.7, 0.0]]),
+    )
+    known = tuple(v.float() for v in known)
+    torch.nn.init.normal_(renderer.network[-1].weight)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            patched(known, 70, places, renderer),
+            cut(renderer(known, 70), places),
+            rtol=0,
+            atol=1e-5,
+        )
+    torch.testing.assert_close(
+        patched(known, 70, places), cut(bicubic(known[1], 70), places), rtol=0, atol=1e-5
+    )
+
+
+def test_detail_is_the_spectrum_of_each_patch_and_blind_below_8_bits():
+    patches = scenes(3, "test", 32)
+    window = torch.hann_window(32).outer(torch.hann_window(32))
+    for x, found in zip(patches, detail(patches), strict=True):
+        want = radial_spectrum(((x - x.mean()) * window)[None])[1:]
+        torch.testing.assert_close(found, (want + 255**-2 / 12).log10(), rtol=0, atol=1e-6)
+    flat = detail(0.5 + 1e-5 * noise(2, 32, 32))
+    torch.testing.assert_close(
+        flat, torch.full_like(flat, math.log10(255**-2 / 12)), rtol=0, atol=1e-3
+    )
+
+
+def test_standardised_latents_and_the_same_field():
+    coder, pictures = Coder(width=8), scenes(40)
+    before = coder.field(coder.encode(pictures))[1]
+    coder.standardise(pictures)
+    z = coder.latents(pictures)
+    torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(3), rtol=0, atol=1e-4)
+    torch.testing.assert_close(z.std((0, 2, 3)), torch.ones(3), rtol=0, atol=1e-4)
+    torch.testing.assert_close(coder.field(z)[1], before, rtol=0, atol=1e-4)
+    coder.standardise(pictures)  # once more changes nothing
+    torch.testing.assert_close(coder.latents(pictures), z, rtol=0, atol=1e-4)
+
+
+def test_training_lowers_both_losses_and_goes_on_from_a_checkpoint(tmp_path):
+    images = scenes(16, size=40)
+    coder = Coder(width=8)
+    pictures, recipe = reduced(images, 32), Recipe(steps=30, batch=8, rate=3e-3)
+    losses = run(fit(coder, coder_loss(coder, pictures, 8), recipe, pictures))
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    with torch.no_grad():
+        known = coder.field(coder.encode(pictures))
+
+    def trained(stop, path):
+        renderer = Renderer(8, 8)
+        for progress in fit(
+            renderer, crop_loss(renderer, known, images, 4, 16), recipe, images, path, 0.0
+        ):
+            if progress.step == stop:
+                break
+        return renderer
+
+    trained(7, tmp_path / "cut")
+    cut, straight = trained(30, tmp_path / "cut"), trained(30, tmp_path / "straight")
+    assert all(
+        torch.equal(a, b) for a, b in zip(cut.parameters(), straight.parameters(), strict=True)
+    )
+    assert any(p.abs().max() > 0 for p in straight.network[-1].parameters())
+
+
+def test_what_ships_is_what_was_recorded():
+    parameters = recorded.load("fields")["networks"]["parameters"]
+    for name in ("coder", "latent", "convolutional-0", "pointwise-0"):
+        network = shipped(name)
+        assert (
+            sum(p.numel() for p in network.parameters()) == parameters[name]
+            and not network.training
+        )
+    tensors, about = packed({"r": Renderer(4, 8)}, {"date": "today"})
+    assert tensors["r/network.0.weight"].dtype == torch.float16 and set(about) == {"cards", "about"}
+
+
+def test_recorded_sizes_are_what_the_networks_do_now():
+    found, coder, renderer = (
+        recorded.load("fields")["sizes"],
+        shipped("coder"),
+        shipped("convolutional-0"),
+    )
+    truth = scenes(found["scenes"], "test", 64)
+    with torch.no_grad():
+        known = coder.field(coder.encode(scenes(found["scenes"], "test")))
+        rendered = renderer(known, 64)
+    at = found["sizes"].index(64)
+    assert psnr(rendered, truth) == pytest.approx(found["psnr"]["convolutional-0"][at], abs=0.1)
+    assert psnr(bicubic(known[1], 64), truth) == pytest.approx(
+        found["psnr"]["bicubic"][at], abs=0.1
+    )
+
+
+# Bad input ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: Renderer(kernel=2), r"kernel is 2: choose 3"),
+        (
+            lambda: Renderer(4, 8)(tuple(v.float() for v in field()), 7),
+            r"size is 7, the features are 8 a side",
+        ),
+        (
+            lambda: query(field()[0], 9, torch.tensor([[-10]]), whole(9)),
+            r"pixels -10 to -10 of a side of 9",
+        ),
+        (
+            lambda: query(field()[0], 9, torch.tensor([[18]]), whole(9)),
+            r"pixels 18 to 18 of a side of 9",
+        ),
+        (lambda: tiled(woken(), field(), 20, 0), r"tile is 0"),
+        (lambda: Coder().encode(torch.zeros(2, 16, 16)), r"pictures have shape \(2, 16, 16\)"),
+        (lambda: reduced(torch.zeros(2, 16, 16), 17), r"size is 17: reduced makes images smaller"),
+        (lambda: scenes(2, size=300), r"size is 300"),
+        (lambda: scenes(0), r"n is 0"),
+        (lambda: shipped("unknown"), r"no network is called 'unknown'"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_the_grid_is_that_of_the_coder():
+    features, picture = Coder().field(torch.zeros(1, 3, 8, 8))
+    assert features.shape == (1, 32, fields.GRID, fields.GRID) and picture.shape == (
+        1,
+        fields.GRID,
+        fields.GRID,
+    )
