@@ -45,11 +45,7 @@ from helpers.training import train
 
 FOLDER = record.ROOT / "build/ablations"
 # training images; samples that are judged; samples compared with theories
-N, MADE, COMPARED = (
-    1000,
-    256,
-    32,
-)
+N, MADE, COMPARED = 1000, 256, 32
 SEEDS = (1, 2)
 
 

@@ -44,11 +44,7 @@ from helpers.training import Progress, Recipe, fit, train
 
 SEEDS, SIZES, TEST = 3, (32, 48, 64, 96, 128, 192, 256), 32
 # scenes for coder and latents; for renderers, and their largest size
-TRAINED, SEEN, LARGEST = (
-    6000,
-    1200,
-    128,
-)
+TRAINED, SEEN, LARGEST = 6000, 1200, 128
 ALL = record.ROOT / "build/train/fields/networks/all.safetensors"
 KINDS: dict[str, dict[str, Any]] = {
     "convolutional": {},

@@ -30,12 +30,7 @@ from helpers.training import run, train
 ALPHAS, TEST, TRAIN = (1, 2, 3, 4, 5), 2, 0  # the seeds are those of `load`'s splits
 LEVELS = [10 ** (k * 2.5 / 9) / 255 for k in range(10)]  # the grid of the released code
 # first and last level
-RANGES = {
-    "all": (0, 9),
-    "middle": (2, 7),
-    "low noise": (2, 5),
-    "high noise": (5, 9),
-}
+RANGES = {"all": (0, 9), "middle": (2, 7), "low noise": (2, 5), "high noise": (5, 9)}
 TOP, SEED = 20, 0
 
 

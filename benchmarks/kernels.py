@@ -164,10 +164,7 @@ def images(rounds: int) -> dict:
     for sigma in (0.1, 3.0, 30.0):
         y = noisy(x, b, sigma)
         # the rest by proportion
-        few = {
-            "naive torch": (y[:4], x[:500]),
-            "KeOps": (y[:16], x[:500]),
-        }
+        few = {"naive torch": (y[:4], x[:500]), "KeOps": (y[:16], x[:500])}
         ways = {"this book": lambda x, y, s: denoiser(y, s)} | others()
         sets = {name: few.get(name, (y, x)) for name in ways}
         runs = {

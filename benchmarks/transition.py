@@ -182,11 +182,7 @@ def paths() -> dict:
 
 
 # blocks of the UNet for images of so many pixels a side, as in the paper's Table 1
-SCALES = {
-    20: 1,
-    40: 2,
-    80: 3,
-}
+SCALES = {20: 1, 40: 2, 80: 3}
 
 
 def sizes(steps: int = 2500, count: int = 200) -> dict:

@@ -33,17 +33,9 @@ from helpers.training import train
 
 NAME, SHEETS = "trials", record.ROOT / "build/trials"
 # of a training on one core; the zoo's 500 steps of warm-up would be half of it
-SEEDS, SECONDS, WARMUP = (
-    3,
-    100.0,
-    100,
-)
+SEEDS, SECONDS, WARMUP = 3, 100.0, 100
 # images by the reverse SDE and by Heun's method; test images for the PSNR
-MADE, BY_HEUN, TESTED = (
-    128,
-    64,
-    100,
-)
+MADE, BY_HEUN, TESTED = 128, 64, 100
 LARGE = (200, 500, 1000)  # of 255: where sampling decides what is in the picture
 PART, HEUN = 16, 18  # images at a time, which fit a cache; steps of Heun's method, two calls each
 NETWORK: dict[str, Any] = {**GENERATING, "blocks": 3, "channels": 16}

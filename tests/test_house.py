@@ -13,12 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/helpers"
 # what knows the library, and what the library does not know
-ABOVE = (
-    "systems",
-    "experiments",
-    "lab",
-    "pipeline",
-)
+ABOVE = ("systems", "experiments", "lab", "pipeline")
 MAY = {"experiments": {"systems"}}  # know each other
 EVENING = 1300  # lines at most of what README names for one evening
 

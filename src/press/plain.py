@@ -9,10 +9,7 @@ from press.chapters import Book
 from press.finish import finish
 
 # the second is there only because the first sets its options
-BUILDER = {
-    "jupyter_book",
-    "sphinx_comments",
-}
+BUILDER = {"jupyter_book", "sphinx_comments"}
 
 
 def configuration(book: Book) -> dict[str, Any]:

@@ -177,10 +177,7 @@ def original(
 
 GRAY80 = [np.asarray(Image.fromarray(p).convert("L").resize((80, 80))) for p in PHOTOGRAPHS]
 # files by role and rank; those below have their originals, too
-RANKED = {
-    "pool": [8, 2, 5, 0],
-    "test": [7, 4],
-}
+RANKED = {"pool": [8, 2, 5, 0], "test": [7, 4]}
 ORIGINALS = [2, 8, 4]
 
 

@@ -150,11 +150,7 @@ def test_the_repository_fits_the_file_systems_of_others():
     assert not [name for name in names if re.search(odd, name, re.I)]
     scripts = sorted(path.name for path in (ROOT / "src/helpers/lab").glob("*.js"))
     # which the widgets read there, and the site takes from there
-    assert scripts == [
-        "eigen.js",
-        "lab.js",
-        "voters.js",
-    ]
+    assert scripts == ["eigen.js", "lab.js", "voters.js"]
 
 
 def test_what_make_does_is_done_without_make(scratch):

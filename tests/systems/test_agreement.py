@@ -110,10 +110,7 @@ def test_patch_sources_of_copies_mosaics_and_blanks():
     index, alike = metrics.patch_sources(torch.stack([copy, mosaic]), training, 4, blank=0.01)
     assert metrics.patch_sources(mosaic[None], training, 4)[0].tolist() == [[1, 5, 2, 1]]
     # by rows: upper left, upper right, lower left, lower right
-    assert index.tolist() == [
-        [3, 3, 3, 3],
-        [1, 5, -1, 1],
-    ]
+    assert index.tolist() == [[3, 3, 3, 3], [1, 5, -1, 1]]
     torch.testing.assert_close(alike.nan_to_num(1.0), torch.ones_like(alike))
     assert alike.isnan().tolist() == [[False] * 4, [False, False, True, False]]
     moved = metrics.patch_sources(copy.roll(4, 0)[None], training, 4)[1]

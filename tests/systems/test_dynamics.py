@@ -183,10 +183,7 @@ def test_bulk_of_a_large_instance_has_the_predicted_sum_and_place():
     d, n, p = 48, 192, 768
     values = Flow(moments(SineFeatures.random(p, d, seed=1), noise(n, d), 0.3)).values
     # d of the n are nearly those of the atom at small noise
-    edges, bulk = (
-        dynamics.bulks(n, p, 0.3),
-        values[-n:-d],
-    )
+    edges, bulk = dynamics.bulks(n, p, 0.3), values[-n:-d]
     assert float(bulk.sum()) == pytest.approx((n - d) * (edges.atom + edges.v2 * p / n), rel=0.15)
     assert float(((bulk > 0.9 * edges.low) & (bulk < 1.1 * edges.high)).double().mean()) > 0.85
     assert float(values[:-n].median()) == pytest.approx(edges.atom, rel=0.15)

@@ -445,11 +445,7 @@ def test_p4c_samples_lie_on_the_curve_of_the_last_decoder():
     assert metrics.nearest(end, curve, k=1)[0].max() < spacing < 0.01
     assert torch.pdist(end).max() > 1  # and are not all at one point of it
     # the same network, layer by layer
-    level, w, b = (
-        float(schedule[0]),
-        denoiser.weights,
-        denoiser.biases,
-    )
+    level, w, b = float(schedule[0]), denoiser.weights, denoiser.biases
     hidden = torch.nn.functional.leaky_relu(
         end.float() / math.sqrt(1 + level**2) @ w[0][0] + b[0][0], 0.2
     )

@@ -13,18 +13,7 @@ from ..checks import checked_points, exact, exporting, positive_int, widened
 from .base import Denoiser, nearest_level, per_level
 
 # of 64 pixels
-PATCHES = {
-    64: 1024,
-    55: 1024,
-    45: 512,
-    35: 256,
-    27: 128,
-    21: 128,
-    15: 64,
-    11: 32,
-    7: 16,
-    3: 8,
-}
+PATCHES = {64: 1024, 55: 1024, 45: 512, 35: 256, 27: 128, 21: 128, 15: 64, 11: 32, 7: 16, 3: 8}
 EVERYWHERE = 1e-2  # of the intensities: a window in which nothing varies has projections too
 
 

@@ -61,12 +61,7 @@ GENERATE = Recipe(
     precision="mixed",
 )
 # options of such a UNet
-GENERATING = {
-    "normalisation": "none",
-    "bias": True,
-    "blind": False,
-    "level": "scale",
-}
+GENERATING = {"normalisation": "none", "bias": True, "blind": False, "level": "scale"}
 # one thing changed at a time in a conditioned UNet of three blocks and 16 channels, the most wanted
 # first
 COLOUR = {
@@ -85,28 +80,10 @@ COLOUR = {
     "channels-32": {"channels": 32},
 }
 # on a small GPU
-HOUR = (
-    "blocks-3",
-    "blocks-1",
-    "pad-circular",
-    "blocks-2",
-    "skip-none",
-    "channels-4",
-)
+HOUR = ("blocks-3", "blocks-1", "pad-circular", "blocks-2", "skip-none", "channels-4")
 KEPT = (*HOUR, "channels-8")  # weights ship
 # ours: the source has ten, and does not say which
-LEVELS = [
-    0.04,
-    0.1,
-    0.2,
-    0.4,
-    0.8,
-    1.6,
-    3.2,
-    7.0,
-    16.0,
-    40.0,
-]
+LEVELS = [0.04, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 7.0, 16.0, 40.0]
 DARCY = {  # what a network of flows is told of the equation, see helpers.systems.bastek.physics
     "vanilla": {},
     "mean": {"weight": 1e-7},
@@ -210,11 +187,7 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
     yield from counts("faces", "a", wide, faces, 9442)
     clothes = {"name": "fashion-mnist", "size": 32}
     # of the noise level: can be sampled from any, as the labs do
-    heard = {
-        **unet,
-        "bias": True,
-        "blind": False,
-    }
+    heard = {**unet, "bias": True, "blind": False}
     for letter in "ab":
         yield from counts(
             "fashion", letter, heard, clothes, 5000, noise=("log-uniform", 0.01, 20.0)

@@ -140,11 +140,7 @@ def offsets(
 
     def axis(size: int) -> list[tuple[int, int, int]]:
         # patches inside the image have their centres in low..high
-        end, low, high = (
-            size - 1,
-            reach,
-            size - 1 - reach,
-        )
+        end, low, high = size - 1, reach, size - 1 - reach
         if machine == "local":
             return [(0, 0, end)]
         if circular:

@@ -9,10 +9,7 @@ from torch import Tensor
 from ..checks import widened
 
 # numbers in a chunk of points: in cache from the first product to the second
-CHUNK = {
-    "cpu": 2**22,
-    "cuda": 2**26,
-}
+CHUNK = {"cpu": 2**22, "cuda": 2**26}
 
 
 class Summary(NamedTuple):
