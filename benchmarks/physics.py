@@ -22,6 +22,7 @@ import torch
 from record import rounded
 
 from helpers.denoisers import MLP, Denoiser, UNet
+from helpers.experiments import runner
 from helpers.experiments.zoo import zoo
 from helpers.metrics import sliced_w2
 from helpers.sampling import cosine_vp, initial_noise, last, reverse_sde
@@ -47,14 +48,11 @@ def trained(estimate: str, weight: float, below: float | None, seed: int) -> UNe
     """The network of the zoo's entry without physics, with its recipe but for the penalty and the
     seed."""
     entry = zoo()["darcy-vanilla"]
-    points = darcy("train", entry.data["n"]).images
-    recipe = replace(entry.recipe, weight=weight, estimate=estimate, below=below, seed=seed)
-    network = UNet(**entry.options, data_std=round(float(points.std()), 3), seed=seed)
-    folder = record.ROOT / "build/train/physics"
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / f"{estimate}-{weight:g}-{below}-{seed}.safetensors"
-    run(train(network, points, recipe, checkpoint, 30, recipe.penalty(FLOW.residual)))
-    return network
+    changes = {"weight": weight, "estimate": estimate, "below": below, "seed": seed}
+    options, recipe = {**entry.options, "seed": seed}, replace(entry.recipe, **changes)
+    state = record.ROOT / f"build/train/physics/{estimate}-{weight:g}-{below}-{seed}.safetensors"
+    state.parent.mkdir(parents=True, exist_ok=True)
+    return runner.trained(replace(entry, options=options, recipe=recipe), state=state)[0]
 
 
 def generated(denoiser: Denoiser, n: int = SAMPLES, seed: int = 0) -> torch.Tensor:

@@ -33,10 +33,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from helpers import models
 from helpers.data import load
 from helpers.denoisers import Denoiser, LinearDenoiser, UNet
-from helpers.experiments.zoo import BASE, GENERATE, GENERATING
+from helpers.experiments import runner
+from helpers.experiments.zoo import BASE, GENERATE, GENERATING, Entry
 from helpers.recipe import Recipe, native
 from helpers.released import load_peer
-from helpers.training import run, train
+from helpers.training import train
 
 LEVELS = (5, 10, 25, 50, 100, 200)  # of 255
 
@@ -166,14 +167,17 @@ LAWS = {  # up to sigma = 1 all, so that only the law and the loss differ
 def laws(steps: int = 2500, seeds: int = 3) -> dict:
     """The same UNet of 16 channels, 40,000 images seen, 10,000 training images; PSNR on 500 test
     images."""
-    images, test = load("fashion-mnist").images, load("fashion-mnist", "test", 500).images
+    data, test = load("fashion-mnist"), load("fashion-mnist", "test", 500).images
     rows: dict[str, list] = {name: [] for name in LAWS}
     for seed, (name, law) in itertools.product(range(seeds), LAWS.items()):
-        denoiser = UNet(2, 16, normalisation="none", seed=seed)
-        run(train(denoiser, images, replace(BASE, steps=steps, seed=seed, **law)))
+        options = {"blocks": 2, "channels": 16, "normalisation": "none", "seed": seed}
+        recipe = replace(BASE, steps=steps, seed=seed, **law)
+        denoiser, _ = runner.trained(
+            Entry("UNet", options, {"name": "fashion-mnist"}, recipe), data
+        )
         rows[name].append(models.psnr_table(denoiser, test, LEVELS)["psnr"])
         print(name, seed, rows[name][-1], flush=True)
-    wiener = models.psnr_table(LinearDenoiser.from_points(images), test, LEVELS)
+    wiener = models.psnr_table(LinearDenoiser.from_points(data.images), test, LEVELS)
     return {
         "sigma_of_255": list(LEVELS),
         "noisy": wiener["noisy"],

@@ -28,9 +28,9 @@ from torch import Tensor
 
 from helpers import metrics, models, sampling
 from helpers.data import load
-from helpers.denoisers import CNN, Denoiser, UNet
-from helpers.experiments.zoo import BASE
-from helpers.training import run, train
+from helpers.denoisers import Denoiser
+from helpers.experiments import runner
+from helpers.experiments.zoo import BASE, Entry
 
 COUNTS, SIZE, NOISES, SEED = (1, 10, 100, 1000, 9442), 40, 64, 0
 SETS = {"a": "train", "b": "disjoint"}
@@ -194,17 +194,11 @@ def sizes(steps: int = 2500, count: int = 200) -> dict:
             load("celeba", "train", n, side).images,
             load("celeba", "test", count, side).images,
         )
-        std = round(float(training.std()), 3)
-        denoiser = UNet(blocks=blocks, channels=16, normalisation="none", data_std=std)
+        options = {"blocks": blocks, "channels": 16, "normalisation": "none"}
         recipe = replace(BASE, steps=steps, noise=("log-uniform", 0.01, 2.0))
-        run(
-            train(
-                denoiser,
-                training,
-                recipe,
-                record.ROOT / f"build/transition/{side}-{n}-{steps}.safetensors",
-            )
-        )
+        entry = Entry("UNet", options, {"name": "celeba", "n": n, "size": side}, recipe)
+        state = record.ROOT / f"build/transition/{side}-{n}-{steps}.safetensors"
+        denoiser, _ = runner.trained(entry, state=state)
         parts = (models.repeated(training, count)[:count], test)
         tables = [models.psnr_table(denoiser, part, levels)["psnr"] for part in parts]
         parameters = sum(p.numel() for p in denoiser.parameters())
@@ -236,16 +230,10 @@ def chains(steps: int = 12_000, size: int = 20, count: int = 200) -> dict:
         row: dict = {"N": n, "train": [], "test": []}
         own, made = [], []
         for letter in SETS:
-            training = images(letter, n, size)
-            denoiser = CNN(channels=24, normalisation="none")
-            run(
-                train(
-                    denoiser,
-                    training,
-                    recipe,
-                    record.ROOT / f"build/transition/chain-{n}-{letter}-{steps}.safetensors",
-                )
-            )
+            where = {"name": "celeba", "split": SETS[letter], "n": n, "size": size}
+            entry = Entry("CNN", {"channels": 24, "normalisation": "none"}, where, recipe)
+            state = record.ROOT / f"build/transition/chain-{n}-{letter}-{steps}.safetensors"
+            training, (denoiser, _) = images(letter, n, size), runner.trained(entry, state=state)
             for name, part in (("train", models.repeated(training, count)[:count]), ("test", test)):
                 row[name].append(models.psnr_table(denoiser, part, levels)["psnr"])
             made.append(estimates(denoiser, start, "reverse SDE")[-1])

@@ -19,9 +19,10 @@ import torch
 from typer.testing import CliRunner
 
 from helpers import models
-from helpers.experiments import engines, grid, sweep
+from helpers.experiments import engines, grid, runner, sweep
 from helpers.experiments.__main__ import app
-from helpers.experiments.grid import Cell, train_cell
+from helpers.experiments.grid import Cell
+from helpers.experiments.sweep import train_cell
 from helpers.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -202,7 +203,7 @@ def test_a_row_is_what_its_weights_do(tiny, tmp_path):
     )
     net = models.classes()[card["class"]](**card["arguments"])
     net.load_state_dict(models.read_tensors(data))
-    images = grid.source(**{**cell.entry.data, "split": "test", "n": 200}).images
+    images = runner.source(**{**cell.entry.data, "split": "test", "n": 200}).images
     psnr = models.psnr_table(net.eval(), images)["psnr"]
     assert [float(row[f"test_psnr_{level}"]) for level in models.LEVELS] == psnr
     assert row["key"] == cell.key() and (row["n"], row["level"], row["images_seen"]) == (
@@ -262,11 +263,11 @@ def test_an_interrupted_training_goes_on_to_the_same_result(tiny, tmp_path, monk
             if p.step == 5:
                 raise KeyboardInterrupt
 
-    steps = grid.steps
+    steps = runner.steps
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(grid, "steps", killed)
+        patch.setattr(runner, "steps", killed)
         train_cell(cell, "cpu", tmp_path, 0.0)
-    left = grid.checkpoint(cell, "cpu", tmp_path)
+    left = sweep.checkpoint(cell, "cpu", tmp_path)
     assert left.exists()
     row, weights = train_cell(cell, "cpu", tmp_path, 0.0)
     assert weights == whole[1] and all(row[k] == whole[0][k] for k in row if "second" not in k)

@@ -1,23 +1,17 @@
-"""A grid of trainings as data, network x data x N x level x seed in a TOML file, and what one cell
-of it gives."""
+"""A grid of trainings as data: network x data x N x level x seed in a TOML file."""
 
 import hashlib
 import itertools
 import json
 import tomllib
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save as tensor_bytes
-
 from .. import models
 from ..recipe import Recipe
 from ..systems.bastek.physics import PhysicsRecipe
-from .runner import machine, source, steps, untrained
 from .zoo import Entry
 
 SHOWN = 200  # images, of either kind, on which a network is measured
@@ -102,61 +96,3 @@ def read(path: Path) -> tuple[str, list[Grid]]:
     except (TypeError, ValueError) as error:  # the decoder's is a ValueError, too
         raise ValueError(f"{path}: {error}") from None
     return title, grids
-
-
-def train_cell(
-    cell: Cell, device: str = "cpu", checkpoints: Path | None = None, seconds: float = 60.0
-) -> tuple:
-    """Its row of the table and its weights as the bytes of a safetensors file; one thread on a CPU.
-
-    checkpoints: a folder in which an interrupted training is found again, kept every so many
-    `seconds`. The file stays there, complete, for the caller to remove once the result is safe.
-    """
-    threads = torch.get_num_threads()
-    if device == "cpu":
-        torch.set_num_threads(1)
-    try:
-        return _trained(
-            cell, device, checkpoints and checkpoint(cell, device, checkpoints), seconds
-        )
-    finally:
-        torch.set_num_threads(threads)
-
-
-def checkpoint(cell: Cell, device: str, folder: Path) -> Path:
-    """A training goes on only on the kind of device on which it began: their random numbers differ."""
-    return folder / f"{cell.key()}-{device}.safetensors"
-
-
-def _trained(
-    cell: Cell, device: str, path: Path | None, seconds: float
-) -> tuple[dict[str, Any], bytes]:
-    entry = cell.entry
-    if entry.network not in models.classes():
-        raise ValueError(f"class is {entry.network!r}: choose one of {', '.join(models.classes())}")
-    data, test = source(**entry.data), source(**{**entry.data, "split": "test", "n": None})
-    denoiser = untrained(entry, data).to(device)
-    progress = deque(steps(entry, denoiser, data.images, path, seconds), maxlen=1).pop()
-    tables: dict[str, float] = {}
-    for part, images in (("train", models.repeated(data.images, SHOWN)), ("test", test.images)):
-        table = models.psnr_table(denoiser, images[:SHOWN].to(device))
-        tables |= {
-            f"{part}_psnr_{level}": p for level, p in zip(models.LEVELS, table["psnr"], strict=True)
-        }
-    # one entry: of several the order, and with it the bytes, would vary from run to run
-    card = {"card": json.dumps({"class": entry.network, "arguments": denoiser.arguments})}
-    weights = tensor_bytes(
-        {k: v.cpu().contiguous() for k, v in denoiser.state_dict().items()}, card
-    )
-    seen = entry.recipe.steps * entry.recipe.batch
-    row = {
-        "parameters": sum(p.numel() for p in denoiser.parameters()),
-        "images_seen": seen,
-        "loss": round(progress.loss, 6),
-        **tables,
-        "sha256": hashlib.sha256(weights).hexdigest(),
-        "seconds": round(progress.seconds, 1),
-        "images_per_second": round(seen / progress.seconds),
-        **machine(device),
-    }
-    return row, weights

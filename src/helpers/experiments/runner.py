@@ -1,10 +1,12 @@
-"""One network of the zoo, from its entry to its weights and its card, looked at while it trains."""
+"""A row of a table of networks, from its entry to its weights: what the zoo, sweeps and records
+train, all train here."""
 
 import inspect
 import json
 import os
 import platform
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -98,6 +100,24 @@ def untrained(entry: Entry, data: ImageSet) -> Network:
     takes = inspect.signature(inner.__init__).parameters
     about = {"data_std": round(float(data.images.std()), 3)} if "data_std" in takes else {}
     return known[entry.network](**{**entry.options, **about})
+
+
+def trained(
+    entry: Entry,
+    data: ImageSet | None = None,
+    state: Path | None = None,
+    device: str = "cpu",
+    seconds: float = 60.0,
+) -> tuple[Network, Progress]:
+    """The network of an entry at the end of its training, and what that reported last.
+
+    state: the file in which the training keeps itself every so many `seconds`; where it is there,
+    the training goes on from it, and of a finished one only reads it. data: where it is at hand.
+    """
+    data = data or source(**entry.data)
+    denoiser = untrained(entry, data).to(device)
+    progress = deque(steps(entry, denoiser, data.images, state, seconds), maxlen=1).pop()
+    return denoiser, progress
 
 
 def steps(entry: Entry, denoiser: Denoiser, images: Tensor, *checkpoint: Any) -> Iterator[Progress]:

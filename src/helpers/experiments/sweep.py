@@ -2,6 +2,7 @@
 interrupted goes on."""
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -9,11 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
+from safetensors.torch import save as tensor_bytes
 
+from .. import models
 from ..files import write_atomically
 from .engines import Engine
-from .grid import Cell, checkpoint, train_cell
+from .grid import SHOWN, Cell
+from .runner import machine, source, trained
 
 
 def sweep(
@@ -95,3 +100,58 @@ def _tabulate(cells: list[Cell], folder: Path) -> None:
         writer.writeheader()
         writer.writerows(rows)
     write_atomically(folder / "table.csv", text.getvalue())
+
+
+def train_cell(
+    cell: Cell, device: str = "cpu", checkpoints: Path | None = None, seconds: float = 60.0
+) -> tuple:
+    """Its row of the table and its weights as the bytes of a safetensors file; one thread on a CPU.
+
+    checkpoints: a folder in which an interrupted training is found again, kept every so many
+    `seconds`. The file stays there, complete, for the caller to remove once the result is safe.
+    """
+    threads = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        return _trained(
+            cell, device, checkpoints and checkpoint(cell, device, checkpoints), seconds
+        )
+    finally:
+        torch.set_num_threads(threads)
+
+
+def checkpoint(cell: Cell, device: str, folder: Path) -> Path:
+    """A training goes on only on the kind of device on which it began: their random numbers differ."""
+    return folder / f"{cell.key()}-{device}.safetensors"
+
+
+def _trained(
+    cell: Cell, device: str, path: Path | None, seconds: float
+) -> tuple[dict[str, Any], bytes]:
+    entry = cell.entry
+    data, test = source(**entry.data), source(**{**entry.data, "split": "test", "n": None})
+    denoiser, progress = trained(entry, data, path, device, seconds)
+    tables: dict[str, float] = {}
+    for part, images in (("train", models.repeated(data.images, SHOWN)), ("test", test.images)):
+        table = models.psnr_table(denoiser, images[:SHOWN].to(device))
+        tables |= {
+            f"{part}_psnr_{level}": p for level, p in zip(models.LEVELS, table["psnr"], strict=True)
+        }
+    # one entry: of several the order, and with it the bytes, would vary from run to run
+    card = {"card": json.dumps({"class": entry.network, "arguments": denoiser.arguments})}
+    weights = tensor_bytes(
+        {k: v.cpu().contiguous() for k, v in denoiser.state_dict().items()}, card
+    )
+    seen = entry.recipe.steps * entry.recipe.batch
+    row = {
+        "parameters": sum(p.numel() for p in denoiser.parameters()),
+        "images_seen": seen,
+        "loss": round(progress.loss, 6),
+        **tables,
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "seconds": round(progress.seconds, 1),
+        "images_per_second": round(seen / progress.seconds),
+        **machine(device),
+    }
+    return row, weights
