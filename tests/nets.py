@@ -2,7 +2,7 @@
 
 import torch
 
-from helpers.denoisers.unet import BiasFreeNorm
+from helpers.denoisers.networks.unet import BiasFreeNorm
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -17,27 +17,13 @@ from .cards import MODELS as MODELS
 from .cards import NAME, digest, manifest, models_folder, weights
 from .cards import UNSHIPPED as UNSHIPPED
 from .cards import checksums as checksums
-from .denoisers import CNN, Autoencoder, Denoiser, ImageMLP, Network, PerLevel, UNet
+from .denoisers import Denoiser, Network
+from .denoisers.known import classes as classes
 from .files import cache_folder, write_atomically
 from .metrics import psnr
 
 LEVELS = (10, 25, 50, 100)  # noise levels of the table, of 255
 HALF_PRECISION_COST = 0.05  # dB that storing float16 may cost at any level
-
-
-def classes() -> dict[str, type[Network]]:
-    """The classes of networks by name: those of the package, and what the reader has defined, the
-    newest of a name."""
-
-    def below(cls: type) -> list[type]:
-        subclasses: list[type] = cls.__subclasses__()
-        return [found for sub in subclasses for found in (sub, *below(sub))]
-
-    # named, so that an edit of one is followed to the chapters that load it; last, so that nothing
-    # takes their names
-    return {
-        cls.__name__: cls for cls in (*below(Network), CNN, Autoencoder, ImageMLP, PerLevel, UNet)
-    }
 
 
 def load(name: str) -> Denoiser:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from .denoisers.base import Denoiser
-from .denoisers.cnn import CNN
-from .denoisers.unet import UNet, as_images
+from .denoisers.networks.cnn import CNN
+from .denoisers.networks.unet import UNet, as_images
 from .files import refuse_bomb
 
 LARGEST = 2**28  # bytes of one array: theirs have at most ten million

@@ -12,9 +12,9 @@ from nets import noise, settled
 from torch.nn.functional import batch_norm, conv2d, leaky_relu, linear, pad
 
 from helpers import data
-from helpers.denoisers.cnn import CNN
-from helpers.denoisers.image_mlp import ImageMLP
-from helpers.denoisers.unet import OPTIONS, UNet
+from helpers.denoisers.networks.cnn import CNN
+from helpers.denoisers.networks.image_mlp import ImageMLP
+from helpers.denoisers.networks.unet import OPTIONS, UNet
 from helpers.metrics import psnr
 from helpers.released import DilatedUNet, load_peer, load_released
 

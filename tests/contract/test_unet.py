@@ -9,7 +9,7 @@ import torch
 from nets import noise, settled
 
 from helpers import models
-from helpers.denoisers.unet import OPTIONS, BiasFreeNorm, UNet
+from helpers.denoisers.networks.unet import OPTIONS, BiasFreeNorm, UNet
 
 
 def ready(**options) -> UNet:

@@ -23,7 +23,7 @@ from helpers.denoisers import (
     ProjectedDenoiser,
     RandomFeatures,
 )
-from helpers.denoisers.unet import OPTIONS, UNet
+from helpers.denoisers.networks.unet import OPTIONS, UNet
 from helpers.jacobian import FROZEN, REFERENCE, Jacobian, asymmetry, eigen, svd
 
 

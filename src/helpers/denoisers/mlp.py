@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ..checks import checked_size, positive
 from .base import Denoiser, drawn_from
-from .hearing import preconditioned
+from .networks.hearing import preconditioned
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 

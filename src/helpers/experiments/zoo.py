@@ -32,22 +32,6 @@ PAPER = Recipe(  # released code of Kadkhodaie et al. 2024: 1000 epochs of 250,0
     decay="halving",
     epoch=250_000,
 )
-GRID = {  # one thing changed at a time in a UNet of two blocks ("conditioned" against "bias")
-    "base": {},
-    "blocks-1": {"blocks": 1},
-    "blocks-3": {"blocks": 3},
-    "channels-half": {},
-    "pool-max": {"pooling": "max"},
-    "pool-strided": {"pooling": "strided"},
-    "pool-none": {"pooling": "none"},
-    "norm-bias-free": {"normalisation": "bias-free"},
-    "norm-batch": {"normalisation": "batch"},
-    "skip-none": {"skip": "none"},
-    "pad-circular": {"padding": "circular"},
-    "pad-reflect": {"padding": "reflect"},
-    "bias": {"bias": True},
-    "conditioned": {"bias": True, "blind": False},
-}
 # for a network that is sampled from pure noise; the trials of chapter 10 weigh its choices
 GENERATE = Recipe(
     batch=8,
@@ -112,6 +96,44 @@ class Entry:
         """Changes with everything that changes the network."""
         decides = {k: v for k, v in asdict(self).items() if k not in ("ships", "watched")}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def variants(channels: int, size: int) -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
+    """The networks that chapter 13 compares, by name: class, options, and what their recipe
+    changes.
+
+    One thing is changed at a time in a UNet of two blocks and so many channels ("conditioned"
+    against "bias"), for images of size x size; others are no UNets. A row here is trained, measured
+    and shown with the rest.
+    """
+    unet = {"blocks": 2, "channels": channels, "normalisation": "none"}
+    changed: dict[str, dict[str, Any]] = {
+        "base": {},
+        "blocks-1": {"blocks": 1},
+        "blocks-3": {"blocks": 3},
+        "channels-half": {"channels": channels // 2},
+        "pool-max": {"pooling": "max"},
+        "pool-strided": {"pooling": "strided"},
+        "pool-none": {"pooling": "none"},
+        "norm-bias-free": {"normalisation": "bias-free"},
+        "norm-batch": {"normalisation": "batch"},
+        "skip-none": {"skip": "none"},
+        "pad-circular": {"padding": "circular"},
+        "pad-reflect": {"padding": "reflect"},
+        "bias": {"bias": True},
+        "conditioned": {"bias": True, "blind": False},
+    }
+    chain = {"channels": channels, "normalisation": "none"}
+    mlp = {"size": size, "image_channels": 1, "width": 2 * channels}
+    return {
+        **{name: ("UNet", {**unet, **options}, {}) for name, options in changed.items()},
+        "attention": ("AttentionUNet", unet, {}),
+        "chain": ("CNN", chain, {"rate": 1e-3}),
+        "mlp": ("ImageMLP", mlp, {"rate": 5e-4}),
+    }
+
+
+VARIANTS = tuple(variants(8, 32))  # their names
 
 
 def zoo(profile: str = "cpu") -> dict[str, Entry]:
@@ -196,14 +218,8 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
         ("fashion", {"name": "fashion-mnist", "size": 32, "n": 1000}, 8, 80_000),
         ("faces", {"name": "celeba", "size": 40, "n": 1000}, 16, 120_000),
     ):
-        for variant, changed in GRID.items():
-            width = channels // 2 if variant == "channels-half" else channels
-            options = {**unet, "channels": width, **changed}
-            yield f"{source}-{variant}", Entry("UNet", options, data, recipe(images))
-        chain = {"channels": channels, "normalisation": "none"}
-        yield f"{source}-chain", Entry("CNN", chain, data, recipe(images, rate=1e-3))
-        mlp = {"size": data["size"], "image_channels": 1, "width": 2 * channels}
-        yield f"{source}-mlp", Entry("ImageMLP", mlp, data, recipe(images, rate=5e-4))
+        for variant, (network, options, changed) in variants(channels, data["size"]).items():
+            yield f"{source}-{variant}", Entry(network, options, data, recipe(images, **changed))
     # a judge of images, not an object of study: small noise only, and the same in every profile
     judge = replace(BASE, steps=5000, batch=64, noise=("fixed", 0.1), loss="sum")
     for source, data in (

@@ -4,8 +4,8 @@ images are judged."""
 import torch
 from torch import Tensor, nn
 
-from ..checks import checked_size
-from .base import Network, drawn_from
+from ...checks import checked_size
+from ..base import Network, drawn_from
 
 
 class Autoencoder(Network):

@@ -3,8 +3,8 @@ middle."""
 
 from torch import Tensor, nn
 
-from ..checks import checked_size
-from .base import Network, drawn_from
+from ...checks import checked_size
+from ..base import Network, drawn_from
 from .hearing import Hearing, Modulation, Stage
 from .unet import check_options
 

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import checked_size, positive, positive_int
-from .base import Network, drawn_from
+from ...checks import checked_size, positive, positive_int
+from ..base import Network, drawn_from
 from .hearing import Hearing, Modulation, Stage, preconditioned
 
 OPTIONS = {
@@ -119,7 +119,7 @@ class UNet(Network):
             decoder[0] = [*decoder[0][: 2 + len(norm(1))], conv(channels, image_channels, 0)]
             # the names of the released checkpoints, so that those load
             self.encoder = nn.ModuleList(Stage(*layers) for layers in encoder)
-            self.mid_block = Stage(*stage(widths[-2], blocks))
+            self.mid_block = Stage(*stage(widths[-2], blocks), *self.middle(widths[-1]))
             self.decoder = nn.ModuleList(Stage(*layers) for layers in decoder)
             self.heard = Hearing() if scaled else None
             self.downsample = nn.ModuleList(
@@ -136,6 +136,11 @@ class UNet(Network):
             # F = 0: training starts from the best denoiser that knows only s, not from noise
             if not blind:
                 nn.init.zeros_(self.decoder[0][-1].weight)
+
+    def middle(self, width: int) -> list[nn.Module]:
+        """Layers at the end of the middle stage, (batch, width, h, w) -> the same: a subclass has
+        some."""
+        return []
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         images = as_images(y, self.image_channels)

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from ..checks import checked_size, positive
-from .base import Network, drawn_from
+from ...checks import checked_size, positive
+from ..base import Network, drawn_from
 from .hearing import Hearing, Modulation, preconditioned
 from .unet import BiasFreeNorm, as_images, check_options
 

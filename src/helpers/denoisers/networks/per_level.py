@@ -6,13 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..checks import checked_seed, exporting, positive
-from .base import Network, per_level
-from .cnn import CNN
-from .image_mlp import ImageMLP
-from .unet import UNet
-
-NETWORKS: dict[str, type[Network]] = {"UNet": UNet, "CNN": CNN, "ImageMLP": ImageMLP}
+from ...checks import checked_seed, exporting, positive
+from ..base import Network, per_level
+from ..known import classes
 
 
 class PerLevel(Network):
@@ -22,14 +18,15 @@ class PerLevel(Network):
     Sample it at its levels and nowhere else. A normalisation by the batch, which a network for all
     levels cannot have since each level has a variance of its own, is at home here: train with the
     noise ("levels", *levels), whose batches hold one level each. levels: positive, in any order.
-    network: "UNet", "CNN" or "ImageMLP"; options: its own; the networks differ in their seed, from
-    options["seed"] on. y as the network takes it.
+    network: the name of a class of `Network`; options: its own; the networks differ in their seed,
+    from options["seed"] on. y as the network takes it.
     """
 
     def __init__(self, levels: Sequence[float], network: str = "UNet", **options: Any):
         super().__init__()
-        if network not in NETWORKS:
-            raise ValueError(f"network is {network!r}: choose one of {', '.join(NETWORKS)}")
+        known = {name: cls for name, cls in classes().items() if cls is not PerLevel}
+        if network not in known:
+            raise ValueError(f"network is {network!r}: choose one of {', '.join(known)}")
         self.levels = [
             float(positive("a level", level, "take a positive number")) for level in levels
         ]
@@ -38,7 +35,7 @@ class PerLevel(Network):
         self.arguments = {"levels": self.levels, "network": network, **options}
         first = checked_seed(options.get("seed", 0))
         self.networks = nn.ModuleList(
-            NETWORKS[network](**{**options, "seed": first + k}) for k in range(len(self.levels))
+            known[network](**{**options, "seed": first + k}) for k in range(len(self.levels))
         )
         one = self.networks[0]
         self.event_shape, self.data_std = one.event_shape, getattr(one, "data_std", 0.5)
