@@ -39,3 +39,13 @@ def javascript(tmp_path_factory):
         return json.loads(done.stdout)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def labs(tmp_path_factory):
+    """The address of the labs' script, as pages and widgets have it."""
+    from helpers.lab.scripts import joined
+
+    script = tmp_path_factory.mktemp("labs") / "lab.mjs"
+    script.write_text(joined(), encoding="utf-8")
+    return script.as_uri()

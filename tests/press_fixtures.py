@@ -17,6 +17,7 @@ from bs4 import BeautifulSoup
 from filelock import FileLock
 from typer.testing import CliRunner
 
+from helpers.lab.scripts import STATIC, joined
 from press.__main__ import app
 from press.chapters import Book
 from press.pdf import FLAGS, chromium
@@ -126,9 +127,8 @@ def show_panel(tab, panel, ready):
     # no eval, and nothing from anywhere
     policy += " style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
     tab.set_content(f"<!doctype html><html lang=en><head>{policy}</head>{panel.html()}</html>")
-    tab.add_script_tag(
-        content=(ROOT / f"src/helpers/lab/{panel.script}.js").read_text("utf-8"), type="module"
-    )
+    tab.add_style_tag(content=(STATIC / "lab.css").read_text("utf-8"))
+    tab.add_script_tag(content=joined(), type="module")
     tab.wait_for_selector(ready)
 
 

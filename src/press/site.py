@@ -128,8 +128,11 @@ def assemble(book: Book, scripts: Path) -> Path:
     shutil.rmtree(source, ignore_errors=True)
     unwanted = shutil.ignore_patterns("*.ipynb", ".*", "__pycache__")
     shutil.copytree(book.root / "book", source / "book", ignore=unwanted)
-    for script in (book.root / "src/helpers/lab").glob("*.js"):  # they travel with the package
-        shutil.copy(script, assets)
+    if (book.root / "src/helpers/lab").is_dir():  # the labs' front end travels with the package
+        from helpers.lab.scripts import STATIC, joined
+
+        (assets / "lab.js").write_text(joined(), encoding="utf-8")
+        shutil.copy(STATIC / "lab.css", assets)
     if book.results.is_dir():
         # pages in Markdown show figures that chapters drew; labs load the denoisers that chapters
         # exported

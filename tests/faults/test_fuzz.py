@@ -688,7 +688,7 @@ console.log(JSON.stringify(queries.map((query) => stateOfLink(spec, query))));
 """
 
 
-def test_links_to_a_lab_are_read_as_data(javascript):
+def test_links_to_a_lab_are_read_as_data(javascript, labs):
     """A link chooses among what the lab has; anything else is refused by name or left alone,
     whatever it is."""
     spec, draw, queries = LAB.spec(), random.Random(0), []
@@ -707,7 +707,7 @@ def test_links_to_a_lab_are_read_as_data(javascript):
         "?lab=tiny&target=moon&seed=-1&x=1",
     ]
     asked = json.dumps({"spec": spec, "queries": queries}, ensure_ascii=True)
-    found = javascript(LINKS, (ROOT / "src/helpers/lab/lab.js").as_uri(), given=asked)
+    found = javascript(LINKS, labs, given=asked)
     assert found[-2] == {
         "state": {"seed": 12, "left": ["Bayes", "", "Heun"], "target": "ring"},
         "refused": [],

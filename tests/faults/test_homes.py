@@ -148,9 +148,6 @@ def test_the_repository_fits_the_file_systems_of_others():
     assert len({name.lower() for name in names}) == len(names)
     odd = r'[<>:"|?*\\]|[ .](/|$)|(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.|/|$)'
     assert not [name for name in names if re.search(odd, name, re.I)]
-    scripts = sorted(path.name for path in (ROOT / "src/helpers/lab").glob("*.js"))
-    # which the widgets read there, and the site takes from there
-    assert scripts == ["eigen.js", "lab.js", "voters.js"]
 
 
 def test_what_make_does_is_done_without_make(scratch):

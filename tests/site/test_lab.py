@@ -41,6 +41,7 @@ from helpers.denoisers import (
 from helpers.lab import Family, Lab, export
 from helpers.lab.lab import DIRECTIONS, SAMPLERS
 from helpers.lab.page import CHECKED
+from helpers.lab.scripts import IMPORT, STATIC
 from helpers.lab.widget import Widget
 
 torch.set_num_threads(1)
@@ -186,9 +187,9 @@ const answer = {
   sliced: sliced.map(([a, b]) => lab.slicedW2(numbers(a), numbers(b))),
   file: Object.entries(lab.safetensors(padded)).map(([name, v]) => [name, v.constructor.name, [...v]]),
 };
-for (const { denoiser, sampler, n, sigmas, seed, centre } of samples) {
-  const seen = [], note = (step) => seen.push(step);
-  const frames = await lab.sample(sampler, DENOISERS[denoiser], n, 2, sigmas, seed, note, centre);
+for (const { denoiser, ...asked } of samples) {
+  const seen = [], note = (step) => seen.push(step), denoise = DENOISERS[denoiser];
+  const frames = await lab.sample({ ...asked, denoise, d: 2, seen: note });
   answer.samples.push({ seen, frames: frames.map((frame) => [...frame]) });
 }
 console.log(JSON.stringify(answer));
@@ -243,8 +244,8 @@ ARRAYS = {"a": draws(3, 2), "b": draws(5).float(), "c": BYTES[:2], "none": torch
 
 
 @pytest.fixture(scope="session")
-def node(javascript):
-    """What lab.js answers under plain Node: one run for all questions."""
+def node(javascript, labs):
+    """What the script answers under plain Node: one run for all questions."""
 
     def numbers(x):
         return None if x is None else [None if math.isnan(v) else v for v in x.flatten().tolist()]
@@ -279,7 +280,42 @@ def node(javascript):
         "sliced": [[numbers(a), numbers(b)] for a, b in SLICED],
         "file": base64.b64encode(save(ARRAYS)).decode(),
     }
-    return javascript(NODE, (ROOT / "src/helpers/lab/lab.js").as_uri(), given=json.dumps(questions))
+    return javascript(NODE, labs, given=json.dumps(questions))
+
+
+MODULES = """
+import { readdirSync } from "node:fs";
+const [, , joined, folder] = process.argv, found = { modules: {}, joined: {} };
+const take = (into, module) => {
+  for (const [name, value] of Object.entries(module)) {
+    if (name !== "default") into[name] = typeof value === "function" ? String(value) : value;
+  }
+};
+for (const file of readdirSync(new URL(folder)).filter((name) => name.endsWith(".js"))) {
+  take(found.modules, await import(new URL(file, folder)));
+}
+const whole = await import(joined);
+take(found.joined, whole);
+console.log(JSON.stringify({ ...found, rendered: typeof whole.default.render }));
+"""
+
+
+def test_the_joined_script_is_what_the_modules_are(javascript, labs):
+    """Node takes it, so that no name of a top level stands there twice; it lacks no module, and
+    what it exports is what they export."""
+    found = javascript(MODULES, labs, f"{STATIC.as_uri()}/")
+    assert found["joined"] == found["modules"] and len(found["joined"]) > 30
+    assert found["rendered"] == "function"
+
+
+def test_the_modules_can_be_joined():
+    """Imports are written as the joining reads them, and give no other names."""
+    for module in STATIC.glob("*.js"):
+        text = module.read_text(encoding="utf-8")
+        imports = [found[0] for found in IMPORT.finditer(text)]
+        assert re.findall(r"(?m)^import\b", text) == ["import"] * len(imports), module.name
+        assert not re.search(r"\bas\b", "".join(imports)), module.name
+        assert max(map(len, text.splitlines())) <= 100, module.name
 
 
 def test_javascript_has_the_same_bits(node):

@@ -57,7 +57,7 @@ def test_clicks_and_keys_give_the_numbers_of_python(tab):
     assert shown(tab) == (19, 20, pytest.approx(estimate(18, 19, 7), abs=6e-4))
     side = tab.get_by_label("window side")
     side.press("ArrowRight")
-    assert "whole image" in tab.inner_text(".voters-controls")
+    assert "whole image" in tab.inner_text(".voters .lab-controls")
     assert shown(tab)[2] == pytest.approx(estimate(18, 19, 55), abs=6e-4)
     # which has no window as wide: the widest that fits
     tab.get_by_role("combobox", name="machine").select_option("equivariant (ELS)")

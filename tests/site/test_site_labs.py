@@ -56,7 +56,7 @@ def apart(python, page):
 @pytest.mark.parametrize("page, name", LABS, ids=[name for _, name in LABS])
 def test_lab_shows_the_numbers_of_python(opened, address, soup, page, name, prefix):
     tab, element = opened(page, prefix), str(soup[page].select_one(f"#lab-{name}"))
-    script = (SITE / "_static/lab.js").read_bytes()
+    script = b"".join((SITE / "_static" / name).read_bytes() for name in ("lab.js", "lab.css"))
     assert len(gzip.compress(element.encode())) + len(gzip.compress(script)) < LAB_WEIGHT
     assert [url for url in tab.requested if "/ort/" in url or "/labs/" in url] == [], (
         "loaded before the first press"
@@ -101,7 +101,7 @@ def assert_every_denoiser_samples_as_in_python(tab, name):
         }
         found = tab.evaluate(
             """async ([name, state]) => {
-              const { end, numbers } = await document.querySelector(`#lab-${name}`).sample(state);
+              const { end, numbers } = await document.querySelector(`#lab-${name}`).panel.sample(state, "left");
               return { ...numbers, end: [...end].map((v) => (Number.isNaN(v) ? null : v)) };
             }""",
             [name, state],

@@ -16,7 +16,7 @@ from helpers.data import load
 from helpers.denoisers import Denoiser, LocalMean, PosteriorMean, TwoImages
 from helpers.lab import Voters
 from helpers.lab.voters import votes
-from helpers.lab.widget import VotersWidget
+from helpers.lab.widget import PanelWidget
 from helpers.systems.kamb_ganguli.agreement import Calibration, calibrate, compare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -343,7 +343,7 @@ def test_on_the_page_an_element_and_beside_a_kernel_a_widget(monkeypatch):
     bundle = figure()._repr_mimebundle_()
     bundle = bundle[0] if isinstance(bundle, tuple) else bundle
     assert "application/vnd.jupyter.widget-view+json" in bundle
-    widget = VotersWidget(figure().carried(), "A caption.")
+    widget = PanelWidget("patch-voters", figure().carried(), "A caption.")
     assert (
         widget.spec["start"]["side"] == 3
         and len(base64.b64decode(widget.spec["images"])) == 5 * 8 * 9
@@ -357,8 +357,8 @@ def test_start_must_be_a_choice():
             figure(**start)
 
 
-def test_javascript_votes_as_python(javascript):
-    """voters.js under plain Node: every weight and estimate is that of Python."""
+def test_javascript_votes_as_python(javascript, labs):
+    """Under plain Node: every weight and estimate is that of Python."""
     points = (255 * uniform(5, 8, 9)).round() / 255
     y = uniform(8, 9, seed=1)
     cases = [
@@ -379,7 +379,7 @@ def test_javascript_votes_as_python(javascript):
         "width": 9,
     }
     found = javascript(
-        f"import {{ vote, localMean }} from {json.dumps((ROOT / 'src/helpers/lab/voters.js').as_uri())};\n"
+        f"import {{ vote, localMean }} from {json.dumps(labs)};\n"
         f"const common = {json.dumps(common)}, cases = {json.dumps(cases)};\n"
         "common.images = Uint8Array.from(common.images); common.y = Float64Array.from(common.y);\n"
         "const all = [3, 7, 17].map((side) => Array.from(localMean({ ...common, side, sigma: 0.4 })));\n"

@@ -9,7 +9,6 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import ROOT
 from nets import noise as plain_noise
 from nets import settled
 from press_fixtures import show_panel
@@ -308,11 +307,11 @@ def errors(panel, picture, level):
         yield float((changed - x).double().square().sum())
 
 
-def test_javascript_reshapes_as_python(panel, javascript):
-    """eigen.js under plain Node: the error from coefficients is that of the images."""
+def test_javascript_reshapes_as_python(panel, javascript, labs):
+    """Under plain Node: the error from coefficients is that of the images."""
     states = panel.carried()["states"]
     answer = javascript(
-        f"import {{ reshape, psnr, scope }} from {json.dumps((ROOT / 'src/helpers/lab/eigen.js').as_uri())};\n"
+        f"import {{ reshape, psnr, scope }} from {json.dumps(labs)};\n"
         f"const states = {json.dumps(states)}, chosen = {json.dumps(CHOSEN)};\n"
         "const all = states.map((row) => row.map((state) => chosen.map((c) => reshape(state, c).error)));\n"
         "const scopes = ['one', 'before', 'after'].map((kind) => scope(kind, 2, 6));\n"
@@ -388,10 +387,10 @@ def test_a_picture_stands_where_no_script_runs(tab, panel):
 
 
 def test_beside_a_kernel():
-    from helpers.lab.widget import EigenWidget
+    from helpers.lab.widget import PanelWidget
 
-    widget = EigenWidget({"count": 3}, "A caption.")
-    assert widget.spec == {"count": 3} and "eigen-shrinkage" in str(widget._esm)
+    widget = PanelWidget("eigen-shrinkage", {"count": 3}, "A caption.")
+    assert widget.spec == {"count": 3} and f'"{widget.element}": ' in str(widget._esm)
 
 
 # What is refused ----------------------------------------------------------------------------------

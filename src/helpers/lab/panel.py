@@ -11,8 +11,7 @@ from ..plots import SITE
 
 
 class Panel:
-    """A figure that the reader drives: Python computes what it needs, helpers/lab/<script>.js draws
-    it.
+    """A figure that the reader drives: Python computes what it needs, static/<script>.js draws it.
 
     A subclass names its custom element and its script, and gives `carried`, all that the script
     needs as JSON, and `still`, a PNG of the first state, which stands where there is no JavaScript.
@@ -41,8 +40,7 @@ class Panel:
     def _repr_mimebundle_(self, **arguments: Any) -> Any:
         if os.environ.get(SITE):
             return {"text/html": self.html(), "text/plain": f"{self.caption} {self.alt}"}
-        from . import widget
+        from .widget import PanelWidget
 
-        return widget.PANELS[self.script](self.carried(), self.caption)._repr_mimebundle_(
-            **arguments
-        )
+        shown = PanelWidget(self.element, self.carried(), self.caption)
+        return shown._repr_mimebundle_(**arguments)

@@ -1,46 +1,34 @@
 """Labs beside a kernel: the scripts of the page as anywidgets, and this kernel's answers."""
 
-from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 
+from .scripts import STATIC, joined
 
-class VotersWidget(anywidget.AnyWidget):
-    """The figure of voters, which needs no kernel: its front end computes."""
 
-    _esm = Path(__file__).with_name("voters.js")
+class PanelWidget(anywidget.AnyWidget):
+    """A lab whose front end computes by itself, by the name of its element on the page."""
+
+    _esm, _css = joined(), (STATIC / "lab.css").read_text(encoding="utf-8")
+    element = traitlets.Unicode().tag(sync=True)
     spec = traitlets.Dict().tag(sync=True)
     caption = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, spec: dict, caption: str):
-        super().__init__(spec=spec, caption=caption)
+    def __init__(self, element: str, spec: dict, caption: str):
+        super().__init__(element=element, spec=spec, caption=caption)
 
 
-class EigenWidget(VotersWidget):
-    """The panel of eigenvectors, which needs no kernel either."""
-
-    _esm = Path(__file__).with_name("eigen.js")
-
-
-PANELS = {"voters": VotersWidget, "eigen": EigenWidget}  # by script
-
-
-class Widget(anywidget.AnyWidget):
+class Widget(PanelWidget):
     """Sends a lab's choices to its front end and answers what it asks: data of a target, or samples
     of a state."""
 
-    _esm = Path(__file__).with_name("lab.js")
-    spec = traitlets.Dict().tag(sync=True)
-    caption = traitlets.Unicode().tag(sync=True)
-
     def __init__(self, lab: Any):
-        super().__init__(spec=lab.spec(), caption=lab.caption)
+        super().__init__("denoise-lab", lab.spec(), lab.caption)
         self.lab = lab
         self.on_msg(self._answer)
 
-    # what is read where no widget can be shown: GitHub, a page made by nbconvert
     def __repr__(
         self,
     ) -> str:

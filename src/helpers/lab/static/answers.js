@@ -8,9 +8,8 @@ class Answers {
 
   ask(question, working = () => {}) {
     return new Promise((resolve, reject) => {
-      const id = ++this.last;
-      this.open.set(id, { resolve, reject, working });
-      this.send({ id, ...question });
+      this.open.set(++this.last, { resolve, reject, working });
+      this.send({ id: this.last, ...question });
     });
   }
 
@@ -32,17 +31,20 @@ class Answers {
 // One worker for all labs of a page, so that the runtime is loaded once. It runs this very file.
 export class Page extends Answers {
   send(question) {
-    if (!this.worker) {
-      this.worker = new Worker(import.meta.url, { type: "module" });
-      this.worker.onmessage = ({ data }) => this.receive(data);
-      this.worker.onerror = (event) => {
-        event.preventDefault?.();
-        const why = event.message ? `: ${event.message}` : "";
-        this.fail(`the worker did not start${why}; is the page opened from a server?`);
-        this.worker = null;
-      };
-    }
+    this.worker ??= this.start();
     this.worker.postMessage(question);
+  }
+
+  start() {
+    const worker = new Worker(import.meta.url, { type: "module" });
+    worker.onmessage = ({ data }) => this.receive(data);
+    worker.onerror = (event) => {
+      const why = event.message ? `: ${event.message}` : "";
+      event.preventDefault();
+      this.worker = null;
+      this.fail(`the worker did not start${why}; is the page opened from a server?`);
+    };
+    return worker;
   }
 }
 
@@ -68,6 +70,7 @@ export class Kernel extends Answers {
   constructor(model) {
     super();
     this.model = model;
+    model.on("comm_live_update", () => this.fail(GONE));
     model.on("msg:custom", ({ arrays = [], ...answer }, buffers) => {
       arrays.forEach(([name, type], i) => {
         const { buffer, byteOffset, byteLength } = buffers[i];
@@ -75,23 +78,15 @@ export class Kernel extends Answers {
       });
       this.receive(answer);
     });
-    model.on("comm_live_update", () => this.fail(GONE));
   }
 
   ask(question, working = () => {}) {
     const timer = setTimeout(() => working(SILENT), 10_000);
-    const seen = (step) => {
-      clearTimeout(timer);
-      working(step);
-    };
+    const seen = (step) => { clearTimeout(timer); working(step); };
     return super.ask(question, seen).finally(() => clearTimeout(timer));
   }
 
   send({ spec, ...question }) {
-    try {
-      this.model.send(question);
-    } catch {
-      this.fail(GONE);
-    }
+    try { this.model.send(question); } catch { this.fail(GONE); }
   }
 }

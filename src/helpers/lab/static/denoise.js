@@ -2,15 +2,14 @@
 // say how a side is drawn, and what is told of a particle.
 
 import { Page } from "./answers.js";
-import { clamp, h, options } from "./dom.js";
+import { h } from "./dom.js";
 import { linkOfState, stateOfLink } from "./link.js";
 import { isCopy, isLost, nearest } from "./measures.js";
 import { Panel } from "./panel.js";
 
 const SIDES = ["left", "right"];
 
-export const fixed = (value, digits = 3) =>
-  (value === null || value === undefined || Number.isNaN(value) ? "–" : value.toFixed(digits));
+export const fixed = (value, digits = 3) => (Number.isFinite(value) ? value.toFixed(digits) : "–");
 
 export class Denoise extends Panel {
   sides = {};
@@ -34,26 +33,24 @@ export class Denoise extends Panel {
     new ResizeObserver(() => this.draw()).observe(this.stage);
   }
 
-  close() {
-    this.theme.disconnect();
-  }
+  close() { this.theme.disconnect(); }
 
   // Building
 
   build() {
     const { spec } = this, schedules = Object.keys(spec.schedules);
-    const stills = this.root.querySelectorAll(".lab-still svg"); // until the first run
+    this.stills = [...this.root.querySelectorAll(".lab-still svg")]; // shown until the first run
+    const panels = ["target", ...SIDES].map((side, i) => this.buildSide(side, this.stills[i]));
+    const points = (count) => (count === "all" ? "the whole target" : count);
     this.press = this.button("▶ Press to run", () => this.run());
     this.over = h("div", { class: "lab-over" }, this.press);
-    const panels = ["target", ...SIDES].map((side, i) => this.side(side, stills[i]));
     this.stage = h("div", { class: "lab-stage" }, ...panels, this.over);
     this.detail = h("p", { class: "lab-detail", "aria-live": "polite" });
     this.status = h("p", { class: "lab-status", role: "status" });
     this.fill("denoise",
       h("div", { class: "lab-controls" },
-        this.select("target", "target", spec.targets, (t) => t.replace("_", " ")),
-        this.select("training points", "count", spec.counts,
-          (count) => (count === "all" ? "the whole target" : count)),
+        this.select("target", "target", spec.targets, (name) => name.replace("_", " ")),
+        this.select("training points", "count", spec.counts, points),
         spec.samplers_apart ? "" : h("label", {}, "sampler", this.samplers("sampler", SIDES)),
         this.select("schedule", "schedule", schedules),
         this.select("steps", "steps", Object.keys(spec.schedules[schedules[0]])),
@@ -66,28 +63,23 @@ export class Denoise extends Panel {
   }
 
   buildTime() {
-    const move = () => {
-      this.pause();
-      this.frame = this.time.valueAsNumber;
-      this.draw();
-    };
-    const mark = () => this.choose(particle.value === "" ? null : particle.valueAsNumber - 1);
-    const particle = h("input", { type: "number", min: 1, onchange: mark });
-    const label = h("label", {}, `${this.noun.toLowerCase()} number`, particle);
-    const time = { type: "range", min: 0, "aria-label": "step of the sampler", oninput: move };
-    this.particle = particle;
+    const move = () => { this.pause(); this.frame = this.time.valueAsNumber; this.draw(); };
+    const mark = () => this.choose(this.particle.valueAsNumber - 1);
+    const label = "step of the sampler";
     this.play = this.button("▶ Play", () => (this.playing ? this.pause() : this.animate()));
-    this.time = h("input", time);
+    this.time = h("input", { type: "range", min: 0, "aria-label": label, oninput: move });
     this.sigma = h("output");
-    this.timeline = h("div", { class: "lab-time" }, this.play, this.time, this.sigma, label);
-    return this.timeline;
+    this.particle = h("input", { type: "number", min: 1, onchange: mark });
+    return (this.timeline = h("div", { class: "lab-time" }, this.play, this.time, this.sigma,
+      h("label", {}, `${this.noun.toLowerCase()} number`, this.particle)));
   }
 
-  side(side, still = "") {
-    const canvas = h("canvas", { role: "img", "aria-label": `${side} panel, not run yet` });
+  buildSide(side, still = "") {
+    const about = { role: "img", "aria-label": `${side} panel, not run yet` };
+    const canvas = h("canvas", { width: 10, height: 10, ...about });
     const numbers = h("dl", { class: "lab-numbers", "aria-live": "polite" });
-    canvas.addEventListener("click", (event) => this.pick(side, event));
-    this.sides[side] = { canvas, still, numbers };
+    canvas.onclick = (event) => this.pick(side, event);
+    this.sides[side] = { canvas, numbers };
     const choice = side === "target" ? [h("strong", {}, "target")] : this.choice(side);
     return h("div", { class: `lab-panel lab-${side}` },
       h("div", { class: "lab-choice" }, ...choice),
@@ -95,34 +87,26 @@ export class Denoise extends Panel {
   }
 
   samplers(label, sides) {
-    const choose = () => {
-      const chosen = (side) => [side, [...this.state[side].slice(0, 2), box.value]];
-      this.change(Object.fromEntries(sides.map(chosen)));
-    };
-    const about = { "aria-label": label, onchange: choose };
-    const box = h("select", about, ...options(this.spec.samplers));
-    this.shows.push(() => {
-      box.value = this.state[sides[0]][2];
-    });
-    return box;
+    const chosen = (side) => [side, this.state[side].with(2, menu.value)];
+    const choose = () => this.change(Object.fromEntries(sides.map(chosen)));
+    const menu = this.menu(this.spec.samplers, choose, { "aria-label": label });
+    this.shows.push(() => { menu.value = this.state[sides[0]][2]; });
+    return menu;
   }
 
   // Architecture, its knob, and the sampler where each side has its own.
   choice(side) {
-    const { families } = this.spec, architecture = `architecture, ${side} panel`;
-    const family = () => families[box.selectedIndex];
+    const { families, samplers_apart } = this.spec, names = families.map(({ name }) => name);
     const set = (at) => {
-      const { name, values } = family();
-      this.change({ [side]: [name, values[clamp(at, 0, values.length - 1)], this.state[side][2]] });
+      const { values } = this.family(menu.value), value = values[Math.min(at, values.length - 1)];
+      this.change({ [side]: [menu.value, value, this.state[side][2]] });
     };
-    const box = h("select", { "aria-label": architecture, onchange: () => set(1) },
-      ...options(families.map(({ name }) => name)));
+    const menu = this.menu(names, () => set(1), { "aria-label": `architecture, ${side} panel` });
     const slide = h("input", { type: "range", min: 0, oninput: () => set(slide.valueAsNumber) });
     const text = h("span"), label = h("label", {}, text, slide);
     this.shows.push(() => {
-      const [name, value] = this.state[side];
-      box.value = name;
-      const { knob, values } = family();
+      const [name, value] = this.state[side], { knob, values } = this.family(name);
+      menu.value = name;
       label.hidden = values.length < 2;
       text.textContent = `${knob} ${value}`;
       slide.max = values.length - 1;
@@ -130,9 +114,10 @@ export class Denoise extends Panel {
       slide.setAttribute("aria-label", `${knob}, ${side} panel`);
       slide.setAttribute("aria-valuetext", value);
     });
-    const apart = this.spec.samplers_apart;
-    return [box, label, apart ? this.samplers(`sampler, ${side} panel`, [side]) : ""];
+    return [menu, label, samplers_apart ? this.samplers(`sampler, ${side} panel`, [side]) : ""];
   }
+
+  family(name) { return this.spec.families.find((f) => f.name === name); }
 
   // State
 
@@ -141,19 +126,14 @@ export class Denoise extends Panel {
     this.timeline.hidden = !this.started;
     if (this.started) return;
     const first = linkOfState(this.spec, this.state) === "";
-    for (const { still } of Object.values(this.sides)) {
-      if (still) still.toggleAttribute("hidden", !first);
-    }
+    for (const still of this.stills) still.toggleAttribute("hidden", !first);
     for (const side of SIDES) this.tell(side, first && this.spec.numbers?.[side]);
   }
 
   update() {
     this.writeLink();
     clearTimeout(this.soon);
-    const begin = () => {
-      this.soon = 0;
-      this.run();
-    };
+    const begin = () => { this.soon = 0; this.run(); };
     this.soon = this.started ? setTimeout(begin, 120) : 0;
   }
 
@@ -163,10 +143,9 @@ export class Denoise extends Panel {
   }
 
   readLink() {
-    const { state, refused } = stateOfLink(this.spec, location.search);
+    const { state, refused } = stateOfLink(this.spec, location.search), all = refused.join(", ");
     Object.assign(this.state, state);
-    if (!refused.length) return;
-    this.say(`The link asks for what this lab does not have: ${refused.join(", ")}.`, true);
+    if (all) this.say(`The link asks for what this lab does not have: ${all}.`, true);
   }
 
   writeLink() {
@@ -193,63 +172,59 @@ export class Denoise extends Panel {
     this.status.toggleAttribute("data-bad", bad);
   }
 
-  // What the answers say of any state, without the controls.
-  sample(state, side = "left") {
-    const { spec } = this;
-    return this.answers.ask({ ask: "sample", spec, state: { ...spec.start, ...state }, side });
+  // What `side` generates from any state.
+  sample(state, side, working) {
+    return this.answers.ask({ ask: "sample", spec: this.spec, state, side }, working);
   }
 
   async run() {
-    const turn = ++this.turn, state = structuredClone(this.state), { spec } = this;
-    const { target, count } = state, results = {};
-    const ask = (question) => this.answers.ask({ spec, ...question }, (what) => {
+    const turn = ++this.turn, shown = structuredClone(this.state), results = {};
+    const { spec } = this, { target, count } = shown;
+    const working = (what) => {
       if (turn === this.turn) this.say(typeof what === "string" ? `${what} …` : "Sampling …");
-    });
+    };
     this.pause();
     this.press.disabled = true;
     this.say(this.started ? "Sampling …" : "Loading the denoisers …");
     try {
-      const data = await ask({ ask: "data", target, count });
+      const data = await this.answers.ask({ ask: "data", spec, target, count }, working);
       // one after the other: a side that fails is the last word, and a changed mind asks no more
       for (const side of SIDES) {
         if (turn !== this.turn) return;
-        results[side] = await ask({ ask: "sample", state, side });
+        results[side] = await this.sample(shown, side, working);
       }
-      if (turn === this.turn) this.arrive({ data, results, shown: state });
+      if (turn === this.turn) this.arrive({ data, results, shown });
     } catch ({ message }) {
       if (turn !== this.turn) return;
       this.stage.classList.toggle("lab-stale", this.started);
-      const again = this.started ? "to retry" : "or press again to retry";
-      this.say(message.endsWith(".") ? message : `${message}. Change something ${again}.`, true);
+      const remedy = `Change something ${this.started ? "" : "or press again "}to retry.`;
+      this.say(message.endsWith(".") ? message : `${message}. ${remedy}`, true);
     } finally {
       if (turn === this.turn) this.press.disabled = false;
     }
   }
 
   arrive({ data, results, shown }) {
+    const sentence = (side) => `${this.title(side)}: ${results[side].numbers.diverged} of ` +
+      `${shown.particles} particles diverged and are not drawn.`;
+    const lost = SIDES.filter((side) => results[side].numbers.diverged > 0);
     Object.assign(this, { data, results, shown, started: true });
-    this.over.remove();
-    this.stage.classList.remove("lab-stale");
-    for (const { still } of Object.values(this.sides)) if (still) still.remove();
-    this.steps = this.levels().length - 1;
+    this.frame = this.steps = this.levels().length - 1;
     this.time.max = this.steps;
     this.particle.max = shown.particles;
-    const lost = SIDES.filter((side) => results[side].numbers.diverged > 0).map((side) =>
-      `${this.title(side)}: ${results[side].numbers.diverged} of ${shown.particles} particles ` +
-      "diverged and are not drawn.");
-    this.say(lost.join(" "));
+    this.over.remove();
+    this.stage.classList.remove("lab-stale");
+    for (const still of this.stills) still.remove();
+    this.say(lost.map(sentence).join(" "));
     for (const side of SIDES) this.tell(side, results[side].numbers);
     this.sides.target.numbers.replaceChildren(h("dt", {}, this.aboutTarget()), h("dd"));
     this.show();
     this.choose(this.chosen);
-    this.frame = this.steps;
-    if (matchMedia("(prefers-reduced-motion: reduce)").matches) this.draw();
-    else this.animate();
+    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.animate();
   }
 
   title(side) {
-    const [name, value, sampler] = this.shown[side];
-    const { knob } = this.spec.families.find((f) => f.name === name);
+    const [name, value, sampler] = this.shown[side], { knob } = this.family(name);
     const parts = [name, knob && `${knob} ${value}`, this.spec.samplers_apart && sampler];
     return parts.filter(Boolean).join(", ");
   }
@@ -263,16 +238,14 @@ export class Denoise extends Panel {
   numbers({ distance, copies, diverged }) {
     return [
       [this.distance, fixed(distance), distance],
-      ["copies", typeof copies === "number" ? `${(100 * copies).toFixed(1)} %` : "–", copies],
+      ["copies", Number.isFinite(copies) ? `${fixed(100 * copies, 1)} %` : "–", copies],
       ["diverged", `${diverged} of ${this.state.particles}`, diverged],
     ];
   }
 
   // Time
 
-  levels() {
-    return this.spec.schedules[this.shown.schedule][this.shown.steps];
-  }
+  levels() { return this.spec.schedules[this.shown.schedule][this.shown.steps]; }
 
   pause() {
     cancelAnimationFrame(this.playing);
@@ -281,7 +254,6 @@ export class Denoise extends Panel {
   }
 
   animate() {
-    if (!this.results) return;
     const from = this.frame >= this.steps ? 0 : this.frame, began = performance.now();
     const pace = Math.max(this.steps / 3000, 1 / 250);
     this.play.textContent = "⏸ Pause";
@@ -297,7 +269,8 @@ export class Denoise extends Panel {
   draw() {
     // nothing to see: drawn when it comes into view
     if (!this.results || !this.stage.clientWidth) return;
-    const at = Math.floor(this.frame), sigma = this.levels()[at], step = `step ${at} of ${this.steps}`;
+    const at = Math.floor(this.frame), sigma = this.levels()[at];
+    const step = `step ${at} of ${this.steps}`;
     this.time.value = at;
     this.time.setAttribute("aria-valuetext", step);
     this.sigma.textContent = `${step}, σ = ${sigma ? sigma.toPrecision(3) : 0}`;
@@ -318,8 +291,8 @@ export class Denoise extends Panel {
   // One particle
 
   end(side, i) {
-    const { frames } = this.results[side];
-    return frames.subarray(frames.length - (this.shown.particles - i) * this.d).subarray(0, this.d);
+    const { frames } = this.results[side], left = (this.shown.particles - i) * this.d;
+    return frames.subarray(frames.length - left).subarray(0, this.d);
   }
 
   near(side, i) {
@@ -340,23 +313,19 @@ export class Denoise extends Panel {
   }
 
   choose(i) {
-    this.chosen = i !== null && i >= 0 && i < this.shown?.particles ? i : null;
-    this.particle.value = this.chosen === null ? "" : this.chosen + 1;
+    this.chosen = i !== null && i >= 0 && i < this.shown.particles ? i : null;
+    this.particle.value = this.chosen === null ? "" : i + 1;
     const fate = (side) => {
       const end = this.end(side, i), near = this.near(side, i);
       return `${this.title(side)}: ${isLost(end) ? "it diverged" : this.fate(end, near)}.`;
     };
-    if (!this.results) this.detail.textContent = "";
-    else if (this.chosen === null) this.detail.textContent = this.hint();
-    else {
-      const fates = SIDES.map(fate).join(" ");
-      this.detail.textContent = `${this.noun} ${i + 1}, the same noise on both sides. ${fates}`;
-    }
+    this.detail.textContent = this.chosen === null ? this.hint()
+      : `${this.noun} ${i + 1}, the same noise on both sides. ${SIDES.map(fate).join(" ")}`;
     this.draw();
   }
 
   away(near, what) {
-    const copy = isCopy(near) ? ": a copy" : ": not a copy", one = this.data.training.length === this.d;
-    return `at distance ${fixed(Math.sqrt(near.best))} from ${what}${one ? "" : copy}`;
+    const copy = isCopy(near) ? ": a copy" : ": not a copy", { length } = this.data.training;
+    return `at distance ${fixed(Math.sqrt(near.best))} from ${what}${length > this.d ? copy : ""}`;
   }
 }

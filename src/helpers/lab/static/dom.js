@@ -1,4 +1,4 @@
-// Elements, and what is drawn on them.
+// Elements, and images on a canvas.
 
 function put(element, attributes, children) {
   for (const [key, value] of Object.entries(attributes)) {
@@ -15,14 +15,13 @@ export const h = (tag, attributes = {}, ...children) =>
 export const svg = (tag, attributes = {}, ...children) =>
   put(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 
-export const options = (texts) => texts.map((text) => h("option", {}, text));
-
 export const COLOURS = { target: "#4c72b0", particle: "#d1495b", generated: "#2a9d8f" };
 
 export const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
-// Base64 in a spec.
-export const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+export const range = (length) => Array.from({ length }, (_, i) => i);
+
+export const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 
 export function putPixels(canvas, pixels) {
   Object.assign(canvas, { width: pixels.width, height: pixels.height });
@@ -32,13 +31,15 @@ export function putPixels(canvas, pixels) {
 
 // An image of one or three channels, a pixel each. Noise of level sigma around 1/2 is shrunk to the
 // range; values outside [0, 1] are drawn black or white.
-export function paint(canvas, image, height, width, sigma = 0) {
-  const d = height * width, pixels = new ImageData(width, height);
-  const shrink = 1 / Math.sqrt(1 + 4 * sigma ** 2), step = image.length === 3 * d ? d : 0;
-  const tone = (v) => 255 * (0.5 + shrink * (v - 0.5));
+export function paint(canvas, image, [height, width], sigma = 0) {
+  const d = height * width, shrink = 1 / Math.sqrt(1 + 4 * sigma ** 2);
+  const pixels = new ImageData(width, height), { data } = pixels;
+  const channel = image.length === 3 * d ? d : 0;
   for (let p = 0; p < d; p++) {
-    const [red, green, blue] = [p, p + step, p + 2 * step].map((q) => tone(image[q]));
-    pixels.data.set([red, green, blue, 255], 4 * p);
+    for (let c = 0; c < 3; c++) {
+      data[4 * p + c] = 255 * (0.5 + shrink * (image[p + c * channel] - 0.5));
+    }
+    data[4 * p + 3] = 255;
   }
   return putPixels(canvas, pixels);
 }

@@ -5,26 +5,20 @@ import { sample } from "./samplers.js";
 
 const inside = (file) => new URL(file, import.meta.url);
 
+const failed = (words) => (error) => { throw new Error(`${words}: ${error.message}`); };
+
 async function unzip(bytes) {
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-const failed = (words) => (error) => {
-  throw new Error(`${words}: ${error.message}`);
-};
-
 // Files named .gz are unpacked here, unless the server has done it already.
 async function download(url) {
-  const answer = await fetch(url).catch(() => {
-    throw new Error(`no network: could not load ${url.pathname}`);
-  });
-  if (!answer.ok) {
-    throw new Error(`${url.pathname} is not there: the server answered ${answer.status}`);
-  }
+  const { pathname } = url;
+  const answer = await fetch(url).catch(failed(`no network: could not load ${pathname}`));
+  if (!answer.ok) throw new Error(`${pathname} is not there: the server answered ${answer.status}`);
   const bytes = new Uint8Array(await answer.arrayBuffer());
-  const packed = url.pathname.endsWith(".gz") && bytes[0] === 0x1f && bytes[1] === 0x8b;
-  return packed ? unzip(bytes) : bytes;
+  return pathname.endsWith(".gz") && bytes[0] === 0x1f && bytes[1] === 0x8b ? unzip(bytes) : bytes;
 }
 
 async function loadRuntime() {
@@ -53,29 +47,21 @@ export function safetensors(bytes) {
 // A promise kept by key; one that failed is forgotten, so that the next press tries again.
 const kept = new Map();
 function once(key, make) {
-  const forget = (error) => {
-    kept.delete(key);
-    throw error;
-  };
+  const forget = (error) => { kept.delete(key); throw error; };
   if (!kept.has(key)) kept.set(key, make().catch(forget));
   return kept.get(key);
 }
 
 export class Files {
-  constructor(spec) {
-    this.spec = spec;
-    this.d = spec.event.reduce((a, b) => a * b, 1);
-  }
+  constructor(spec) { Object.assign(this, { spec, d: spec.event.reduce((a, b) => a * b, 1) }); }
 
-  // What `read` makes of a file of the lab, kept.
+  // What `read` makes of a file of the lab.
   get(file, read) {
     const url = inside(`labs/${this.spec.name}/${file}?v=${this.spec.version}`);
     return once(url.href, async () => read(await download(url), url));
   }
 
-  manifest() {
-    return this.get("manifest.json", json);
-  }
+  manifest() { return this.get("manifest.json", json); }
 
   async data({ target, count }) {
     const { targets, training } = await this.manifest();
@@ -86,31 +72,27 @@ export class Files {
 
   async denoiser({ file }) {
     const ort = await once("runtime", loadRuntime);
-    const session = await this.get(file, (bytes, url) => {
-      const words = `${url.pathname} is no denoiser that runs here`;
-      return ort.InferenceSession.create(bytes).catch(failed(words));
-    });
+    const session = await this.get(file, (bytes, { pathname }) => ort.InferenceSession.create(bytes)
+      .catch(failed(`${pathname} is no denoiser that runs here`)));
+    const asks = session.inputNames.includes("sigma");
     return async (y, sigma) => {
       const there = Float32Array.from(y, (v) => (Number.isNaN(v) ? 0 : v));
       const shape = [y.length / this.d, ...this.spec.event];
       const feeds = { y: new ort.Tensor("float32", there, shape) };
-      if (session.inputNames.includes("sigma")) {
-        feeds.sigma = new ort.Tensor("float32", [sigma], []);
-      }
+      if (asks) feeds.sigma = new ort.Tensor("float32", [sigma], []);
       return Float64Array.from((await session.run(feeds)).x_hat.data);
     };
   }
 
   async sample({ state, side }, seen) {
-    const { d, spec } = this, { target, count, schedule, steps } = state;
+    const { spec, d } = this, { target, count, schedule, steps } = state;
     const [family, value, sampler] = state[side], key = [target, count, family, value].join("/");
     const entry = (await this.manifest()).models[key];
     if (!entry) throw new Error(`this page has no denoiser ${key}`);
     const data = await this.data(state), denoise = await this.denoiser(entry);
-    const frames = await sample({
-      sampler, denoise, d, seen, n: Number(state.particles), seed: Number(state.seed),
-      sigmas: spec.schedules[schedule][steps], centre: spec.centre,
-    });
+    const n = Number(state.particles), seed = Number(state.seed), { centre } = spec;
+    const sigmas = spec.schedules[schedule][steps];
+    const frames = await sample({ sampler, denoise, n, d, sigmas, seed, seen, centre });
     const end = frames.at(-1), near = neighbours(end, d, data.training), cells = spec.cells ** 2;
     const numbers = measure(end, d, data.training, data.reference, near);
     if ("total_variation" in entry) numbers["total variation"] = entry.total_variation;

@@ -4,23 +4,22 @@
 export function stateOfLink(spec, search) {
   const query = new URLSearchParams(search), state = {}, refused = [];
   if (query.get("lab") !== spec.name) return { state, refused };
-  const schedules = Object.keys(spec.schedules), steps = Object.keys(spec.schedules[schedules[0]]);
-  const known = new Map([ // since any object has a "constructor"
-    ["target", spec.targets], ["count", spec.counts], ["schedule", schedules],
-    ["steps", steps], ["particles", spec.particles],
-  ]);
-  const read = (key, value) => {
-    if (known.get(key)?.includes(value)) return value;
-    if (key === "seed" && /^\d{1,10}$/.test(value) && value < 2 ** 32) return Number(value);
-    if (key !== "left" && key !== "right") return undefined;
+  const { targets, counts, particles, schedules, samplers, families } = spec;
+  const schedule = Object.keys(schedules), steps = Object.keys(schedules[schedule[0]]);
+  const known = { target: targets, count: counts, schedule, steps, particles };
+  const side = (value) => {
     const [name, knob = "", sampler] = value.split("~");
-    const family = spec.families.find((f) => f.name === name);
-    const has = family?.values.includes(knob) && spec.samplers.includes(sampler);
-    return has ? [name, knob, sampler] : undefined;
+    const has = families.some((f) => f.name === name && f.values.includes(knob));
+    return has && samplers.includes(sampler) ? [name, knob, sampler] : undefined;
   };
+  const whole = (v) => (/^\d{1,10}$/.test(v) && v < 2 ** 32 ? Number(v) : undefined);
+  const readers = new Map([ // not an object, for any of these has a "constructor"
+    ...Object.entries(known).map(([key, all]) => [key, (v) => (all.includes(v) ? v : undefined)]),
+    ["left", side], ["right", side], ["seed", whole],
+  ]);
   for (const [key, value] of query) {
-    if (!known.has(key) && !["seed", "left", "right"].includes(key)) continue;
-    const found = read(key, value);
+    if (!readers.has(key)) continue;
+    const found = readers.get(key)(value);
     if (found === undefined) refused.push(`${key} ${value}`);
     else state[key] = found;
   }
@@ -28,9 +27,9 @@ export function stateOfLink(spec, search) {
 }
 
 // The query that names all that is not as at the start; empty where nothing is.
-export function linkOfState(spec, state) {
-  const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
-  const changed = Object.entries(state).filter(([key, value]) => !same(value, spec.start[key]));
-  const parts = changed.map(([key, value]) => [key, [value].flat().join("~")]);
-  return parts.length ? `?${new URLSearchParams([["lab", spec.name], ...parts])}` : "";
+export function linkOfState({ name, start }, state) {
+  const text = (value) => [value].flat().join("~");
+  const changed = Object.keys(state).filter((key) => text(state[key]) !== text(start[key]));
+  const parts = changed.map((key) => [key, text(state[key])]);
+  return changed.length ? `?${new URLSearchParams([["lab", name], ...parts])}` : "";
 }

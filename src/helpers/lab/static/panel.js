@@ -1,6 +1,6 @@
 // What the labs share: controls that show `this.state` and change it.
 
-import { clamp, h, options } from "./dom.js";
+import { clamp, h } from "./dom.js";
 
 export class Panel {
   shows = []; // each brings one control up to date
@@ -9,33 +9,39 @@ export class Panel {
     Object.assign(this, { root, spec, caption, state: structuredClone(spec.start) });
   }
 
-  // JupyterLab takes the arrow keys, and x to cut the cell, where an element does not say this.
+  // JupyterLab takes the arrow keys, and x to cut the cell, from elements that do not say this.
   fill(name, ...children) {
-    const label = `Lab: ${this.caption}`, caption = this.caption && h("figcaption", {}, this.caption);
-    const about = { role: "group", "aria-label": label, "data-lm-suppress-shortcuts": "true" };
-    this.root.replaceChildren(h("figure", { class: `lab ${name}`, ...about }, ...children, caption));
+    const about = { role: "group", "data-lm-suppress-shortcuts": true };
+    const figure = { class: `lab ${name}`, "aria-label": `Lab: ${this.caption}`, ...about };
+    const caption = this.caption ? [h("figcaption", {}, this.caption)] : [];
+    this.root.replaceChildren(h("figure", figure, ...children, ...caption));
+  }
+
+  button(text, onclick) { return h("button", { type: "button", onclick }, text); }
+
+  menu(names, choose, about = {}) {
+    const menu = h("select", about, ...names.map((name) => h("option", {}, name)));
+    menu.onchange = () => choose(menu.selectedIndex);
+    return menu;
   }
 
   select(label, key, values, text = String) {
-    const choose = () => this.change({ [key]: values[box.selectedIndex] });
-    const box = h("select", { onchange: choose }, ...options(values.map(text)));
-    this.shows.push(() => {
-      box.selectedIndex = values.indexOf(this.state[key]);
-    });
-    return values.length > 1 ? h("label", {}, label, box) : "";
+    const menu = this.menu(values.map(text), (i) => this.change({ [key]: values[i] }));
+    this.shows.push(() => { menu.selectedIndex = values.indexOf(this.state[key]); });
+    return values.length > 1 ? h("label", {}, label, menu) : "";
   }
 
   slider(label, key, values, text = String) {
-    const move = () => this.change({ [key]: values[range.valueAsNumber] });
-    const range = h("input", { type: "range", min: 0, max: values.length - 1, oninput: move });
+    const move = () => this.change({ [key]: values[slide.valueAsNumber] });
+    const slide = h("input", { type: "range", min: 0, max: values.length - 1, oninput: move });
     const told = h("span");
     this.shows.push(() => {
       const value = text(this.state[key]);
-      range.value = values.indexOf(this.state[key]);
-      range.setAttribute("aria-valuetext", value);
+      slide.value = values.indexOf(this.state[key]);
+      slide.setAttribute("aria-valuetext", value);
       told.textContent = `${label} ${value}`;
     });
-    return h("label", {}, told, range);
+    return h("label", {}, told, slide);
   }
 
   // A whole number, which the reader counts from `first` and the state from 0.
@@ -43,19 +49,11 @@ export class Panel {
     const whole = () => clamp(Math.trunc(box.valueAsNumber) || first, first, last) - first;
     const enter = () => this.change({ [key]: whole() });
     const box = h("input", { type: "number", min: first, max: last, onchange: enter });
-    this.shows.push(() => {
-      box.value = this.state[key] + first;
-    });
+    this.shows.push(() => { box.value = this.state[key] + first; });
     return h("label", {}, label, box);
   }
 
-  button(text, onclick) {
-    return h("button", { type: "button", onclick }, text);
-  }
-
-  show() {
-    for (const show of this.shows) show();
-  }
+  show() { for (const show of this.shows) show(); }
 
   change(part) {
     Object.assign(this.state, part);

@@ -2,11 +2,12 @@
 // y / sqrt(1 + sigma^2), so that every noise level fits the window.
 
 import { Denoise, fixed } from "./denoise.js";
-import { COLOURS, putPixels, h } from "./dom.js";
+import { COLOURS, h, putPixels } from "./dom.js";
 
 // A density as one colour whose opacity is the density: it suits a light page and a dark one.
 function heat(values, colour, n) {
-  const pixels = new ImageData(n, n), rgb = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
+  const rgb = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
+  const pixels = new ImageData(n, n);
   values.forEach((v, i) => pixels.data.set([...rgb, v], 4 * i));
   return putPixels(h("canvas"), pixels);
 }
@@ -14,8 +15,8 @@ function heat(values, colour, n) {
 const pair = (point) => `(${[...point].map((v) => fixed(v, 2)).join(", ")})`;
 
 export class Plane extends Denoise {
-  noun = "Particle";
-  distance = "distance to target";
+  get noun() { return "Particle"; }
+  get distance() { return "distance to target"; }
 
   numbers(numbers) {
     const total = numbers["total variation"];
@@ -33,12 +34,12 @@ export class Plane extends Denoise {
   }
 
   fate(end, near) {
-    const place = `ends at ${pair(end)}`;
-    if (!near) return place;
-    return `${place} ${this.away(near, `the training point ${pair(this.trainingPoint(near.index))}`)}`;
+    const what = near && `the training point ${pair(this.trainingPoint(near.index))}`;
+    return `ends at ${pair(end)}${near ? ` ${this.away(near, what)}` : ""}`;
   }
 
-  window([x, y], width) {
+  // Where a point of the plane lies in a window of this width.
+  inWindow([x, y], width) {
     const { extent } = this.spec;
     return [width * (0.5 + x / (2 * extent)), width * (0.5 - y / (2 * extent))];
   }
@@ -46,12 +47,11 @@ export class Plane extends Denoise {
   // A particle at a fractional frame, in the window: NaN where it diverged.
   place(side, i, frame, width) {
     const { frames } = this.results[side], levels = this.levels(), n = this.shown.particles;
-    const a = Math.floor(frame), b = Math.min(a + 1, this.steps);
-    const [from, to] = [a, b].map((k) => {
-      const shrink = 1 / Math.sqrt(1 + levels[k] ** 2), at = 2 * (k * n + i);
-      return [frames[at] * shrink, frames[at + 1] * shrink];
-    });
-    return this.window(from.map((u, j) => u + (frame - a) * (to[j] - u)), width);
+    const a = Math.floor(frame), b = Math.min(a + 1, this.steps), part = frame - a;
+    const u = (1 - part) / Math.sqrt(1 + levels[a] ** 2), v = part / Math.sqrt(1 + levels[b] ** 2);
+    const from = 2 * (a * n + i), to = 2 * (b * n + i);
+    const at = (j) => u * frames[from + j] + v * frames[to + j];
+    return this.inWindow([at(0), at(1)], width);
   }
 
   at(side, { offsetX, offsetY }, width) {
@@ -64,42 +64,42 @@ export class Plane extends Denoise {
     return chosen;
   }
 
-  ground(side, holder, values, colour, label) {
+  ground(side, holder, density, colour, label) {
     const [context, width] = this.context(side, 1, label);
-    if (values) {
-      holder.bitmap ??= heat(values, colour, this.spec.cells);
-      context.drawImage(holder.bitmap, 0, 0, width, width);
-    }
+    if (density) holder.bitmap ??= heat(density, colour, this.spec.cells);
+    if (density) context.drawImage(holder.bitmap, 0, 0, width, width);
     return [context, width];
   }
 
   drawTarget() {
-    const { target, training = [] } = this.data, label = `Density of the target ${this.shown.target}`;
-    const [context, width] = this.ground("target", this.data, target, COLOURS.target, label);
+    const { data } = this, { target, training = [] } = data;
+    const label = `Density of the target ${this.shown.target}`;
+    const [context, width] = this.ground("target", data, target, COLOURS.target, label);
     context.fillStyle = getComputedStyle(this.root).color;
     for (let i = 0; i < training.length; i += 2) {
-      const [x, y] = this.window([training[i], training[i + 1]], width);
+      const [x, y] = this.inWindow(training.subarray(i, i + 2), width);
       context.fillRect(x - 1, y - 1, 2, 2);
     }
   }
 
   drawSide(side) {
-    const label = `Particles and exact generated density of ${this.title(side)}`;
     const result = this.results[side], { generated } = result;
+    const label = `Particles and exact generated density of ${this.title(side)}`;
     const [context, width] = this.ground(side, result, generated, COLOURS.generated, label);
+    const inside = (v) => v >= 0 && v <= width;
     context.fillStyle = COLOURS.particle;
     for (let i = 0; i < this.shown.particles; i++) {
       const [x, y] = this.place(side, i, this.frame, width);
-      if (x >= 0 && x <= width && y >= 0 && y <= width) context.fillRect(x - 0.9, y - 0.9, 1.8, 1.8);
+      if (inside(x) && inside(y)) context.fillRect(x - 0.9, y - 0.9, 1.8, 1.8);
     }
     if (this.chosen !== null) this.drawPath(context, side, width);
   }
 
   drawPath(context, side, width) {
     const place = (frame) => this.place(side, this.chosen, frame, width);
-    const ring = ([x, y], radius) => {
+    const ring = (point, radius) => {
       context.beginPath();
-      context.arc(x, y, radius, 0, 7);
+      context.arc(...point, radius, 0, 7);
       context.stroke();
     };
     Object.assign(context, { strokeStyle: getComputedStyle(this.root).color, lineWidth: 1.5 });
@@ -108,6 +108,6 @@ export class Plane extends Denoise {
     context.stroke();
     ring(place(this.frame), 4);
     const near = this.near(side, this.chosen);
-    if (near) ring(this.window(this.trainingPoint(near.index), width), 7);
+    if (near) ring(this.inWindow(this.trainingPoint(near.index), width), 7);
   }
 }
