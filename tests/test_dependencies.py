@@ -2,7 +2,7 @@
 
 import json
 import re
-from importlib.metadata import metadata
+from importlib.metadata import distribution, metadata
 
 import pytest
 from conftest import ROOT
@@ -24,7 +24,7 @@ SCRIPTS = json.loads((ROOT / "package.json").read_text("utf-8"))
 
 
 def stated(name: str) -> str:
-    """The licence that an installed package states of itself, in the first of three places that
+    """The licence that an installed package states of itself, in the first of four places that
     says something."""
     about = metadata(name)
     classifiers = [
@@ -36,6 +36,7 @@ def stated(name: str) -> str:
         about.get("License-Expression")
         or "; ".join(c for c in classifiers if c != "OSI Approved")
         or about["License"]
+        or (distribution(name).read_text(f"licenses/{about['License-File']}") or "").split("\n")[0]
     )
 
 

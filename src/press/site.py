@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from press.chapters import (
     write_notebook,
 )
 from press.finish import finish
+from press.reference import links
 from press.worker import PARENT, die_with_parent
 
 # From build/npm/node_modules to the site's _static. TeX input and HTML output are all of MathJax
@@ -105,9 +107,9 @@ def time_badge(book: Book, chapter: Path) -> str:
     return ""
 
 
-def published(book: Book, chapter: Path) -> Any:
+def published(book: Book, chapter: Path, linked: Callable[[str], str]) -> Any:
     """The executed chapter as the site shows it: without injected parameters, with the badges under
-    its title."""
+    its title, and what is `linked` in its text."""
     notebook = clean(read_notebook(book.executed(chapter)))
     notebook.cells = own_cells(notebook)
     lines = notebook.cells[0].source.splitlines()
@@ -118,6 +120,9 @@ def published(book: Book, chapter: Path) -> Any:
         badge(book, chapter) for badge in (colab_badge, ledger_badge, time_badge)
     ).strip()
     notebook.cells[0].source = "\n".join([*lines[: title + 1], "", badges, *lines[title + 1 :]])
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = linked(cell.source)
     return notebook
 
 
@@ -141,8 +146,9 @@ def assemble(book: Book, scripts: Path) -> Path:
         shutil.copytree(book.results / "labs", assets / "labs", ignore=shutil.ignore_patterns(".*"))
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(book.root / name, source)
+    linked = links(book.root, book.config["repository"])
     for chapter in book.chapters:
-        write_notebook(source / chapter, published(book, chapter))
+        write_notebook(source / chapter, published(book, chapter, linked))
     for origin, target in SCRIPTS.items():
         path = assets / target
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +169,9 @@ def prepare(book: Book, profile: str = "quick") -> tuple[Path, str]:
     source = assemble(book, fetch_scripts(book))
     files = sorted(file for file in source.rglob("*") if file.is_file())
     names = [f"{file.relative_to(source)} {hash_file(file)}" for file in files]
-    own = (book.root / "requirements.txt", Path(__file__), Path(__file__).with_name("finish.py"))
+    own = [book.root / "requirements.txt"]
+    own += (Path(__file__).with_name(f"{name}.py") for name in ("site", "finish", "reference"))
+    own += sorted((book.root / "src/helpers").rglob("*.py"))  # whose words the reference shows
     names += [hash_file(file) for file in own if file.is_file()]
     return source, sha256("\n".join(names).encode())
 
