@@ -69,7 +69,7 @@ def informed_risk(parts: Parts, beta: float, sigma: float) -> Tensor:
     Wiener's filter, the best linear one, on each background; share_i of the pixels show it. A
     denoiser of the image knows less. So this is a floor for its error, but for what a non-linear
     denoiser could make of backgrounds that are not quite Gaussian, and of the pixels at the contour
-    that mix both.
+    that mix both. Proved: `prop-filtered`.
     """
     size = parts.rows.shape[1]
     power = parts.powers.double()[..., None] * radii(size).clamp(min=1).flatten() ** (-2 * beta)
@@ -99,7 +99,7 @@ def oracle_risk(coefficients: Tensor, sigma: float) -> Tensor:
     (c_k^2 + sigma^2).
 
     It lies between half of sum_k min(c_k^2, sigma^2) and the whole of it. No denoiser knows these
-    factors.
+    factors. Proved: `thm-terms`, `prop-oracle`, `thm-power`.
     """
     c2 = widened(checked_points(coefficients, "coefficients")).square()
     return risk(coefficients, c2 / (c2 + _level(sigma) ** 2), sigma)
@@ -118,6 +118,7 @@ def wavelets(images: Tensor, wavelet: str = "db2", levels: int = 4) -> Tensor:
     float64 (n, H W).
 
     Raises ValueError for a wavelet that is not orthogonal, and sides that 2^levels does not divide.
+    Proved: `prop-sparse`.
     """
     x = _divisible(images, wavelet, levels)
     with warnings.catch_warnings():
@@ -219,7 +220,7 @@ def walk(
 
     vectors: stacks (count, size, size), a panel each; contours: rows (size,) for each. Values are
     rounded to `levels` steps on either side of zero, so that a page stays light. Panel i, from 1,
-    has Plotly's axes i: see `grid`.
+    has Plotly's axes i: see `plots.panel_layout`.
     """
     frames: list[list[dict]] = [[] for _ in vectors[0]]
     for i, (stack, rows) in enumerate(zip(vectors, contours, strict=True), 1):
@@ -232,46 +233,6 @@ def walk(
             frame.append({"type": "heatmap", "z": z, **colours, **axes})
             frame.append({**line, "x": list(range(len(rows))), "y": shown, **axes})
     return frames
-
-
-def grid(titles: Sequence[str], columns: int, gap: float = 0.04) -> dict:
-    """Plotly layout of square panels in rows of `columns`, row 0 of an image on top, a title over
-    each."""
-    deep, layout, notes = -(-len(titles) // columns), {}, []
-    for i, title in enumerate(titles):
-        (row, column), name = divmod(i, columns), i + 1 if i else ""
-        left, top = column / columns, 1 - row / deep
-        sides = {"x": [left, left + 1 / columns - gap], "y": [top - 1 / deep + 2 * gap, top - gap]}
-        bare = {
-            "showticklabels": False,
-            "ticks": "",
-            "showgrid": False,
-            "zeroline": False,
-            "fixedrange": True,
-        }
-        layout[f"xaxis{name}"] = {
-            **bare,
-            "domain": sides["x"],
-            "constrain": "domain",
-            "anchor": f"y{name}",
-        }
-        y = {
-            "scaleanchor": f"x{name}",
-            "autorange": "reversed",
-            "constrain": "domain",
-            "anchor": f"x{name}",
-        }
-        layout[f"yaxis{name}"] = {**bare, "domain": sides["y"], **y}
-        middle = {
-            "x": sum(sides["x"]) / 2,
-            "y": top - gap,
-            "xanchor": "center",
-            "yanchor": "bottom",
-        }
-        notes.append(
-            {"text": title, "showarrow": False, "xref": "paper", "yref": "paper", **middle}
-        )
-    return {**layout, "annotations": notes}
 
 
 def _level(sigma: float) -> float:

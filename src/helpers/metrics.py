@@ -17,7 +17,7 @@ def finite(y: Tensor) -> Tensor:
 
 
 def diverged(y: Tensor) -> int:
-    """How many rows a sampler has marked as diverged (NaN)."""
+    """How many rows a sampler has marked as diverged (NaN). Proved: `prop-escape`."""
     return len(y) - len(finite(y))
 
 
@@ -58,7 +58,7 @@ def exact_w2(x: Tensor, y: Tensor) -> float:
     (POT).
 
     In high dimension it is dominated by sampling noise: compare with the distance of two samples of
-    the target.
+    the target. Proved: `prop-strangers`.
     """
     ot = transport()
     x, y = _both(x, y)
@@ -122,7 +122,7 @@ def is_copy(samples: Tensor, training: Tensor, ratio: float = 1 / 3) -> Tensor:
     2023; Gu et al. 2023).
 
     Boolean (batch,). Needs at least two distinct training points; `nearest` says how equal ones
-    count. Its mean is the share of copies.
+    count. Its mean is the share of copies. Proved: `prop-chance`.
     """
     if not 0 < ratio <= 1:
         raise ValueError(f"ratio is {ratio}: choose a number in (0, 1], the papers take 1/3")

@@ -69,6 +69,8 @@ class Recipe:
         independently. flip: mirrors half of the images. precision: "float32", or "mixed": the
         network's products in what `native` says of the device.
         compiled: by torch.compile.
+
+    Proved: `thm-weights`, `prop-log-loss`.
     """
 
     steps: int = 3000

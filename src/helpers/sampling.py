@@ -144,7 +144,7 @@ def trajectory(start: Tensor, states: Iterable[State]) -> Tensor:
 @torch.no_grad()
 def euler(denoiser: Denoiser, y: Tensor, sigmas: Tensor) -> Iterator[State]:
     """Euler on the probability-flow ODE dy/dsigma = (y - D)/sigma; this is DDIM (Song, Meng & Ermon
-    2021, eq. 13)."""
+    2021, eq. 13). Proved: `prop-ddim`, `prop-no-unit`."""
     for i, sigma, after in _levels(sigmas):
         x_hat = _denoise(denoiser, y, sigma)
         y = _settle(x_hat + after / sigma * (y - x_hat), sigmas)
@@ -153,7 +153,10 @@ def euler(denoiser: Denoiser, y: Tensor, sigmas: Tensor) -> Iterator[State]:
 
 @torch.no_grad()
 def heun(denoiser: Denoiser, y: Tensor, sigmas: Tensor) -> Iterator[State]:
-    """Heun's second-order rule on the same ODE, Euler for the step to 0 (EDM, algorithm 1)."""
+    """Heun's second-order rule on the same ODE, Euler for the step to 0 (EDM, algorithm 1).
+
+    Proved: `prop-flow`.
+    """
     for i, sigma, after in _levels(sigmas):
         x_hat = _denoise(denoiser, y, sigma)
         slope = (y - x_hat) / sigma
@@ -291,7 +294,7 @@ def gradient_estimation(
     """Permenter & Yuan's sampler (2024, algorithm 2): Euler along an extrapolated noise direction.
 
     eps = (y - D)/sigma; step along gamma eps + (1 - gamma) eps_previous, the first step plain;
-    gamma = 1 is Euler.
+    gamma = 1 is Euler. Proved: `prop-gamma`.
     """
     if not abs(gamma) < math.inf:
         raise ValueError(f"gamma is {gamma}: it must be finite, 1 is Euler and 2 the paper's")

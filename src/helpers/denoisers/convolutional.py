@@ -62,7 +62,7 @@ class LinearConvolution(_Filter):
     spectrum, (n,) or (n, m) in the order of torch.fft: S >= 0, the variance of each coefficient of
     the orthonormal transform, so that its mean is the variance of a pixel. support: an odd width,
     the same along every axis, or a boolean mask of the spectrum's shape with the output pixel at
-    index 0. mean: mu, a number.
+    index 0. mean: mu, a number. Proved: `prop-field`.
     """
 
     def __init__(self, spectrum: Tensor, support: int | Tensor, mean: float = 0.0):
@@ -129,7 +129,7 @@ class LinearConvolution(_Filter):
 
             sigma_max^2 exp( -2 int_{sigma_min}^{sigma_max} (1 - Re H_sigma(w)) dsigma / sigma ),
 
-        by Gauss-Legendre quadrature in log sigma.
+        by Gauss-Legendre quadrature in log sigma. Proved: `prop-field`.
         """
         if not 0 < sigma_min < sigma_max:
             raise ValueError(
@@ -160,7 +160,7 @@ class PooledConvolution(_Filter):
     LinearDenoiser.
 
     covariance: R, (n/stride, m/stride, P, P), offsets in the order of torch.fft, phases row by row.
-    mean (stride, stride). cells: odd, or None for all. y (batch, n, m).
+    mean (stride, stride). cells: odd, or None for all. y (batch, n, m). Proved: `prop-pooled`.
     """
 
     def __init__(self, covariance: Tensor, mean: Tensor, cells: int | None):
@@ -250,7 +250,7 @@ class PooledConvolution(_Filter):
         First two axes the phase of q, last two t on the torus. Per coarse frequency dy / dlog sigma
         = (I - H_sigma) y; the matrices of different sigma do not commute, so `nodes` steps of
         Magnus' expansion of order 4. The mean over phases is the covariance of a random pixel, its
-        Fourier transform the generated spectrum.
+        Fourier transform the generated spectrum. Proved: `prop-pooled`.
         """
         if not 0 < sigma_min < sigma_max:
             raise ValueError(

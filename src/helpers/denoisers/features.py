@@ -31,7 +31,7 @@ class FeatureRegression(Denoiser):
     number of Gauss-Hermite nodes per axis. A ridge penalises what is added to Wiener's filter for a
     round target, gain v / (v + sigma^2) with v the mean variance. The fit of a noise level is kept,
     so that a sampler pays for it once. Raises ValueError when the least squares problem is singular
-    in float64.
+    in float64. Proved: `prop-p1`.
     """
 
     def __init__(self, target: GaussianMixture | Tensor, order: int, ridge: float = 0.0):
@@ -104,6 +104,7 @@ class Polynomial(FeatureRegression):
     gradient=True:  D = y + sigma^2 grad psi, psi a polynomial of degree k + 1. Then the score is
     that of the exponential family exp(psi), fitted by score matching (Hyvarinen 2007, eq. 10);
     `potential` returns psi. In one dimension the two agree. Degree 1 is the affine Wiener filter.
+    Proved: `prop-moments`, `prop-affine`.
     """
 
     def __init__(self, target: GaussianMixture | Tensor, degree: int, gradient: bool = False):
@@ -175,7 +176,7 @@ class Polynomial(FeatureRegression):
 
     def potential(self, y: Tensor, sigma: float) -> Tensor:
         """psi(y), the log-density of the fitted exponential family up to a constant, shape
-        (batch,)."""
+        (batch,). Proved: `prop-family`, `prop-heat`."""
         self._needs_gradient("potential")
         # D - y = sum_j c_j grad_z phi_j, and grad_y = grad_z / scale
         scale = torch.sqrt(self.variance + sigma**2).to(y)
@@ -188,7 +189,7 @@ class Polynomial(FeatureRegression):
 
     def normalisable(self, sigma: float) -> bool:
         """Whether exp(psi) has a finite integral: its leading form must be negative in every
-        direction."""
+        direction. Proved: `prop-family`."""
         self._needs_gradient("normalisable")
         return self.degree % 2 == 1 and float(self.leading_form(sigma).max()) < 0
 

@@ -23,6 +23,7 @@ class GaussianMixture(Denoiser):
     `covariances`; weights (K,), positive, normalised here. std = 0 gives point masses: then the law
     has a density only at sigma > 0.
     Source: Bayes' rule for conjugate Gaussians (e.g. Bishop 2006, eq. 2.116).
+    Proved: `lem-orthogonality`.
     """
 
     def __init__(

@@ -18,6 +18,7 @@ class LinearDenoiser(Denoiser):
     & Weiss 2026 use it on CelebA.
 
     mean (*event), axes (D, r) with orthonormal columns, variances (r,), D the size of the event.
+    Proved: `lem-wiener`, `prop-linear`.
     """
 
     def __init__(self, mean: Tensor, axes: Tensor, variances: Tensor):
@@ -67,7 +68,10 @@ class LinearDenoiser(Denoiser):
         return cls(mean, vt[:rank].T.contiguous(), s[:rank] ** 2 / len(points))
 
     def truncated(self, rank: int) -> "LinearDenoiser":
-        """The same denoiser confined to its `rank` leading axes."""
+        """The same denoiser confined to its `rank` leading axes.
+
+        Proved: `prop-bottleneck-linear`.
+        """
         rank = checked_rank(rank, len(self.variances))
         return LinearDenoiser(self.mean, self.axes[:, :rank], self.variances[:rank])
 
@@ -93,6 +97,7 @@ def flow_variance(variances: Tensor, sigmas: Tensor) -> Tensor:
     `variances` (P2):
 
     sigma_0^2 prod_i [ 1 - (sigma_i - sigma_{i+1}) sigma_i / (lambda + sigma_i^2) ]^2.
+    Proved: `prop-linear-steps`, `prop-07-strip`.
     """
     s, t = sigmas[:-1, None].to(variances), sigmas[1:, None].to(variances)
     gain = (1 - (s - t) * s / (variances.flatten() + s**2)).prod(0)

@@ -174,6 +174,7 @@ class ReleasedPolynomial(WindowRegression):
     lost, and it does not matter that they add noise to sqrt(1 - t) x; at y = 1/2 exactly D is 0 /
     0. With N <= F images Cov(phi) is singular: the ridge decides. With a table `patch` this is
     their patch denoiser (degree 3, `patch_table`); that all windows share one R is ours.
+    Proved: `prop-contrast`, `prop-one-copy`.
     """
 
     def __init__(self, points: Tensor, *arguments, draws: int = 1, **options):
@@ -229,6 +230,7 @@ class HermitePolynomial(WindowRegression):
             = sum_k k! C(n,k) C(m,k) (sigma^2 r_i r_j^T)^k mean_x[ W_(n-k,i) W_(m-k,j) ].
 
     The mean over the images is that of the training set. As ridge grows D tends to W.
+    Proved: `prop-hermite-gaussian`.
     """
 
     def __init__(

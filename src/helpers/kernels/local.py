@@ -70,7 +70,7 @@ def local_mean(
     normalised over the whole dictionary, however it is chunked. "equivariant" costs N (H W)^2 sums
     and exponentials in C, whatever the patch; torch multiplies matrices instead, N (H W)^2 C
     patch^2 products in float64, and takes about ten times as long. Raises ValueError for other
-    input, naming it and the remedy.
+    input, naming it and the remedy. Proved: `prop-ls`, `prop-els`.
     """
     images, queries, level = checked(points, y, sigma)
     reach, circular = (
@@ -313,7 +313,7 @@ def absorb(
 
 
 def merge(state: tuple, new: tuple) -> tuple[Tensor, Tensor, Tensor]:
-    """Two softmaxes of parts of the logits as one."""
+    """Two softmaxes of parts of the logits as one. Proved: `prop-merge`."""
     if not state:
         return new
     best = torch.maximum(state[0], new[0])

@@ -89,7 +89,7 @@ def posterior_mean_and_jacobian(
     with d from 1 to 3.
 
     Cov(x | y) = sum_i w_i x_i x_i^T - D D^T (second-order Miyasawa). Errors, units and raises as in
-    `posterior_mean`.
+    `posterior_mean`. Proved: `thm-covariance`, `prop-span`.
     """
     sigma = _checked(points, y, sigma, 0)
     if points.ndim != 2 or points.shape[1] > 3:

@@ -186,7 +186,10 @@ class Darcy:
         return p, K
 
     def residual(self, x: Tensor) -> Tensor:
-        """A(K) p - f of x, (batch, size, size), differentiable, in the units of f."""
+        """A(K) p - f of x, (batch, size, size), differentiable, in the units of f.
+
+        Proved: `prop-darcy`, `prop-covariance`.
+        """
         p, K = self.fields(x)
         return self.flow(K, p) - self.f.to(x)
 
@@ -213,7 +216,7 @@ class Corrected(Denoiser):
 
     The error of p along an eigenvector of A with eigenvalue s shrinks by 1 - (s / L)^2 at each
     step, so never grows. CoCoGen (Jacobsen, Zhuang & Duraisamy 2023) moves the noisy sample
-    instead, and by a step of its own.
+    instead, and by a step of its own. Proved: `prop-descent`.
     """
 
     def __init__(self, denoiser: Denoiser, flow: Darcy, steps: int, below: float = math.inf):
@@ -271,7 +274,7 @@ def error_spectrum(flow: Darcy, x: Tensor) -> tuple[Tensor, Tensor]:
         s_k^2 e_k^2.
 
     e_k^2 and s_k (batch, cells - 1), float64, by ascending |s_k|; the constant, whose eigenvalue is
-    0, is left out.
+    0, is left out. Proved: `prop-darcy`.
     """
     p, K = flow.fields(x.double())
     error = (p - flow.solve(K)).flatten(1)

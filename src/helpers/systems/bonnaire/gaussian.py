@@ -22,7 +22,7 @@ class BlindGaussian(LinearDenoiser):
 
     In many dimensions the posterior of s has no width and this is E[x | y]. All axes are needed. A
     point so close to mu that the equation has no root above `floor` is at level `floor`. sigma is
-    ignored.
+    ignored. Proved: `prop-blind-level`.
     """
 
     floor = 1e-6
@@ -97,7 +97,7 @@ def ascent_variances(
         ] l^2,   until l <= sigma_stop.
 
     l is the level that the sampler reads from |D - y|: too small by the degrees of freedom that the
-    filter keeps.
+    filter keeps. Proved: `prop-ascent`.
     """
     if not (0 < h <= 1 and 0 < beta <= 1 and 0 < sigma_stop < sigma):
         raise ValueError(
@@ -125,7 +125,7 @@ def ascent_limit(variances: Tensor, sigma: float, sigma_stop: float, beta: float
 
     Small steps would be exact from a start of variance lambda_j + sigma^2; the start lacks
     lambda_j, and a share of that is never forgotten. beta = 1 is the probability-flow ODE, beta ->
-    0 forgets the start. Same shape as variances.
+    0 forgets the start. Same shape as variances. Proved: `prop-ascent-limit`.
     """
     lam = variances.double()
     return lam + sigma_stop**2 - lam * ((lam + sigma_stop**2) / (lam + sigma**2)) ** (1 / beta)

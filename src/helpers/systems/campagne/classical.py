@@ -31,7 +31,7 @@ SEVERAL = 1.959964  # standard errors in half a 95 % interval
 
 class FourierCut(Denoiser):
     """Frequencies from `keep` on set to zero. y (batch, n), periodic: a projection on 2 keep - 1
-    dimensions."""
+    dimensions. Proved: `thm-gibbs`."""
 
     def __init__(self, keep: int):
         super().__init__()
@@ -53,7 +53,7 @@ class Wiener(Denoiser):
         D(y, sigma) = sum_k S_k / (S_k + sigma^2) <y, e_k> e_k,   S_k = E <x, e_k>^2,
 
     the best factors that may depend on the class and not on the image. y (batch, H, W). power: S
-    (H, W), at least 0.
+    (H, W), at least 0. Proved: `prop-class-wiener`.
     """
 
     def __init__(self, power: Tensor):
@@ -104,7 +104,7 @@ class WaveletThreshold(Denoiser):
     scale stays as it is.
 
     y (batch, H, W), sides that 2^levels divides. threshold in noise levels; None: `universal` of
-    the pixels.
+    the pixels. Proved: `prop-units`.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ def bayes_shrink(levels: int | None = 4, shifts: int = 1, wavelet: str = "db2") 
     `denoise_wavelet`).
 
     levels None takes scikit-image's default, three less than the greatest. shifts: averaged over so
-    many along each axis (`cycle_spin`).
+    many along each axis (`cycle_spin`). Proved: `prop-units`.
     """
     positive_int("shifts", shifts)
 
@@ -202,7 +202,7 @@ def total_variation(weight: float = 1.1, tolerance: float = 1e-6, steps: int = 2
     `denoise_tv_chambolle`).
 
     tolerance: on the relative change of the energy. scikit-image's own, 2e-4, stops far from the
-    minimum.
+    minimum. Proved: `prop-units`.
     """
     if not weight > 0:
         raise ValueError(f"weight is {weight}: pass a positive number of noise levels, about 1")
@@ -211,7 +211,7 @@ def total_variation(weight: float = 1.1, tolerance: float = 1e-6, steps: int = 2
 
 def non_local_means(h: float = 0.8, patch: int = 5, reach: int = 6) -> Denoiser:
     """Weighted means of pixels whose patches look alike, scale h sigma (`denoise_nl_means` of
-    scikit-image, fast)."""
+    scikit-image, fast). Proved: `prop-units`."""
     if not h > 0:
         raise ValueError(f"h is {h}: pass a positive number of noise levels, about 1")
     options = {

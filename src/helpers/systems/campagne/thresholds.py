@@ -19,7 +19,7 @@ KINDS = ("soft", "hard")
 
 def universal(n: int) -> float:
     """The universal threshold of n coefficients, in noise levels: sqrt(2 ln n) (Donoho & Johnstone
-    1994)."""
+    1994). Proved: `thm-universal`."""
     return math.sqrt(2 * math.log(positive_int("n", n)))
 
 
@@ -49,7 +49,7 @@ def threshold_risk(
 
     phi the normal density and Q its upper tail. coefficients: of the clean image, in any
     orthonormal basis, in the units of sigma. Raises ValueError for a threshold that is negative or
-    not finite, and as `geometry.risk`.
+    not finite, and as `geometry.risk`. Proved: `thm-universal`.
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}: choose one of {', '.join(KINDS)}")
@@ -70,7 +70,7 @@ def threshold_risk(
 
 def approximation(coefficients: Tensor) -> Tensor:
     """Squared error ||x - x_M||^2 of the best M terms, M = 0 to all, of each row (n, *event), (n,
-    size + 1)."""
+    size + 1). Proved: `thm-terms`."""
     c2 = checked_points(coefficients, "coefficients").double().square().flatten(1)
     tail = c2.sort(1).values.cumsum(1).flip(1)  # what is left over, from all to the smallest alone
     return torch.cat([tail, torch.zeros_like(tail[:, :1])], 1)

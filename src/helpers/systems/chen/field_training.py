@@ -120,6 +120,7 @@ def crop_loss(
 
     For each image a size r ~ U{grid, ..., its own} and a place: the image is reduced to r, and only
     the patch of it is rendered. fields: of the coder, which is not trained. For `training.fit`.
+    Proved: `prop-fields-crops`.
     """
     grid, most = fields[0].shape[-1], images.shape[-1]
 

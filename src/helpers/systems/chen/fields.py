@@ -32,7 +32,7 @@ def query(
     features (b, C, grid, grid); size a number or (b,); rows (b or 1, h) and columns (b or 1, w),
     whole numbers.
     pitch: told instead of s. Returns (b, C + 3, h, w): features, offsets along rows and columns,
-    pitch.
+    pitch. Proved: `prop-fields-grid`.
     """
     b, grid = len(features), features.shape[-1]
     sizes = torch.as_tensor(size, device=features.device).reshape(-1, 1).expand(b, 1)
@@ -88,7 +88,7 @@ class Renderer(nn.Module):
     normalisation in, which looks at the whole window.
 
     radius: how many pixels away a pixel looks, 6 for kernel=3 and 0 for kernel=1. Weights are drawn
-    from `seed`.
+    from `seed`. Proved: `prop-fields-windows`.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ def tiled(
     halo: int | None = None,
 ) -> Tensor:
     """The whole picture (b, size, size) from windows of tile x tile pixels, rendered one after the
-    other."""
+    other. Proved: `prop-fields-windows`."""
     starts = range(0, size, positive_int("tile", tile))
     rows = [
         torch.cat(

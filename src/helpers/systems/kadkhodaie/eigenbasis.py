@@ -36,7 +36,7 @@ def overlap(a: Tensor, b: Tensor) -> float:
 
         ||A B^T||_F^2 / k,   the mean squared principal cosine.
 
-    For a random space in dimension d its mean is m / d: compare with that.
+    For a random space in dimension d its mean is m / d: compare with that. Proved: `lem-chance`.
     """
     if len(a) > len(b):
         raise ValueError(f"a spans {len(a)} dimensions, b {len(b)}: pass the smaller space first")
@@ -141,7 +141,7 @@ def sure(x_hat: Tensor, y: Tensor, sigma: float, traces: Tensor) -> Tensor:
         SURE = ||y - x_hat||^2 + 2 sigma^2 tr J - sigma^2 d,   E SURE = E ||x_hat - x||^2.
 
     x_hat, y (batch, *event), traces (batch,) of the Jacobians, d the size of the event. It may be
-    negative.
+    negative. Proved: `thm-sure`.
     """
     checked_sigma(y, sigma)
     if x_hat.shape != y.shape or traces.shape != (len(y),):

@@ -27,7 +27,7 @@ def smoothed_distance(points: Tensor, y: Tensor, sigma: float | Tensor) -> Tenso
     so that dist^2 - 2 sigma^2 log N <= d^2 <= dist^2, and half its gradient is y - D with D the
     posterior mean. The talk of Permenter & Yuan prints the factor -sigma^2: half the gradient needs
     -2 sigma^2. Not differentiable here: the gradient is known. Raises ValueError as
-    `helpers.kernels.posterior.posterior_mean`.
+    `helpers.kernels.posterior.posterior_mean`. Proved: `prop-smoothed`.
     """
     level = torch.as_tensor(sigma, dtype=torch.float64, device=y.device)
     return -2 * level**2 * posterior_mean(points, y, sigma).log_normaliser
@@ -40,7 +40,7 @@ class Projection(Denoiser):
         D(y) = proj(y) + error (y - proj(y)),   so that |D - proj| = |error| dist exactly.
 
     error in (-1, 1): below 0 it goes too far, above 0 not far enough, the two worst cases of the
-    error model.
+    error model. Proved: `prop-straight`.
     """
 
     def __init__(self, points: Tensor, error: float = 0.0):
@@ -101,7 +101,7 @@ def relative_error(x_hat: Tensor, y: Tensor, points: Tensor) -> tuple[Tensor, Te
 
     The eta of the error model of Permenter & Yuan 2024, with the points (N, *event) as K. A y that
     is one of the points
-    has no relative error: NaN.
+    has no relative error: NaN. Proved: `prop-ends`.
     """
     if x_hat.shape != y.shape:
         raise ValueError(
@@ -138,7 +138,7 @@ def step_bounds(sigmas: Tensor, eta: float | Tensor) -> tuple[Tensor, Tensor]:
     step that may reach K.
     Source: Permenter & Yuan 2024, theorem on admissible schedules; the proof is in the chapter and
     needs no convexity. Raises ValueError for an eta outside [0, 1) and for a schedule that ends in
-    0, where beta = 1.
+    0, where beta = 1. Proved: `thm-admissible`.
     """
     beta, eta = _steps(sigmas, eta)
     one = beta.new_ones(1)
@@ -152,6 +152,7 @@ def least_nu(sigmas: Tensor, eta: float | Tensor) -> float:
 
     Then dist / nu <= sqrt(d) sigma <= nu dist at every level, if they are equal at the first.
     Infinite where a step may overshoot, (1 + eta) beta >= 1. Raises as `step_bounds`.
+    Proved: `thm-admissible`.
     """
     beta, eta = _steps(sigmas, eta)
     left = 1 - (1 + eta) * beta
