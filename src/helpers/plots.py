@@ -243,3 +243,43 @@ def save(fig: Figure, name: str) -> Path:
     fig.savefig(png, format="png", dpi=110, metadata={"Software": None})
     write_atomically(path, png.getvalue())
     return path
+
+
+def panel_layout(titles: Sequence[str], columns: int, gap: float = 0.04) -> dict:
+    """Plotly layout of square panels in rows of `columns`, row 0 of an image on top, a title over
+    each."""
+    deep, layout, notes = -(-len(titles) // columns), {}, []
+    for i, title in enumerate(titles):
+        (row, column), name = divmod(i, columns), i + 1 if i else ""
+        left, top = column / columns, 1 - row / deep
+        sides = {"x": [left, left + 1 / columns - gap], "y": [top - 1 / deep + 2 * gap, top - gap]}
+        bare = {
+            "showticklabels": False,
+            "ticks": "",
+            "showgrid": False,
+            "zeroline": False,
+            "fixedrange": True,
+        }
+        layout[f"xaxis{name}"] = {
+            **bare,
+            "domain": sides["x"],
+            "constrain": "domain",
+            "anchor": f"y{name}",
+        }
+        y = {
+            "scaleanchor": f"x{name}",
+            "autorange": "reversed",
+            "constrain": "domain",
+            "anchor": f"x{name}",
+        }
+        layout[f"yaxis{name}"] = {**bare, "domain": sides["y"], **y}
+        middle = {
+            "x": sum(sides["x"]) / 2,
+            "y": top - gap,
+            "xanchor": "center",
+            "yanchor": "bottom",
+        }
+        notes.append(
+            {"text": title, "showarrow": False, "xref": "paper", "yref": "paper", **middle}
+        )
+    return {**layout, "annotations": notes}

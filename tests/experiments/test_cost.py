@@ -146,14 +146,14 @@ def test_what_is_shown_names_source_assumptions_and_device(tmp_path, monkeypatch
     path.write_text("""
 title = "A paper"
 recipe = { steps = 3600, batch = 10 }
-[[grid]]
+[[sweep]]
 name = "known"
 source = "its Table 1"
 assumed = "the batch"
 n = [1, 2]
 networks.unet = { class = "UNet" }
 data.disks = { name = "disks" }
-[[grid]]
+[[sweep]]
 name = "unknown"
 n = [1]
 networks.transformer = { class = "Transformer" }

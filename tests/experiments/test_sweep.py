@@ -19,15 +19,14 @@ import torch
 from typer.testing import CliRunner
 
 from helpers import models
-from helpers.experiments import engines, grid, runner, sweep
+from helpers.experiments import engines, runner, sweep
 from helpers.experiments.__main__ import app
-from helpers.experiments.grid import Cell
-from helpers.experiments.sweep import train_cell
+from helpers.experiments.sweep import Cell, train_cell
 from helpers.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 50 if os.environ.get("SLOW") else 2
-GRID = """
+TABLE = """
 [recipe]
 steps = {steps}
 batch = 4
@@ -35,7 +34,7 @@ noise = ["log-uniform", 0.05, 1.0]
 loss = "sum"
 ema = 0.9
 
-[[grid]]
+[[sweep]]
 name = "tiny"
 n = {n}
 seeds = [0, 1]
@@ -46,9 +45,9 @@ data = {{ disks = {{ name = "disks", size = 8 }}, other = {{ name = "sine", size
 
 @pytest.fixture
 def tiny(tmp_path):
-    """Writes a grid of 4 N cells, and reads it."""
+    """Writes a sweep of 4 N cells, and reads it."""
 
-    def write(text=GRID, steps=8, n=(1,), size=8):
+    def write(text=TABLE, steps=8, n=(1,), size=8):
         path = tmp_path / "tiny.toml"
         path.write_text(text.format(steps=steps, n=list(n), size=size))
         return path
@@ -57,15 +56,15 @@ def tiny(tmp_path):
 
 
 def cells(path) -> list[Cell]:
-    return [cell for part in grid.read(path)[1] for cell in part.cells()]
+    return [cell for part in sweep.read(path)[1] for cell in part.cells()]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """A grid of eight trainings, and the table that one process makes of it."""
+    """A sweep of eight trainings, and the table that one process makes of it."""
     folder = tmp_path_factory.mktemp("undisturbed")
     path = folder / "tiny.toml"
-    path.write_text(GRID.format(steps=100, n=[1, 5], size=8))
+    path.write_text(TABLE.format(steps=100, n=[1, 5], size=8))
     sweep.sweep(cells(path), folder, engines.on_process, report=str)
     return path, table(folder)
 
@@ -89,12 +88,12 @@ def files(folder) -> dict[str, bytes]:
 # The file -----------------------------------------------------------------------------------------
 
 
-def test_a_grid_is_the_product_of_its_axes(tiny):
-    text = GRID + "levels = [0.1, 0.5]\nrecipe.steps = 3\n"
+def test_a_sweep_is_the_product_of_its_axes(tiny):
+    text = TABLE + "levels = [0.1, 0.5]\nrecipe.steps = 3\n"
     found = cells(tiny(text, n=(1, 5)))
     assert len(found) == len({cell.key() for cell in found}) == 16
     assert found[-1].place == {
-        "grid": "tiny", "network": "unet", "data": "other", "n": 5, "level": 0.5, "seed": 1,
+        "sweep": "tiny", "network": "unet", "data": "other", "n": 5, "level": 0.5, "seed": 1,
     }  # fmt: skip
     entry = found[-1].entry
     assert entry.options == {"blocks": 1, "channels": 2, "seed": 1} and entry.data == {
@@ -105,8 +104,8 @@ def test_a_grid_is_the_product_of_its_axes(tiny):
     assert entry.recipe == Recipe(3, 4, noise=("fixed", 0.5), loss="sum", ema=0.9, seed=1)
 
 
-def test_every_file_that_ships_is_a_grid():
-    for path in sorted((ROOT / "benchmarks/grids").glob("*.toml")):
+def test_every_file_that_ships_is_a_sweep():
+    for path in sorted((ROOT / "benchmarks/sweeps").glob("*.toml")):
         assert cells(path), path
 
 
@@ -127,27 +126,27 @@ def test_a_key_changes_with_all_that_decides_a_result_and_with_nothing_else(tiny
     ("change", "message"),
     [
         (("[recipe]", "[recipe"), "tiny.toml: Expected ']'"),
-        (("[[grid]]", "[[net]]"), "'grid' is missing"),
+        (("[[sweep]]", "[[net]]"), "'sweep' is missing"),
         (('name = "tiny"', 'name = "tiny"\nepochs = 3'), "unexpected keyword argument 'epochs'"),
         (("ema = 0.9", "momentum = 0.9"), "unexpected keyword argument 'momentum'"),
         (("ema = 0.9", "ema = 1.5"), "ema is 1.5: take a decay from 0 to below 1"),
-        (("[recipe]", "seeds = [1]\n[recipe]"), "no grid has seeds"),
+        (("[recipe]", "seeds = [1]\n[recipe]"), "no sweep has seeds"),
         (('class = "UNet", ', ""), "'class' is missing"),
     ],
 )
-def test_what_no_grid_has_is_named(change, message, tiny):
+def test_what_no_sweep_has_is_named(change, message, tiny):
     path = tiny()
     path.write_text(path.read_text().replace(*change))
     with pytest.raises(ValueError) as error:
-        grid.read(path)
+        sweep.read(path)
     assert str(path) in str(error.value) and message in str(error.value)
 
 
-def test_a_grid_that_is_not_there(tmp_path):
+def test_a_sweep_that_is_not_there(tmp_path):
     with pytest.raises(
-        ValueError, match="none.toml is missing: name a file like those in benchmarks/grids"
+        ValueError, match="none.toml is missing: name a file like those in benchmarks/sweeps"
     ):
-        grid.read(tmp_path / "none.toml")
+        sweep.read(tmp_path / "none.toml")
 
 
 @pytest.mark.parametrize(
@@ -224,7 +223,7 @@ def test_a_second_sweep_trains_what_is_missing_and_a_failure_stops_only_its_own(
     failed = sweep.sweep(cells(tiny(size=7)), out, engine, report=said.append)
     assert [cell.place["data"] for cell in failed] == ["other", "other"] and len(table(out)) == 2
     assert said[2].startswith(
-        "3 of 4: grid tiny, network unet, data other, n 1, seed 0: failed, ValueError: "
+        "3 of 4: sweep tiny, network unet, data other, n 1, seed 0: failed, ValueError: "
     )
     assert not list((out / "running").iterdir())
     before = files(out)

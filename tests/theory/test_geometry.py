@@ -4,10 +4,11 @@ vectors along contours."""
 import math
 
 import pytest
+import pywt
 import torch
 from nets import noise
 
-from helpers import geometry, recorded
+from helpers import geometry, plots, recorded
 from helpers.data.synthetic import c_alpha, disk_image
 
 
@@ -66,6 +67,7 @@ def test_the_informed_error_is_that_of_a_wiener_filter_on_the_parts():
     assert float(found.mean() / want.mean()) == pytest.approx(1, abs=0.04)
 
 
+@pytest.mark.theorem("prop-filtered")
 @pytest.mark.parametrize("beta", [3, 5])
 def test_backgrounds_as_drawn_have_the_slope_of_a_surface_half_as_regular(beta):
     """Modes sorted by power decay as m^-beta, so the sequence model with alpha + 1 = beta: (beta -
@@ -80,6 +82,7 @@ def test_backgrounds_as_drawn_have_the_slope_of_a_surface_half_as_regular(beta):
 # Rates --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("thm-power")
 @pytest.mark.parametrize("alpha", [1, 2, 3, 5])
 def test_the_error_of_the_sequence_model(alpha):
     """C sigma^p - sigma^2 <= error <= C sigma^p, p = 2 alpha / (alpha + 1), and half way by Euler
@@ -128,6 +131,24 @@ def test_wavelets_are_an_orthonormal_basis(wavelet):
     torch.testing.assert_close(geometry.wavelets(x, wavelet, 2), x.flatten(1) @ basis)
 
 
+@pytest.mark.theorem("prop-sparse")
+@pytest.mark.parametrize(("wavelet", "order"), [("haar", 0), ("db2", 1), ("db3", 2)])
+def test_few_wavelets_see_a_jump(wavelet, order):
+    """An image that changes from row to row only: its details are those of a signal, once for each
+    column of their band."""
+    n, levels = 128, 3
+    t = torch.arange(n, dtype=torch.float64) / n
+    parts = torch.where(t < 0.3, t**order, torch.where(t < 0.62, 5 - t**order, 3 * t**order))
+    found = geometry.wavelets(parts[None, :, None].expand(1, n, n), wavelet, levels)[0]
+    sides = [n >> level for level in range(levels, 0, -1)]
+    length = pywt.Wavelet(wavelet).dec_len
+    for side, band in zip(
+        sides, found[sides[0] ** 2 :].split([3 * s * s for s in sides]), strict=True
+    ):
+        seen = int((band.abs() > 1e-8).sum()) / side
+        assert 0 < seen <= 3 * (length - 1) and seen < side  # with the seam, three jumps
+
+
 def test_a_haar_wavelet_by_hand():
     x = torch.zeros(1, 4, 4)
     x[0, :2, :2] = torch.tensor([[1.0, 2], [3, 5]])
@@ -152,6 +173,7 @@ def test_cycle_spinning_is_the_mean_over_all_shifts(wavelet):
     torch.testing.assert_close(geometry.cycle_spun(y[1:], sigma, wavelet, 2), found[1:])
 
 
+@pytest.mark.theorem("prop-oracle")
 def test_risk_is_the_mean_error_and_the_oracle_its_least():
     c, factors, sigma = images(1)[0], torch.rand(8, 8, dtype=torch.float64), 0.7
     y = c + sigma * images(20_000, seed=1)
@@ -242,7 +264,7 @@ def test_frames_of_the_walk_carry_vectors_and_contours():
 
 
 def test_panels_of_the_walk_lie_in_the_page_and_apart():
-    layout = geometry.grid(["one", "two", "three", "four"], 3)
+    layout = plots.panel_layout(["one", "two", "three", "four"], 3)
     boxes = [
         (*layout[f"xaxis{i}"]["domain"], *layout[f"yaxis{i}"]["domain"]) for i in ("", 2, 3, 4)
     ]

@@ -93,7 +93,7 @@ def train(
 
 @app.command()
 def sweep(
-    grid: Annotated[Path, typer.Argument(help="A file like those in benchmarks/grids.")],
+    file: Annotated[Path, typer.Argument(help="A file like those in benchmarks/sweeps.")],
     engine: Annotated[
         str, typer.Option(help="process: one after the other; cores: all cores; ray: a cluster.")
     ] = "cores",
@@ -105,21 +105,21 @@ def sweep(
     ] = 0.0,
     folder: Annotated[
         Path | None,
-        typer.Option(help="Of the results; none means build/sweep/ and the grid's name."),
+        typer.Option(help="Of the results; none means build/sweep/ and the file's."),
     ] = None,
     shared: Annotated[
         bool, typer.Option("--shared", help="With ray: every node sees the folder.")
     ] = False,
     seconds: Annotated[float, typer.Option(help="Between two checkpoints.")] = 60.0,
 ) -> None:
-    """Train the cells of a grid that have no result yet, and write table.csv; goes on where it was
+    """Train the cells of a sweep that have no result yet, and write table.csv; goes on where it was
     interrupted."""
     from . import engines, sweep
-    from . import grid as grids
+    from . import sweep as sweeps
 
     with message_not_traceback():
-        cells = [cell for part in grids.read(grid)[1] for cell in part.cells()]
-        where = folder or build() / "sweep" / grid.stem
+        cells = [cell for part in sweeps.read(file)[1] for cell in part.cells()]
+        where = folder or build() / "sweep" / file.stem
         run, device = engines.engine(engine, address or None, gpus)
         report = partial(console.print, markup=False, soft_wrap=True)
         failed = sweep.sweep(cells, where, run, device, shared or engine != "ray", seconds, report)
@@ -134,19 +134,19 @@ def cost(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files of grids, or profiles of the zoo; none means all in benchmarks/grids."
+            help="Files of sweeps, or profiles of the zoo; none means all in benchmarks/sweeps."
         ),
     ] = None,
     seconds: Annotated[
         float, typer.Option(help="For which each kind of training is measured.")
     ] = 3.0,
 ) -> None:
-    """Measure how fast the networks of the papers train here, and say what their grids would take."""
+    """Measure how fast the networks of the papers train here, and say what their sweeps would take."""
     from . import cost
 
     with message_not_traceback():
-        grids = sorted((build().parent / "benchmarks/grids").glob("*.toml"))
-        everything = [*map(str, grids), *cost.zoo.PROFILES]
+        files = sorted((build().parent / "benchmarks/sweeps").glob("*.toml"))
+        everything = [*map(str, files), *cost.zoo.PROFILES]
         cost.show(what or everything, seconds, console)
 
 

@@ -1,4 +1,4 @@
-"""What a grid would cost: its trainings are counted, and the speed of each kind is measured on the
+"""What a sweep would cost: its trainings are counted, and the speed of each kind is measured on the
 device at hand."""
 
 import heapq
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from .. import models
 from . import runner, zoo
-from .grid import read
+from .sweep import read
 from .zoo import Entry
 
 DEVICES = (1, 8, 64)
@@ -169,7 +169,7 @@ def figures(runs: list[Run]) -> list[str]:
 
 
 def show(what: list[str], seconds: float, console: Console) -> None:
-    """Prints a table for each of `what`, files of grids or profiles of the zoo, and under it what
+    """Prints a table for each of `what`, files of sweeps or profiles of the zoo, and under it what
     it rests on."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
@@ -198,12 +198,12 @@ def show(what: list[str], seconds: float, console: Console) -> None:
 
 
 def _file(path: Path) -> tuple[str, dict[str, list[Entry]], list[str]]:
-    title, grids = read(path)
+    title, sweeps = read(path)
     notes = [
-        f"{g.name}: {g.source}" + f"; not stated, but assumed: {g.assumed}" * bool(g.assumed)
-        for g in grids
+        f"{s.name}: {s.source}" + f"; not stated, but assumed: {s.assumed}" * bool(s.assumed)
+        for s in sweeps
     ]
-    return title, {g.name: [cell.entry for cell in g.cells()] for g in grids}, notes
+    return title, {s.name: [cell.entry for cell in s.cells()] for s in sweeps}, notes
 
 
 def _zoo(profile: str) -> tuple[str, dict[str, list[Entry]], list[str]]:

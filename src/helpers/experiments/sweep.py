@@ -1,11 +1,14 @@
-"""The cells of a grid, trained where their result is missing: what is done stays, what was
-interrupted goes on."""
+"""Sweeps: tables of trainings as data, network x data x N x level x seed in a TOML file, and what
+trains their cells. What is done stays, what was interrupted goes on."""
 
 import csv
 import hashlib
 import io
+import itertools
 import json
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +19,98 @@ from safetensors.torch import save as tensor_bytes
 
 from .. import models
 from ..files import write_atomically
+from ..recipe import Recipe
+from ..systems.bastek.physics import PhysicsRecipe
 from .engines import Engine
-from .grid import SHOWN, Cell
 from .runner import machine, source, trained
+from .zoo import Entry
+
+SHOWN = 200  # images, of either kind, on which a network is measured
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: its place in the sweep, and all that decides its result."""
+
+    place: dict[str, Any]  # the names that the table has for it
+    entry: Entry
+
+    def key(self) -> str:
+        """Names the files of its result; changes with all that changes it but the machine, told in
+        the row."""
+        decides = [asdict(self.entry), models.LEVELS, SHOWN]
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All combinations of its axes. `networks` and `data` are named: a class with its options,
+    arguments of `load`."""
+
+    name: str
+    networks: dict[str, dict[str, Any]]
+    data: dict[str, dict[str, Any]]
+    n: list[int]
+    recipe: dict[str, Any]
+    seeds: tuple[int, ...] = (0,)  # of the weights, the noise and the order of the images
+    # a network for each level of noise; none means one for the levels of the recipe
+    levels: tuple[float, ...] = ()
+    source: str = ""  # of a published sweep: where it is stated
+    assumed: str = ""  # what is not stated there, and stands here all the same
+
+    def cells(self) -> Iterator[Cell]:
+        axes = self.networks, self.data, self.n, self.levels or (None,), self.seeds
+        for network, images, n, level, seed in itertools.product(*axes):
+            options = dict(self.networks[network])
+            kind = options.pop("class")
+            noise = {} if level is None else {"noise": ("fixed", level)}
+            law = PhysicsRecipe if "weight" in self.recipe else Recipe
+            recipe = law(**{**self.recipe, **noise, "seed": seed})
+            place = {
+                "sweep": self.name,
+                "network": network,
+                "data": images,
+                "n": n,
+                "level": level,
+                "seed": seed,
+            }
+            yield Cell(
+                place, Entry(kind, {**options, "seed": seed}, {**self.data[images], "n": n}, recipe)
+            )
+
+
+def read(path: Path) -> tuple[str, list[Sweep]]:
+    """Title and sweeps of a file; its table [recipe] holds for every [[sweep]] that does not say
+    otherwise.
+
+    Raises ValueError, naming the file, where it is missing, no TOML, or holds what no sweep or
+    recipe has.
+    """
+    try:
+        text = tomllib.loads(path.read_text("utf-8"))
+        shared = text.pop("recipe", {})
+        sweeps = [
+            Sweep(**{**one, "recipe": {**shared, **one.get("recipe", {})}})
+            for one in text.pop("sweep")
+        ]
+        title = text.pop("title", path.stem)
+        if text:
+            raise ValueError(
+                f"no sweep has {', '.join(text)}: besides [[sweep]] a file has title and [recipe]"
+            )
+        for one in sweeps:
+            list(one.cells())  # what is wrong with a recipe must be said before the first training
+    except FileNotFoundError:
+        raise ValueError(
+            f"{path} is missing: name a file like those in benchmarks/sweeps"
+        ) from None
+    except KeyError as error:
+        raise ValueError(
+            f"{path}: {error} is missing, see benchmarks/sweeps/fashion.toml"
+        ) from None
+    except (TypeError, ValueError) as error:  # the decoder's is a ValueError, too
+        raise ValueError(f"{path}: {error}") from None
+    return title, sweeps
 
 
 def sweep(
@@ -87,7 +179,7 @@ def _keep(cell: Cell, folder: Path, row: dict[str, Any], weights: bytes) -> None
 
 
 def _tabulate(cells: list[Cell], folder: Path) -> None:
-    """One row for each cell that is done, in the order of the grid."""
+    """One row for each cell that is done, in the order of the sweep."""
     done = [(cell, _files(cell, folder)[1]) for cell in cells]
     rows = [
         {**cell.place, **json.loads(file.read_text()), "key": cell.key()}
