@@ -1,7 +1,7 @@
 """What do small changes of a UNet change? `python benchmarks/ablations.py [SECTION ...]`.
 
 judges: what the judges of realism say of real images and of images spoilt on purpose.
-clothes, faces: every variant of the zoo's grid, trained on 1000 images (faces need CELEBA_ROOT).
+clothes, faces: every variant of the zoo, trained on 1000 images (faces need CELEBA_ROOT).
 seeds: the clothes variants again from two other seeds, trained here; goes on where it was
 interrupted.
 levels: ten networks, one for each noise level, against one blind network and one that hears the
@@ -9,15 +9,12 @@ level.
 
 Rows are written one by one to src/helpers/recorded/ablations.json; those that are there are not
 made again: remove a section to renew it. *UNet ablations* draws from it. The face detector is a
-cascade of OpenCV: pip install opencv-python-headless, as `make results` does.
+cascade of OpenCV 4: pip install "opencv-python-headless<5", as `make results` does.
 """
 
 import argparse
 import os
-import subprocess
-import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -35,18 +32,19 @@ from helpers.denoisers import (
     LocalMean,
     PosteriorMean,
     ProjectedDenoiser,
-    UNet,
 )
 from helpers.denoisers.base import nearest_level, per_level
-from helpers.experiments.zoo import GRID, zoo
+from helpers.experiments import runner
+from helpers.experiments.engines import on_cores
+from helpers.experiments.zoo import VARIANTS, Entry, zoo
+from helpers.recipe import Recipe
 from helpers.recorded import retrained
 from helpers.systems.kamb_ganguli.agreement import calibrate
-from helpers.training import train
 
 FOLDER = record.ROOT / "build/ablations"
 # training images; samples that are judged; samples compared with theories
 N, MADE, COMPARED = 1000, 256, 32
-SEEDS = (1, 2)
+SEEDED = {f"{v}, seed {s}": (v, s) for s in (1, 2) for v in VARIANTS}
 
 
 class Source:
@@ -186,7 +184,7 @@ def judges(source: Source) -> dict[str, Callable[[], dict]]:
     return rows
 
 
-def grid(source: Source) -> dict[str, Callable[[], dict]]:
+def variants(source: Source) -> dict[str, Callable[[], dict]]:
     cards, theories = models.manifest(), {}
 
     def one(name: str) -> dict:
@@ -198,40 +196,38 @@ def grid(source: Source) -> dict[str, Callable[[], dict]]:
             "images_seen": cards[name]["images_seen"],
         }
 
-    names = [f"{source.zoo}-{variant}" for variant in (*GRID, "chain", "mlp")]
-    return {
-        name.removeprefix(f"{source.zoo}-"): lambda name=name: one(name)
-        for name in names
-        if name in cards
-    }
+    names = {variant: f"{source.zoo}-{variant}" for variant in VARIANTS}
+    return {v: lambda name=name: one(name) for v, name in names.items() if name in cards}
 
 
-def seeded(variant: str, seed: int) -> Denoiser:
+def seeded(which: tuple[str, int]) -> Denoiser:
     """The clothes variant from another seed: of the weights, the noise, and the order of the
     images."""
+    variant, seed = which
     entry = zoo()[f"fashion-{variant}"]
-    images, options = load(**entry.data).images, dict(entry.options)
-    if entry.network == "UNet":
-        options["data_std"] = round(float(images.std()), 3)
-    denoiser = models.classes()[entry.network](**options, seed=seed)
-    for _ in train(
-        denoiser, images, replace(entry.recipe, seed=seed), FOLDER / f"{variant}-{seed}.safetensors"
-    ):
-        pass  # of a finished training this only reads the file
-    return denoiser
+    return again(entry, seed, f"{variant}-{seed}", entry.recipe)
+
+
+def again(entry: Entry, seed: int, state: str, recipe: Recipe) -> Denoiser:
+    """An entry trained from that seed; of a finished training this only reads the file."""
+    options, recipe = {**entry.options, "seed": seed}, replace(recipe, seed=seed)
+    entry = replace(entry, options=options, recipe=recipe)
+    return runner.trained(entry, state=FOLDER / f"{state}.safetensors")[0]
 
 
 def seeds(source: Source) -> dict[str, Callable[[], dict]]:
     theories: dict[str, Tensor] = {}
 
-    def one(variant: str, seed: int) -> dict:
+    def one(which: tuple[str, int]) -> dict:
         if not theories:
             theories.update(source.theories())
-        return row(source, seeded(variant, seed), theories)
+        return row(source, seeded(which), theories)
 
-    return {
-        f"{v}, seed {s}": lambda v=v, s=s: one(v, s) for s in SEEDS for v in (*GRID, "chain", "mlp")
-    }
+    missing = [key for name, key in SEEDED.items() if name not in kept("seeds").get("rows", {})]
+    for key, outcome in on_cores(seeded, missing, os.cpu_count() or 1):  # as in the zoo
+        if isinstance(outcome, Exception):
+            raise ValueError(f"{key}: {outcome}; run again to go on") from outcome
+    return {name: lambda key=key: one(key) for name, key in SEEDED.items()}
 
 
 class PerLevel(Denoiser):
@@ -258,13 +254,10 @@ def levels(source: Source) -> dict[str, Callable[[], dict]]:
     entry = zoo()["fashion-base"]
 
     def ten() -> Denoiser:
-        networks = []
-        for i, sigma in enumerate(source.sigmas[:-1].tolist()):
-            options = {**entry.options, "data_std": round(float(source.train.std()), 3)}
-            networks.append(UNet(**options, seed=i))
-            recipe = replace(entry.recipe, noise=("fixed", sigma), seed=i)
-            for _ in train(networks[-1], source.train, recipe, FOLDER / f"level-{i}.safetensors"):
-                pass
+        networks = [
+            again(entry, i, f"level-{i}", replace(entry.recipe, noise=("fixed", sigma)))
+            for i, sigma in enumerate(source.sigmas[:-1].tolist())
+        ]
         return PerLevel(source.sigmas[:-1], networks).eval()
 
     made = {"ten networks": ten} | {
@@ -276,8 +269,8 @@ def levels(source: Source) -> dict[str, Callable[[], dict]]:
 SECTIONS: dict[str, tuple[str, Callable[[Source], dict[str, Callable[[], dict]]]]] = {
     "judges-clothes": ("clothes", judges),
     "judges-faces": ("faces", judges),
-    "clothes": ("clothes", grid),
-    "faces": ("faces", grid),
+    "clothes": ("clothes", variants),
+    "faces": ("faces", variants),
     "seeds": ("clothes", seeds),
     "levels": ("clothes", levels),
 }
@@ -292,17 +285,21 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
+def kept(section: str) -> dict[str, Any]:
+    """What is recorded of the networks that there are now."""
+    found = record.read("ablations").get(section, {})
+    return {} if retrained(found) else found
+
+
 def measure(section: str) -> None:
     kind, make = SECTIONS[section]
     record.OPENED.clear()
     for name, one in make(Source(kind)).items():
-        kept = record.read("ablations").get(section, {})
-        if retrained(kept):
-            kept = {}
-        rows = kept.get("rows", {})
+        found = kept(section)
+        rows = found.get("rows", {})
         if name not in rows:
             rows[name] = rounded(one())
-            networks = kept.get("networks", {}) | record.networks()
+            networks = found.get("networks", {}) | record.networks()
             about = {"networks": networks, "provenance": record.provenance()}
             record.write("ablations", section, {"N": N, "samples": MADE, "rows": rows, **about})
             print(section, name, rows[name], flush=True)
@@ -313,22 +310,6 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help="none means all")
-    parser.add_argument("--train", nargs=2, metavar=("VARIANT", "SEED"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.train:
-        seeded(arguments.train[0], int(arguments.train[1]))
-        sys.exit()
-    for section in arguments.sections or SECTIONS:
-        if section == "seeds":  # a process a network, as in the zoo
-            wanted = [[v, str(s)] for s in SEEDS for v in (*GRID, "chain", "mlp")]
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                list(
-                    pool.map(
-                        lambda w: subprocess.run(
-                            [sys.executable, __file__, "--train", *w], check=True
-                        ),
-                        wanted,
-                    )
-                )
+    for section in parser.parse_args().sections or SECTIONS:
         measure(section)

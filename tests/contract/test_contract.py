@@ -1,15 +1,18 @@
 """The contract of `helpers.denoisers.base`: all denoisers of the package, in every context of
 torch.
 
-Where a context cannot work for a denoiser it says so in words: FITTED and NUMPY list which.
+An example of each: of the class's own options `small`, or a row of DENOISERS. Where a context
+cannot work for a denoiser it says so in words: FITTED and NUMPY list which.
 """
 
 import copy
 import functools
 import importlib
+import inspect
 import pickle
 import pkgutil
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -19,15 +22,19 @@ from torch.autograd.functional import jacobian
 from torch.func import grad, jacrev, jvp, vmap
 
 import helpers
-from helpers import checks, released
+from helpers import checks, models, released
 from helpers import denoisers as d
 from helpers.data.plane import Checkerboard
 from helpers.denoisers.base import drawn_from
+from helpers.jacobian import Jacobian
 from helpers.kernels.masked import wiener_masks
-from helpers.systems.bastek import darcy, physics
-from helpers.systems.bonnaire import dynamics, gaussian
-from helpers.systems.campagne import classical
-from helpers.systems.permenter_yuan import projection
+from helpers.lab.export import export
+from helpers.training import Recipe, train
+
+if find_spec("helpers.systems"):
+    import wings
+else:
+    wings = None
 
 
 def plane(seed):
@@ -55,14 +62,28 @@ def told(network, seed):
     return network.eval()
 
 
-LAW = physics.CircleLaw([0.0, 2.0], [1.0, 3.0], [1.0, 2.0])
+def below(cls):
+    return {cls}.union(*map(below, cls.__subclasses__()))
+
+
+def example(cls):
+    """Of its `small` options, of gray images where it takes points, from a seed."""
+    make = getattr(cls, "from_points", cls)
+
+    def made(s):
+        given = {"seed": s} if issubclass(cls, d.Network) else {}
+        if "points" in inspect.signature(make).parameters:
+            given["points"] = images(s)
+        return told(make(**given, **cls.small), s)
+
+    return made
+
+
+ABSTRACT = {"Denoiser", "Network", "FeatureRegression", "WindowRegression", "_Filter"}
 GRAY = (6, 6)  # the event of denoisers that fix none
 DENOISERS = {  # from a seed, for data and weights
-    "autoencoder": lambda s: d.Autoencoder(8, 4, 2, s),
-    "chain": lambda s: d.CNN(3, 4, seed=s).eval(),
     "mixture": lambda s: d.GaussianMixture(plane(s), 0.3),
     "Hermite": lambda s: d.HermitePolynomial(images(s), 8, patch={0.1: (3, 8), 9.0: (5, 8)}),
-    "image mlp": lambda s: d.ImageMLP(6, 1, 6, 2, seed=s),
     "convolution": lambda s: d.LinearConvolution.from_points(images(s), 3),
     "linear": lambda s: d.LinearDenoiser.from_points(images(s), 3),
     "local": lambda s: d.LocalMean(images(s), 3),
@@ -84,33 +105,28 @@ DENOISERS = {  # from a seed, for data and weights
     "random features": lambda s: d.RandomFeatures(plane(s), 10),
     "released polynomial": lambda s: d.ReleasedPolynomial(images(s), 8),
     "two images": lambda s: d.TwoImages(images(s)[:2], 3),
-    "unet": lambda s: d.UNet(1, 4, seed=s).eval(),
     "unet, told": lambda s: told(d.UNet(1, 4, blind=False, level="scale", seed=s), s),
     "chain, told": lambda s: told(d.CNN(3, 4, normalisation="none", blind=False, seed=s), s),
     "image mlp, told": lambda s: told(d.ImageMLP(6, 1, 6, 2, False, s), s),
-    "network per level": lambda s: d.PerLevel([0.1, 1.0, 9.0], blocks=1, channels=4, seed=s).eval(),
     "checkerboard": lambda s: Checkerboard(),
-    "features in time": lambda s: dynamics.FeatureDenoiser(plane(s), 6),
-    "cycle spun": lambda s: classical.CycleSpun(levels=1),
-    "total variation": lambda s: classical.total_variation(steps=9),
-    "non-local": lambda s: classical.non_local_means(patch=3, reach=2),
-    "BayesShrink": lambda s: classical.bayes_shrink(1),
-    "Fourier cut": lambda s: classical.FourierCut(3),
-    "wavelets": lambda s: classical.WaveletThreshold("soft", levels=1),
-    "Wiener": lambda s: classical.Wiener.from_points(images(s)),
-    "corrected": lambda s: darcy.Corrected(d.UNet(1, 4, 2, seed=s).eval(), darcy.Darcy(8, 4), 2),
-    "blind Gaussian": lambda s: gaussian.BlindGaussian.from_points(noise(80, 6, 6, seed=s)),
-    "circle": lambda s: physics.CircleDenoiser(LAW),
-    "circle, observed": lambda s: physics.CircleDenoiser(LAW, 1.0),
-    "kernel density": lambda s: projection.KernelDensity(plane(s), 0.3),
-    "projection": lambda s: projection.Projection(plane(s), 0.3),
     "dilated": dilated,
+    **(wings.DENOISERS if wings else {}),
 }
+for module in pkgutil.walk_packages(helpers.__path__, "helpers."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+WHOLE = {cls for cls in below(d.Denoiser) if cls.__module__.startswith("helpers.")}
+EXAMPLES = sorted(
+    (cls for cls in WHOLE if cls.small is not d.Denoiser.small and cls.__name__ not in ABSTRACT),
+    key=lambda cls: cls.__name__,
+)
+DENOISERS |= {cls.__name__: example(cls) for cls in EXAMPLES}
+NETWORKS = [cls.__name__ for cls in EXAMPLES if issubclass(cls, d.Network)]
 EVENTS = {
     "Fourier cut": (8,),
     "corrected": (2, 8, 8),
-    "unet": (1, 6, 6),
-    "network per level": (1, 6, 6),
+    "UNet": (1, 6, 6),
+    "PerLevel": (1, 6, 6),
     "dilated": (1, 6, 6),
 }
 
@@ -123,7 +139,7 @@ FITTED = {
         "local, a table",
         "masks, a function",
         "mlp per level",
-        "network per level",
+        "PerLevel",
         "polynomial",
         "gradient",
         "pooled",
@@ -154,19 +170,11 @@ def same(found, want, tolerance=1e-5):
 every = pytest.mark.parametrize("name", DENOISERS)
 
 
-def below(cls):
-    return {cls}.union(*map(below, cls.__subclasses__()))
-
-
 def test_no_denoiser_is_left_out():
-    for module in pkgutil.walk_packages(helpers.__path__, "helpers."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    whole = {cls for cls in below(d.Denoiser) if cls.__module__.startswith("helpers.")}
     # which checks the input
-    assert not [cls for cls in whole - {d.Denoiser} if "forward" in vars(cls)]
-    abstract = {"Denoiser", "Network", "FeatureRegression", "WindowRegression", "_Filter"}
-    assert {cls.__name__ for cls in whole - {type(built(name)) for name in DENOISERS}} == abstract
+    assert not [cls for cls in WHOLE - {d.Denoiser} if "forward" in vars(cls)]
+    without = {cls.__name__ for cls in WHOLE - {type(built(name)) for name in DENOISERS}}
+    assert without == ABSTRACT, "give the class options `small`, or DENOISERS a row"
 
 
 @every
@@ -325,23 +333,14 @@ def test_derivatives(name):
 
 
 # all networks; what has no parameters goes one and the same way, and is left uncompiled
-@pytest.mark.parametrize(
-    "name",
-    [
-        *(
-            "autoencoder",
-            "chain",
-            "image mlp",
-            "mlp",
-            "mlp per level",
-            "unet",
-            "unet, told",
-            "corrected",
-            "dilated",
-        ),
-        *("posterior mean", "local", "polynomial", "total variation"),
-    ],
-)
+COMPILED = {
+    *(set(NETWORKS) - {"PerLevel"}),
+    *("unet, told", "mlp", "mlp per level", "dilated", "posterior mean", "local", "polynomial"),
+    *({"corrected", "total variation"} & set(DENOISERS)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(COMPILED))
 def test_compiled_is_the_same(name):
     torch.compiler.reset()
     denoiser, y = built(name), noisy(name)
@@ -374,3 +373,26 @@ def test_no_path_takes_the_wrong_neighbour():
     }
     for name, path in paths.items():
         assert (path(y, sigma).double() - exact).abs().max() < 1e-6, name
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_class_of_networks_is_trained_kept_and_shown_in_a_page(name, tmp_path, monkeypatch):
+    """What the table of networks asks of a class: found by its name, trained, kept with its card,
+    its Jacobian, its graph."""
+    monkeypatch.setenv(models.MODELS, str(tmp_path))
+    network, event = DENOISERS[name](0), built(name).event_shape or EVENTS.get(name, GRAY)
+    x = noise(4, *event).sigmoid()
+    assert models.classes()[name] is type(network)
+    recipe = Recipe(steps=2, batch=2, noise=("levels", 0.1, 1.0, 9.0), loss="sum")
+    *_, trained = train(network, x, recipe)
+    models.save("mine", trained.denoiser, {}, x)
+    again, y = models.load("mine"), noisy(name)
+    same(again(y, 1.0).detach(), network.eval()(y, 1.0).detach(), 1e-2)  # half precision
+    vector = noise(1, *event, seed=1)
+    pushed = Jacobian(again, y[:1], 1.0).matvec(vector)
+    same(pushed, jvp(lambda q: again(q, 1.0), (y[:1],), (vector,))[1].detach(), 1e-3)
+    if name == "PerLevel":
+        with pytest.raises(ValueError, match="PerLevel cannot be exported as a graph: export one"):
+            export(again, event=event)
+    else:
+        assert export(again, event=event)  # which compares it with torch

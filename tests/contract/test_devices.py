@@ -7,7 +7,7 @@ import pytest
 import torch
 from nets import noise
 from pretend import DEVICE, Dice, Machine
-from test_contract import DENOISERS, noisy
+from test_contract import DENOISERS, noisy, wings
 
 from helpers import (
     checks,
@@ -33,9 +33,6 @@ from helpers.denoisers import (
 )
 from helpers.experiments import ledger
 from helpers.kernels.masked import wiener_masks
-from helpers.systems.bonnaire import dynamics
-from helpers.systems.campagne import classical
-from helpers.systems.permenter_yuan import projection
 
 POINTS = data.moons().sample(20)
 START = sampling.initial_noise(6, 2, sigma=2.0)
@@ -122,10 +119,7 @@ FITS = {
     "smoothed": lambda x: d.PosteriorMean(x, 0.2),
     "projected": lambda x: d.ProjectedDenoiser(x, 2),
     "two images": lambda x: d.TwoImages(x[:2], 3),
-    "Wiener": lambda x: classical.Wiener.from_points(x),
-    "kernel density": lambda x: projection.KernelDensity(x, 0.3),
-    "projection": lambda x: projection.Projection(x, 0.3),
-    "features in time": lambda x: dynamics.FeatureDenoiser(x, 6),
+    **(wings.FITS if wings else {}),
 }
 
 

@@ -3,7 +3,7 @@ score."""
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -37,9 +37,13 @@ class Denoiser(nn.Module, metaclass=_Denoising):
     is computed in float32. Autocast and torch.compile are for networks: a denoiser without
     parameters runs as it does without them. The result for a row never depends on the other rows.
     Raises ValueError naming the value and the remedy when y or sigma breaks this.
+
+    `small`: options of an example that is quick to test. The tests add images where the class, or
+    its `from_points`, takes `points`, and a network's `seed`.
     """
 
     event_shape: tuple[int, ...] | None = None  # None: any shape
+    small: ClassVar[dict[str, Any]] = {}
     _kept: tuple[list[tuple[Tensor, int]], dict] | None = None
 
     def forward(self, y: Tensor, sigma: float | Tensor) -> Tensor:
@@ -94,9 +98,9 @@ class Network(Denoiser):
     """A denoiser whose weights are trained and kept, with the `arguments` of which its class builds
     it again.
 
-    A subclass, wherever it is defined, sets them in `__init__`, such as JSON can hold, and can then
-    stand in a row of the table of networks. One that takes `data_std` is told the standard
-    deviation of its training images.
+    A subclass, wherever it is defined, sets them in `__init__`, such as JSON can hold, draws its
+    weights from one called `seed`, and can then stand in a row of the table of networks. One that
+    takes `data_std` is told the standard deviation of its training images.
     """
 
     arguments: dict[str, Any]
@@ -156,6 +160,6 @@ def nearest_level(levels: Tensor, sigma: Tensor) -> Tensor:
 
 def score(denoiser: Denoiser, y: Tensor, sigma: float | Tensor) -> Tensor:
     """The score that a denoiser implies, (D(y, sigma) - y) / sigma^2, shape of y (Miyasawa 1961;
-    Tweedie's formula)."""
+    Tweedie's formula). Proved: `thm-tweedie`."""
     wide = y.float() if y.dtype in HALF else y  # whose squares of small sigma would be 0
     return ((denoiser(wide, sigma) - wide) / checked_sigma(wide, sigma) ** 2).to(y.dtype)

@@ -22,6 +22,8 @@ class PerLevel(Network):
     from options["seed"] on. y as the network takes it.
     """
 
+    small = {"levels": [0.1, 1.0, 9.0], "blocks": 1, "channels": 4}
+
     def __init__(self, levels: Sequence[float], network: str = "UNet", **options: Any):
         super().__init__()
         known = {name: cls for name, cls in classes().items() if cls is not PerLevel}
