@@ -67,6 +67,7 @@ def test_bayes_denoiser_is_the_posterior_mean_of_many_draws(name, sigma):
     assert error.median() < 0.02
 
 
+@pytest.mark.theorem("thm-tweedie")
 @pytest.mark.parametrize("sigma", [0.02, 0.3, 5.0])
 @pytest.mark.parametrize("name", EXACT)
 def test_tweedie(name, sigma):
@@ -88,6 +89,7 @@ def test_jacobian_of_a_bayes_denoiser_is_a_covariance(target, sigma):
     assert torch.equal(x_hat, target(points(30), sigma).detach())
 
 
+@pytest.mark.theorem("thm-covariance")
 def test_jacobian_is_the_posterior_covariance_over_sigma_squared():
     x, y, sigma = points(9), points(20, seed=1), 0.7
     target = PosteriorMean(x)
@@ -97,6 +99,7 @@ def test_jacobian_is_the_posterior_covariance_over_sigma_squared():
     assert torch.allclose(jacobian, covariance / sigma**2, atol=1e-10)
 
 
+@pytest.mark.theorem("lem-wiener")
 @pytest.mark.parametrize("denoiser", [LinearDenoiser, 1, 2, 3])
 def test_fitted_denoisers_are_regressions_on_noisy_samples(denoiser):
     sigma, n, target = 0.8, 200_000, three_points()
@@ -155,6 +158,7 @@ def test_gradient_fit_is_the_best_gradient():
     assert torch.allclose(score(exact, z, sigma), gradient, atol=1e-10)
 
 
+@pytest.mark.theorem("thm-weights")
 @pytest.mark.parametrize("name", ["mlp", "network per level"])
 def test_training_approaches_the_bayes_denoiser(name):
     """A short training on a Gaussian leaves 5% at most of the distance from doing nothing to
@@ -333,6 +337,7 @@ class Wave(Denoiser):
         return torch.sin(y + 1.7 * sigma) - 0.3 * y.flip(1)
 
 
+@pytest.mark.theorem("prop-ddim")
 @pytest.mark.parametrize("denoiser", [Wave(), ring()])
 @pytest.mark.parametrize(
     ("ours", "scheduler"), [("euler", "DDIMScheduler"), ("reverse_sde", "DDPMScheduler")]
@@ -458,6 +463,7 @@ def test_the_noise_on_the_way_is_not_the_noise_of_the_start_again():
     assert abs(float(first.y.std()) - 0.98 * 20) < 0.2
 
 
+@pytest.mark.theorem("prop-gamma")
 def test_orders_of_convergence():
     """Halving the steps divides the error by 2 (Euler) and 4 (Heun)."""
     target, y = (
@@ -596,6 +602,7 @@ def test_patches_of_equal_training_images_come_from_one_of_them():
     assert index.tolist() == [[i] * 4 for i in range(3)] and bool((alike > 1 - 1e-9).all())
 
 
+@pytest.mark.theorem("prop-p6")
 def test_flow_density_is_that_of_the_samples():
     """Exact density and sampler are two routes to one law: counts of samples in the cells of a
     coarse grid."""

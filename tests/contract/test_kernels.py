@@ -195,6 +195,7 @@ def test_rows_do_not_influence_each_other():
         assert torch.allclose(alone.log_normaliser[0], whole.log_normaliser[i], atol=2e-3)
 
 
+@pytest.mark.theorem("prop-merge")
 @pytest.mark.parametrize("chunk, logits", [(2000, 500), (40_000, 3000)])
 def test_chunks_do_not_matter(monkeypatch, chunk, logits):
     points = HARD["smooth"]

@@ -201,6 +201,7 @@ def test_image_mlp_is_their_network_at_their_noise_level():
     torch.testing.assert_close(2 * net((1 + x_0) / 2 + sigma * n, sigma) - 1, theirs)
 
 
+@pytest.mark.theorem("prop-width")
 def test_image_mlp_has_an_image_of_as_many_dimensions_as_its_width():
     net = ImageMLP(6, 1, width=5, depth=1).double()
     x_hat = net(noise(300, 6, 6).double(), 0.3)

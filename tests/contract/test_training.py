@@ -236,6 +236,7 @@ def test_levels_beyond_the_table_are_put_at_its_ends(sigma):
 POINTS = torch.tensor([[1.0, -1.0], [1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
 
 
+@pytest.mark.theorem("thm-weights")
 @pytest.mark.parametrize(
     ("loss", "batch", "steps"),
     [("sum", 64, 400), ("edm", 64, 400), ("level", 64, 400), ("sum", 1, 2000), ("level", 1, 2000)],
@@ -252,6 +253,7 @@ def test_the_best_single_guess_is_the_mean(loss, batch, steps):
     torch.testing.assert_close(a, torch.tensor([0.5, -0.5]), rtol=0, atol=0.04)
 
 
+@pytest.mark.theorem("prop-log-loss")
 @pytest.mark.parametrize("start", [(0.1, -0.2), (-0.9, 0.7)])
 def test_the_best_single_guess_by_the_log_is_a_point(start):
     denoiser = Constant(*start)

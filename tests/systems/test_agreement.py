@@ -227,6 +227,7 @@ def majority(x):
     return out
 
 
+@pytest.mark.theorem("thm-mosaic")
 def test_ends_of_the_flow_are_majorities():
     """Theorem 4.1 of Kamb & Ganguli: without a tie, the limit has in each pixel the majority of its
     window."""

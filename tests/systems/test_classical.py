@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from nets import noise
 from PIL import Image
 from scipy import integrate
+from scipy.special import sici
 from scipy.stats import norm
 from skimage import restoration
 
-from helpers import geometry, models, recorded
+from helpers import geometry, models, recorded, sampling
 from helpers.data import load
 from helpers.data.synthetic import c_alpha
 from helpers.lab import export
@@ -48,6 +49,7 @@ OURS = {
 # Shrinkage, exactly -------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("thm-terms")
 @QUICK
 @given(st.lists(st.floats(-30, 30), min_size=1, max_size=30), st.floats(0.01, 20))
 def test_the_oracle_lies_between_half_of_keep_or_kill_and_all_of_it(values, sigma):
@@ -59,6 +61,7 @@ def test_the_oracle_lies_between_half_of_keep_or_kill_and_all_of_it(values, sigm
     torch.testing.assert_close(terms.min(), least)  # min over M of ||x - x_M||^2 + M sigma^2
 
 
+@pytest.mark.theorem("thm-universal")
 @QUICK
 @given(st.lists(st.floats(-30, 30), min_size=1, max_size=30), st.floats(0.01, 20), st.floats(0, 8))
 def test_no_threshold_beats_the_oracle(values, sigma, t):
@@ -70,6 +73,7 @@ def test_no_threshold_beats_the_oracle(values, sigma, t):
         )
 
 
+@pytest.mark.theorem("thm-universal")
 @QUICK
 @given(st.lists(st.floats(-30, 30), min_size=2, max_size=30), st.floats(0.01, 20))
 def test_the_universal_threshold_is_within_its_factor_of_the_oracle(values, sigma):
@@ -118,6 +122,7 @@ def test_the_trace_of_a_soft_threshold_is_the_number_of_coefficients_it_keeps():
     torch.testing.assert_close(J, J.T, rtol=0, atol=1e-6)
 
 
+@pytest.mark.theorem("thm-terms")
 def test_mean_oracle_is_below_wiener():
     """Jensen: s -> s sigma^2 / (s + sigma^2) is concave."""
     c = geometry.cosines(c_alpha(40, 2, size=16))
@@ -173,6 +178,7 @@ def test_a_threshold_acts_on_details_alone(kind):
     torch.testing.assert_close(found[:, 16:], torch.from_numpy(want))
 
 
+@pytest.mark.theorem("prop-class-wiener")
 def test_wiener_is_its_formula_and_its_error_is_the_formula_s():
     x = c_alpha(400, 2, size=16).double()
     D = classical.Wiener.from_points(x)
@@ -216,6 +222,16 @@ def test_a_fourier_cut_is_a_projection_of_its_rank():
     assert float(J.trace()) == pytest.approx(9)
 
 
+@pytest.mark.theorem("thm-gibbs")
+def test_a_fourier_cut_overshoots_a_jump_as_wilbraham_says():
+    n, waves = 2**14, 40
+    square = torch.where(torch.arange(n) < n // 2, 1.0, -1.0).double()
+    cut = classical.FourierCut(2 * waves)(square[None], 1.0)[0]
+    first = cut[: n // 4].argmax()  # the jump lies half a pixel before the first one
+    assert float(first) + 0.5 == pytest.approx(n / (4 * waves), abs=1)
+    assert float(cut[first]) == pytest.approx(2 / math.pi * sici(math.pi)[0], abs=1e-3)
+
+
 def test_bayes_shrink_is_scikit_image_s_with_its_levels():
     y = images(1)[0].numpy()
     for levels in (None, 2):
@@ -252,12 +268,22 @@ def test_bm3d_says_how_to_get_it(monkeypatch):
 # What all share -----------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("prop-units")
 @pytest.mark.parametrize("name", [*(n for n in OURS if n != "Wiener"), *LIBRARY])
 def test_units_do_not_matter(name):
     """D(c y, c sigma) = c D(y, sigma): all that these know is the noise level."""
     D, y, sigma = {**OURS, **LIBRARY}[name], images(1), 0.4
     for c in (0.25, 8.0):  # powers of two: exact up to the end
         torch.testing.assert_close(D(c * y, c * sigma), c * D(y, sigma), rtol=1e-6, atol=1e-6 * c)
+
+
+@pytest.mark.theorem("prop-no-unit")
+@pytest.mark.parametrize("name", ["soft", "NLM"])
+def test_a_generator_without_a_unit(name):
+    start, levels = images(1), sampling.log_linear(5, 0.1, 1.0)
+    D, c = {**OURS, **LIBRARY}[name], 8.0
+    one, other = (sampling.last(sampling.euler(D, k * start, k * levels)) for k in (1.0, c))
+    torch.testing.assert_close(other, c * one, rtol=1e-6, atol=1e-6 * c)
 
 
 def test_spun_thresholds_move_with_the_image_and_plain_ones_do_not():

@@ -36,6 +36,7 @@ def hermite_nodes(d, order=24):
 # Moments ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("lem-sine-moments")
 @pytest.mark.parametrize("skip", [1.0, 0.6])
 @pytest.mark.parametrize("phases", [False, True])
 def test_moments_of_a_training_set_equal_quadrature_over_the_noise(skip, phases):
@@ -53,6 +54,7 @@ def test_moments_of_a_training_set_equal_quadrature_over_the_noise(skip, phases)
     assert found.power == pytest.approx(float((w * t.square()).sum() / 2), abs=1e-10)
 
 
+@pytest.mark.theorem("lem-sine-moments")
 def test_moments_of_a_gaussian_law_equal_quadrature_and_sampling():
     root, sigma, features = noise(2, 2, seed=3), 0.5, SineFeatures.random(6, 2, phases=True, seed=2)
     mean, covariance = noise(1, 2, seed=4), root @ root.T
@@ -81,6 +83,7 @@ def small():
     return features, training, Flow(training)
 
 
+@pytest.mark.theorem("prop-feature-flow")
 def test_weights_equal_the_matrix_exponential(small):
     _, training, flow = small
     p = len(training.gram)
@@ -116,6 +119,7 @@ def test_flow_is_the_limit_of_gradient_descent_by_autograd(small):
     )
 
 
+@pytest.mark.theorem("prop-feature-flow")
 def test_losses_are_those_of_the_weights_under_any_law(small):
     features, _, flow = small
     nodes, weights = hermite_nodes(3, 14)
@@ -249,6 +253,7 @@ def test_blind_gaussian_finds_the_most_likely_level():
     )
 
 
+@pytest.mark.theorem("prop-blind-level")
 def test_blind_gaussian_is_wieners_filter_at_its_level_and_reads_less():
     lam, known = spectrum()
     blind, y = BlindGaussian(*known), noise(5, 256, seed=2)
@@ -280,6 +285,7 @@ def test_ascent_recursion_against_simulation():
     assert want.sigma == pytest.approx(want.level * math.sqrt(1 - freedom), rel=1e-6)
 
 
+@pytest.mark.theorem("prop-ascent-limit")
 def test_ascent_limit_is_reached_by_small_steps_and_many_axes():
     lam = torch.cat([torch.tensor([50.0, 3.0, 0.2]), torch.zeros(1500)]).double()
     for beta in (1.0, 0.3):
@@ -288,6 +294,16 @@ def test_ascent_limit_is_reached_by_small_steps_and_many_axes():
         torch.testing.assert_close(found.variances, want, rtol=0.02, atol=0)
     flow = (lam + 0.01) / (lam + 1)  # beta = 1 is the probability flow
     torch.testing.assert_close(ascent_limit(lam, 1.0, 0.1, 1.0), flow)
+
+
+@pytest.mark.theorem("prop-ascent")
+@pytest.mark.parametrize("beta", [0.9, 0.3])
+def test_ascent_cannot_fill_wide_axes(beta):
+    """However large the variance of an axis, ascent leaves at most sigma^2 / beta of it."""
+    wide = torch.tensor([1e2, 1e4, 1e6])
+    lam = torch.cat([wide, torch.zeros(2000)]).double()
+    found = ascent_variances(lam, 2.0, 0.1, h=0.05, beta=beta).variances
+    assert 1 < found[:3].min() and found.max() <= 2.0**2 / beta < wide.min()
 
 
 def test_gaussian_flow_is_the_end_of_many_steps():

@@ -50,6 +50,7 @@ def whole(size):
 # Queries ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("prop-fields-grid")
 def test_on_the_feature_grid_offsets_are_zero_and_features_are_themselves():
     features = field()[0]
     told = query(features, 8, whole(8), whole(8))
@@ -71,6 +72,7 @@ def test_cell_and_offset_add_up_to_the_place_of_the_pixel(size):
     torch.testing.assert_close(offsets[0], offsets[1].T, rtol=0, atol=0)
 
 
+@pytest.mark.theorem("prop-fields-windows")
 @given(size=st.integers(8, 300), start=st.integers(0, 7), count=st.integers(1, 8))
 @settings(max_examples=40, deadline=None)
 def test_a_window_asks_what_the_whole_picture_asks(size, start, count):
@@ -105,6 +107,7 @@ def test_bicubic_base_is_that_of_torch(size):
     torch.testing.assert_close(bicubic(picture, size), want, rtol=0, atol=1e-12)
 
 
+@pytest.mark.theorem("prop-fields-grid")
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_an_untrained_renderer_is_bicubic_and_at_the_size_of_the_grid_the_fixed_picture(kernel):
     features, picture = field()
@@ -115,6 +118,7 @@ def test_an_untrained_renderer_is_bicubic_and_at_the_size_of_the_grid_the_fixed_
     torch.testing.assert_close(renderer((features, picture), 8), picture, rtol=0, atol=1e-12)
 
 
+@pytest.mark.theorem("prop-fields-windows")
 @given(size=st.integers(8, 60), tile=st.integers(3, 61), kernel=st.sampled_from([1, 3]))
 @settings(max_examples=25, deadline=None)
 def test_tiles_are_the_whole_picture(size, tile, kernel):
@@ -135,6 +139,7 @@ def test_seams_need_the_whole_radius():
     assert float((tiled(normalised, known, 40, 20, 8) - normalised(known, 40)).abs().max()) > 1e-3
 
 
+@pytest.mark.theorem("prop-fields-windows")
 def test_a_pixel_sees_exactly_its_radius():
     renderer, (features, picture) = woken(base=False), field(1, grid=40)
     features = features.requires_grad_()
@@ -157,6 +162,7 @@ def test_unfolded_features_are_those_around():
     assert cells.nonzero().tolist() == [[i, j] for i in (2, 3, 4) for j in (2, 3, 4)]
 
 
+@pytest.mark.theorem("prop-fields-crops")
 def test_patches_of_a_partition_have_the_gradient_of_the_whole_picture():
     renderer, known, target = woken(), field(1), noise(1, 40, 40).double()
     renderer.requires_grad_()

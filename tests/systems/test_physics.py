@@ -76,6 +76,7 @@ def test_the_flow_is_a_sum_over_faces():
     torch.testing.assert_close(FLOW.flow(K, p)[0], want)
 
 
+@pytest.mark.theorem("prop-darcy")
 def test_the_matrix_is_symmetric_and_only_constants_leave_no_flow():
     A = FLOW.matrix(fields()[0])
     assert torch.equal(A, A.mT)
@@ -108,6 +109,7 @@ def test_pairs_of_the_data_leave_no_residual():
     assert float(Darcy().residual(darcy("test", 50).images).abs().max()) < 1e-4
 
 
+@pytest.mark.theorem("prop-darcy")
 @settings(max_examples=25, deadline=None)
 @given(st.floats(0.05, 20), st.floats(-5, 5), st.integers(0, 1000))
 def test_what_the_residual_cannot_see(a, b, seed):
@@ -117,6 +119,7 @@ def test_what_the_residual_cannot_see(a, b, seed):
     torch.testing.assert_close(changed, FLOW.flow(K, p), rtol=1e-7, atol=1e-6)
 
 
+@pytest.mark.theorem("prop-covariance")
 def test_the_residual_of_a_mean_is_a_covariance():
     """A(K) p is linear in each: with A(K) p = f almost surely, A(EK) Ep - f = -E A(K - EK)(p - Ep)."""
     flow = Darcy()
@@ -193,6 +196,7 @@ def test_reports_of_data_and_of_broken_data():
     )
 
 
+@pytest.mark.theorem("prop-darcy")
 def test_residual_and_error_are_one_spectrum():
     flow, (K, p) = FLOW, fields()
     x = flow.channels(p, K)
@@ -204,6 +208,7 @@ def test_residual_and_error_are_one_spectrum():
     torch.testing.assert_close((squares * values**2).sum(1), flow.residual(x).square().sum((1, 2)))
 
 
+@pytest.mark.theorem("prop-descent")
 def test_a_correction_shrinks_errors_by_the_factors_it_promises():
     K, p = fields()
     x, steps = FLOW.channels(p, K), 7
@@ -350,6 +355,7 @@ def test_samples_of_the_circle_follow_its_law():
     assert torch.equal(LAW.sample(5, seed=1), LAW.sample(5, seed=1))
 
 
+@pytest.mark.theorem("prop-best-mean")
 @settings(max_examples=40, deadline=None)
 @given(st.floats(1e-6, 10), st.floats(0.02, 40), st.integers(0, 10_000))
 def test_with_a_weight_it_minimises_pointwise(weight, sigma, seed):
@@ -370,6 +376,7 @@ def test_with_a_weight_it_minimises_pointwise(weight, sigma, seed):
     assert bool((loss(v) <= least * (1 + 1e-9) + 1e-12).all())
 
 
+@pytest.mark.theorem("prop-best-mean")
 def test_where_the_mean_says_nothing_a_guess_appears_above_a_level():
     """Uniform law, endless noise: the radius is 0 up to 2 c sigma^2 = S and sqrt(1 - S / (2 c
     sigma^2)) beyond."""

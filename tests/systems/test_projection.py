@@ -26,6 +26,7 @@ def by_definition(y, sigma):
     )
 
 
+@pytest.mark.theorem("prop-smoothed")
 @pytest.mark.parametrize("sigma", [0.05, 1.0, 30.0])
 def test_smoothed_distance_is_its_definition_and_its_gradient_the_denoiser(sigma):
     y = Y.clone().requires_grad_()
@@ -35,6 +36,7 @@ def test_smoothed_distance_is_its_definition_and_its_gradient_the_denoiser(sigma
     assert torch.allclose(gradient / 2, Y - PosteriorMean(POINTS)(Y, sigma), atol=1e-9)
 
 
+@pytest.mark.theorem("prop-smoothed")
 def test_smoothed_distance_lies_between_its_bounds_and_meets_them():
     squared = torch.cdist(Y.flatten(1), POINTS.flatten(1)).square().amin(1)
     levels = torch.linspace(0.1, 5, len(Y), dtype=torch.float64)  # one for each row
@@ -62,6 +64,7 @@ def test_a_data_point_has_no_relative_error():
     assert projection.relative_error(POINTS, POINTS, POINTS)[0].isnan().all()
 
 
+@pytest.mark.theorem("prop-ends")
 def test_relative_error_of_the_exact_denoiser_is_below_the_bound_of_its_gap():
     squared = torch.cdist(Y.flatten(1), POINTS.flatten(1)).square().sort(1).values
     diameter = torch.cdist(POINTS.flatten(1), POINTS.flatten(1)).max()
@@ -71,6 +74,7 @@ def test_relative_error_of_the_exact_denoiser_is_below_the_bound_of_its_gap():
         assert (eta <= diameter / squared[:, 0].sqrt() * others + 1e-12).all()
 
 
+@pytest.mark.theorem("prop-straight")
 def test_exact_projection_shrinks_distance_with_the_noise_and_needs_no_gradient_estimation():
     exact = Projection(POINTS)
     eta, distance = projection.errors_along(exact, POINTS, Y, LEVELS)
@@ -83,6 +87,7 @@ def test_exact_projection_shrinks_distance_with_the_noise_and_needs_no_gradient_
     assert not torch.allclose(last(euler(Projection(POINTS, 0.3), Y, LEVELS)), ends[0], atol=1e-3)
 
 
+@pytest.mark.theorem("thm-admissible")
 def test_bounds_hold_for_every_step_of_a_denoiser_with_its_own_errors():
     eta, distance = projection.errors_along(PosteriorMean(POINTS), POINTS, Y, LEVELS)
     for column in range(20):
@@ -91,6 +96,7 @@ def test_bounds_hold_for_every_step_of_a_denoiser_with_its_own_errors():
         assert (low <= share + 1e-12).all() and (share <= high + 1e-12).all()
 
 
+@pytest.mark.theorem("thm-admissible")
 @pytest.mark.parametrize(("error", "which"), [(-0.25, 0), (0.25, 1)])
 def test_the_worst_denoisers_reach_the_bounds(error, which):
     distance = projection.errors_along(Projection(POINTS, error), POINTS, Y, LEVELS[:3])[1]
@@ -98,6 +104,7 @@ def test_the_worst_denoisers_reach_the_bounds(error, which):
     assert torch.allclose(distance / distance[0], bound[:, None].expand(3, 20), rtol=1e-9)
 
 
+@pytest.mark.theorem("thm-admissible")
 @pytest.mark.parametrize(("steps", "published"), [(5, 0.564), (10, 0.401), (50, 0.121)])
 def test_largest_step_is_the_edge_of_admissibility(steps, published):
     beta = projection.largest_step(0.1, 2.0, steps)

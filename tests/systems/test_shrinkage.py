@@ -48,6 +48,7 @@ def test_overlap_is_the_trace_of_two_projections():
     assert eigenbasis.overlap(turned, b) == pytest.approx(eigenbasis.overlap(a, b), abs=1e-12)
 
 
+@pytest.mark.theorem("lem-chance")
 def test_overlap_of_spaces_within_beside_and_at_random():
     b = basis(6, 64)
     assert eigenbasis.overlap(b[1:3] @ torch.eye(64).double(), b) == pytest.approx(1, abs=1e-12)
@@ -110,6 +111,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.theorem("thm-homogeneous")
 @pytest.mark.parametrize("kind, options", NETWORKS.values(), ids=list(NETWORKS))
 def test_a_homogeneous_network_is_its_jacobian(kind, options):
     net, y = small_net(kind, **({"normalisation": "none"} | options)), 0.5 + noise(1, 16, 16)
@@ -163,6 +165,7 @@ def test_asymmetry_of_a_part_and_its_estimate():
     )
 
 
+@pytest.mark.theorem("prop-span")
 def test_the_optimal_denoiser_of_n_points_has_n_minus_one_eigenvectors_in_their_differences():
     points, y = noise(5, 8, 8), noise(1, 8, 8, seed=1)
     found = eigen(Jacobian(PosteriorMean(points), y, 3.0))
@@ -212,6 +215,7 @@ def test_rows_of_a_batch_do_not_matter():
     torch.testing.assert_close(eigenbasis.sure(x_hat, y, 0.3, whole), rows)
 
 
+@pytest.mark.theorem("thm-sure")
 @pytest.mark.parametrize("sigma", [0.1, 1.0])
 def test_sure_is_unbiased_for_a_linear_denoiser_however_wrong(sigma):
     """One image that the filter was not made for, many noises: Stein's estimate and the true error
@@ -228,6 +232,7 @@ def test_sure_is_unbiased_for_a_linear_denoiser_however_wrong(sigma):
     assert abs(float(doubled.mean())) > 20 * float(doubled.std()) / n**0.5
 
 
+@pytest.mark.theorem("thm-covariance")
 def test_the_trace_tells_the_error_of_the_optimum_only():
     sigma, n = 0.5, 20_000
     x = 0.5 + (noise(n, 64, seed=7) * VARIANCES.sqrt() @ AXES.T).view(n, 8, 8)

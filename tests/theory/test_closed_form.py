@@ -74,12 +74,14 @@ def test_released_polynomial_is_its_definition(side, features, degree):
             assert torch.allclose(found[:, i, j], expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.theorem("prop-contrast")
 def test_released_polynomial_forgets_contrast():
     denoiser = ReleasedPolynomial(X, 20, patch=5)
     assert torch.allclose(denoiser(Y, 0.7), denoiser(0.5 + 3.7 * (Y - 0.5), 0.7), atol=1e-9)
     assert not torch.allclose(denoiser(Y, 0.7), denoiser(3.7 * Y, 0.7), atol=1e-2)
 
 
+@pytest.mark.theorem("prop-one-copy")
 def test_released_polynomial_interpolates_its_one_noisy_copy():
     """With more features than images the training error is that of the ridge alone; fresh noise is
     another matter."""
@@ -155,6 +157,16 @@ def test_degree_one_and_a_large_ridge_are_wieners_filter():
             HermitePolynomial(X, 7, ridge=1e12)(Y, sigma), wiener(Y, sigma), atol=1e-7
         )
         assert not torch.allclose(HermitePolynomial(X, 7)(Y, sigma), wiener(Y, sigma), atol=1e-4)
+
+
+@pytest.mark.theorem("prop-hermite-gaussian")
+def test_moments_of_a_gaussian_leave_wieners_filter():
+    """A set that is its own mirror image has the third moments of a Gaussian, all that degree 2
+    looks at; not the fourth, which degree 3 sees."""
+    points = torch.cat([0.5 + X, 0.5 - X])
+    wiener = LinearDenoiser.from_points(points)(Y, 0.7)
+    assert torch.allclose(HermitePolynomial(points, 7, 2)(Y, 0.7), wiener, atol=1e-9)
+    assert not torch.allclose(HermitePolynomial(points, 7, 3)(Y, 0.7), wiener, atol=1e-4)
 
 
 def test_a_window_without_variance_stays_what_it_is():
@@ -259,6 +271,7 @@ def brute_force(stride, cells, sigma, i, j, query):
     return mean[i, j] + (query - mean)[:, rows][:, :, columns].flatten(1) @ taps
 
 
+@pytest.mark.theorem("prop-pooled")
 @pytest.mark.parametrize(("stride", "cells"), [(2, 1), (2, 3), (4, 1)])
 def test_pooled_convolution_is_the_best_filter_of_its_kind(stride, cells):
     denoiser = PooledConvolution.from_points(X, stride, cells)
@@ -270,6 +283,7 @@ def test_pooled_convolution_is_the_best_filter_of_its_kind(stride, cells):
             )
 
 
+@pytest.mark.theorem("prop-pooled")
 def test_pooled_convolution_lies_between_convolution_and_the_linear_denoiser():
     for sigma in LEVELS:
         assert torch.allclose(
@@ -294,6 +308,7 @@ def test_pooled_convolution_commutes_with_shifts_by_its_stride_only():
 SPECTRUM = torch.fft.fftn(X - X.mean(), dim=(1, 2), norm="ortho").abs().square().mean(0)
 
 
+@pytest.mark.theorem("prop-pooled")
 def test_a_stationary_target_and_all_cells_leave_nothing_of_the_grid():
     mean = float(X.mean())
     full = LinearConvolution(SPECTRUM, torch.ones(8, 8, dtype=torch.bool), mean)
@@ -306,6 +321,7 @@ def test_a_stationary_target_and_all_cells_leave_nothing_of_the_grid():
     )
 
 
+@pytest.mark.theorem("prop-pooled")
 def test_generated_covariance_is_what_the_sampler_generates():
     """The flow is linear: its matrix, column by column, by Heun's method."""
     denoiser = PooledConvolution.from_points(X, 2, 1)

@@ -121,6 +121,7 @@ def problems(draw):
     return points, y, sigma, draw(st.sampled_from(odd)), machine, padding
 
 
+@pytest.mark.theorem("prop-ls", "prop-els")
 @settings(deadline=None, max_examples=150, derandomize=True)
 @given(problems())
 def test_brute_force(problem):
@@ -133,6 +134,7 @@ def test_brute_force(problem):
     assert error(wide, want, points) < 1e-9
 
 
+@pytest.mark.theorem("prop-merge")
 @needs_c
 @pytest.mark.parametrize(("machine", "padding"), [v for v in VARIANTS if v[0] != "composite"])
 def test_more_images_than_a_block(machine, padding):

@@ -59,6 +59,7 @@ def normal_start(sigma, n=1001, reach=5.5):
 # P0 -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("prop-p0")
 def test_p0_every_sample_is_a_training_point_each_equally_often():
     points = ring().sample(6, seed=1)
     start = sampling.initial_noise(3000, 2, sigma=80, seed=2)
@@ -70,9 +71,21 @@ def test_p0_every_sample_is_a_training_point_each_equally_often():
     assert metrics.share_of_copies(end, points) == 1
 
 
+@pytest.mark.theorem("prop-chance")
+@pytest.mark.parametrize("d", [2, 3])
+def test_chance_takes_a_share_of_three_to_the_minus_d_for_copies(d):
+    """Samples of which the training points, uniform, know nothing; away from the border."""
+    points = torch.rand(8_000, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    n, want = 3000, 3.0**-d
+    samples = torch.rand(n, d, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    error = 4 * math.sqrt(want * (1 - want) / n)
+    assert metrics.share_of_copies(0.2 + 0.6 * samples, points) == pytest.approx(want, abs=error)
+
+
 # P1 -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("lem-orthogonality", "prop-p1")
 @pytest.mark.parametrize("sigma", [0.4, 1.5])
 def test_p1_error_is_distance_to_bayes_plus_error_of_bayes(sigma):
     target = three_points()
@@ -89,6 +102,7 @@ def test_p1_error_is_distance_to_bayes_plus_error_of_bayes(sigma):
     assert gap.abs().max() < 1e-9
 
 
+@pytest.mark.theorem("prop-p1")
 def test_p1_the_score_objective_without_the_target_has_the_same_minimum():
     target, sigma = three_points(), 0.6
     _, y, w = noisy(target, sigma)
@@ -104,6 +118,7 @@ def test_p1_the_score_objective_without_the_target_has_the_same_minimum():
 # P2 -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("prop-linear")
 def test_p2_generated_variance_and_mean():
     variances, mean = torch.tensor([4, 0.5, 0]).double(), torch.tensor([1.0, -2.0, 3.0]).double()
     denoiser = LinearDenoiser(mean, torch.eye(3).double(), variances)
@@ -126,6 +141,7 @@ TABLE = {  # generated variance / lambda after this many DDIM steps of the cosin
 }
 
 
+@pytest.mark.theorem("prop-linear-steps", "prop-07-strip")
 @pytest.mark.parametrize("steps", TABLE)
 def test_p2_finite_steps_shrink_variance(steps):
     variances = torch.tensor([10, 1, 0.1, 0.01, 0.001]).double()
@@ -148,6 +164,7 @@ def test_p2_finite_steps_shrink_variance(steps):
         assert printed(value, figure, 3 if steps == 1000 else 2)
 
 
+@pytest.mark.theorem("prop-linear")
 def test_p2_few_training_points_confine_samples_to_their_affine_hull():
     points = torch.randn(5, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     end = sampling.last(
@@ -168,6 +185,7 @@ SKEWED = GaussianMixture([[-0.5], [2.0]], weights=[0.8, 0.2])
 WIDE = GaussianMixture([[-1.0], [1.0]], 0.2)
 
 
+@pytest.mark.theorem("prop-moments")
 def test_p3_coefficients_from_moments_alone():
     """G c = h with the noisy moments and Stein's identity, in monomials, equals the fit in Hermite
     polynomials."""
@@ -199,6 +217,7 @@ SAMPLERS = {
 }
 
 
+@pytest.mark.theorem("prop-moments")
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_p3_i_equal_moments_up_to_2k_give_the_same_samples(name):
     """Rings of 8 and of 12 points share all moments up to order 7, more than the 2k = 6 of cubics.
@@ -216,6 +235,7 @@ def test_p3_i_equal_moments_up_to_2k_give_the_same_samples(name):
     assert not torch.allclose(*ends[7], atol=1e-2)
 
 
+@pytest.mark.theorem("prop-affine")
 def test_p3_ii_agreement_with_a_gaussian_up_to_k_plus_1_gives_the_wiener_filter():
     y = torch.linspace(-4, 4, 41).double()[:, None]
     for sigma in (0.1, 1.0, 10.0):
@@ -231,6 +251,7 @@ def family_moments(denoiser, sigma):
     return [float(w @ y[:, 0] ** m) for m in (2, 4, 6)]
 
 
+@pytest.mark.theorem("prop-family")
 @pytest.mark.parametrize(
     ("k", "leading", "digits", "moments"),
     [
@@ -257,6 +278,7 @@ def test_p3_iii_target_moments():
         assert printed(torch.stack([stats_moment(m, 0.2, order) for m in x]).mean(), figure, 3)
 
 
+@pytest.mark.theorem("prop-family")
 def test_p3_iii_theta_by_the_formula_of_score_matching():
     """theta = -(E[J J^T])^-1 E[Laplacian phi] with phi = y, y^2, y^3, y^4, in noisy moments."""
     sigma = 0.3
@@ -278,6 +300,7 @@ def test_p3_iii_theta_by_the_formula_of_score_matching():
     assert torch.allclose(psi - psi[20], by_formula - by_formula[20], atol=1e-9)
 
 
+@pytest.mark.theorem("prop-family")
 def test_p3_iii_langevin_at_one_level_converges_to_the_family():
     sigma, n = 0.3, 4000
     denoiser = Polynomial(WIDE, 3, gradient=True)
@@ -294,6 +317,7 @@ def test_p3_iii_langevin_at_one_level_converges_to_the_family():
         assert abs(float((y**order).mean()) - expected) < error
 
 
+@pytest.mark.theorem("prop-heat")
 def test_p3_iv_the_flow_ends_at_a_different_law():
     start, w = normal_start(80.0)
     y = sampling.last(sampling.heun(Polynomial(WIDE, 3), start, sampling.cosine_vp(200)))[:, 0]
@@ -334,6 +358,7 @@ def test_p3_v_kurtosis_by_degree(target, k, kurtosis, tolerance):
     assert float(w @ centred**4 / (w @ centred**2) ** 2) == pytest.approx(kurtosis, abs=tolerance)
 
 
+@pytest.mark.theorem("prop-escape")
 def test_p3_v_degree_5_makes_two_spikes_and_loses_the_far_tail():
     """Kurtosis 1.03 of the particles that stay; its family has a positive leading coefficient, and
     some run away."""
@@ -345,6 +370,7 @@ def test_p3_v_degree_5_makes_two_spikes_and_loses_the_far_tail():
     assert 0.001 < 1 - len(stay) / len(y) < 0.003
 
 
+@pytest.mark.theorem("prop-escape")
 def test_p3_v_even_degree_diverges():
     """About 3% of the samples of the skewed pair: the share out of reach, and no clamp that hides
     it."""
@@ -366,6 +392,7 @@ def covariance_in_5d():
     return a @ a.T
 
 
+@pytest.mark.theorem("prop-bottleneck-linear")
 @pytest.mark.parametrize("rank", [1, 3])
 def test_p4a_best_denoiser_of_rank_r_and_its_flat_gaussian(rank):
     S, sigma, eye = covariance_in_5d(), 0.8, torch.eye(5).double()
@@ -385,6 +412,7 @@ def test_p4a_best_denoiser_of_rank_r_and_its_flat_gaussian(rank):
     assert torch.linalg.matrix_rank(end, atol=1e-9) == rank
 
 
+@pytest.mark.theorem("prop-bottleneck-projected")
 def test_p4b_linear_bottleneck_generates_the_projected_target():
     target = GaussianMixture([[-1.5, 0.4], [1.0, 0.6], [0.6, -1.2]], 0.25, [0.5, 0.3, 0.2])
     denoiser = ProjectedDenoiser(target, 1)
@@ -400,6 +428,7 @@ def test_p4b_linear_bottleneck_generates_the_projected_target():
     assert density.total_variation(generated, log_p, line.cell) < 1e-3
 
 
+@pytest.mark.theorem("prop-bottleneck-projected")
 def test_p4b_error_is_what_the_projection_loses_plus_what_stays_uncertain():
     target, sigma = three_points(), 0.05
     x, y, w = noisy(target, sigma)
@@ -416,6 +445,7 @@ def test_p4b_error_is_what_the_projection_loses_plus_what_stays_uncertain():
     assert principal <= min(errors) + 1e-9  # at small sigma no other plane is better
 
 
+@pytest.mark.theorem("prop-bottleneck-projected")
 def test_p4b_finite_training_set_gives_projected_copies():
     points = ring().sample(7, seed=3)
     denoiser = ProjectedDenoiser(points, 1)
@@ -427,6 +457,7 @@ def test_p4b_finite_training_set_gives_projected_copies():
     assert metrics.nearest(end, projected, k=1)[0].max() < 1e-8
 
 
+@pytest.mark.theorem("prop-bottleneck-curve")
 def test_p4c_samples_lie_on_the_curve_of_the_last_decoder():
     schedule = sampling.log_linear(6, 0.1, 10)
     denoiser = PerLevelMLP(schedule[:-1], width=64, code=1)
@@ -461,6 +492,7 @@ FREQUENCY = torch.fft.fftfreq(64, dtype=torch.float64).abs()
 SPECTRUM = (0.02 + FREQUENCY) ** -1.5 / ((0.02 + FREQUENCY) ** -1.5).mean()
 
 
+@pytest.mark.theorem("prop-field")
 @pytest.mark.parametrize(
     ("width", "lowest", "total"),
     [
@@ -482,6 +514,7 @@ def test_p5_receptive_field_decides_the_generated_spectrum(width, lowest, total)
         assert torch.allclose(power, power.mean(), rtol=1e-10)  # white
 
 
+@pytest.mark.theorem("prop-field")
 @pytest.mark.parametrize("width", [1, 5, 63])
 def test_p5_formula_is_what_the_sampler_generates(width):
     denoiser = LinearConvolution(SPECTRUM, width)
@@ -496,6 +529,7 @@ def test_p5_formula_is_what_the_sampler_generates(width):
     )
 
 
+@pytest.mark.theorem("prop-field")
 def test_p5_filter_is_the_best_of_its_support():
     """On the torus, by the covariance matrix of all pixels: the regression on the pixels in the
     support."""
@@ -519,6 +553,7 @@ def test_p5_filter_is_the_best_of_its_support():
 # P6 -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("prop-flow", "prop-p6")
 @pytest.mark.parametrize("name", sorted(set(TARGETS) - {"pinwheel"}))
 def test_p6_the_exact_denoiser_generates_its_target(name):
     """Total variation E_p[(1 - q/p)+] below 1e-3, with p the target at the last level, over samples
@@ -538,6 +573,7 @@ def test_p6_the_exact_denoiser_generates_its_target(name):
     assert shortfall.mean() < 1e-3
 
 
+@pytest.mark.theorem("prop-p6")
 def test_p6_on_a_grid_and_the_linear_denoiser_generates_its_gaussian():
     target = ring()
     g = density.grid(2.7, 61)
@@ -552,6 +588,17 @@ def test_p6_on_a_grid_and_the_linear_denoiser_generates_its_gaussian():
     gaussian = GaussianMixture(skewed.mean[None], covariances=skewed.covariance[None])
     log_q = density.generated_log_density(linear, g.points, 0.05, 2000.0, 100)
     assert density.total_variation(gaussian.log_prob(g.points, 0.05), log_q, g.cell) < 1e-3
+
+
+@pytest.mark.theorem("prop-start")
+def test_the_error_of_the_start_is_never_forgotten():
+    target, high, low = GaussianMixture([[-1.0], [2.0]], 0.1), 3.0, 0.3
+    wide, narrow = density.grid(20, 2000, 1), density.grid(5, 500, 1)
+    start = -(wide.points[:, 0] ** 2) / (2 * high**2) - math.log(high * math.sqrt(2 * math.pi))
+    q = density.generated_log_density(target, narrow.points, low, high, steps=40)
+    before = density.total_variation(start, target.log_prob(wide.points, high), wide.cell)
+    after = density.total_variation(q, target.log_prob(narrow.points, low), narrow.cell)
+    assert before > 0.05 and after == pytest.approx(before, abs=1e-4)
 
 
 # P7 -----------------------------------------------------------------------------------------------
@@ -575,3 +622,42 @@ def test_p7_error_from_noisy_points_alone(sigma):
         assert sure == pytest.approx(mse, rel=1e-9)
         if f is target:
             assert sigma**2 * float(w @ trace) == pytest.approx(mse, rel=1e-9)
+
+
+# Two networks, and laws on a subspace -------------------------------------------------------------
+
+
+@pytest.mark.theorem("prop-strangers")
+def test_what_two_disjoint_sets_reveal():
+    """Two Gaussians: with the nearer half lines as the set E, the bound is their total variation."""
+    one, other = (GaussianMixture([[m]], 1.0) for m in (-0.6, 0.6))
+    g = density.grid(9, 4000, 1)
+    log_a, log_b = one.log_prob(g.points), other.log_prob(g.points)
+    distance = density.total_variation(log_a, log_b, g.cell)
+    for cut, slack in ((0.0, 0.0), (0.5, 0.03)):
+        near = g.points[:, 0] < cut
+        bound = density.mass(log_a[near], g.cell) + density.mass(log_b[~near], g.cell) - 1
+        assert bound <= distance - slack + 1e-9 and (slack or bound == pytest.approx(distance))
+    noise = sampling.initial_noise(200, 2, sigma=20)
+    a, b = (
+        sampling.last(sampling.euler(PosteriorMean(ring(n).sample(n)), noise, COS60))
+        for n in (5, 8)
+    )
+    assert 0 < metrics.exact_w2(a, b) ** 2 < (a - b).square().sum(1).mean()
+
+
+@pytest.mark.theorem("thm-project")
+def test_a_law_on_a_plane_is_denoised_in_the_plane():
+    basis = torch.linalg.qr(torch.eye(3, dtype=torch.float64)[:, :2] + 0.3).Q
+    target = GaussianMixture(three_points().means @ basis.T, weights=three_points().weights)
+    y, sigma = sampling.initial_noise(20, 3, sigma=1.5), 0.7
+    inner = target.projected(basis, torch.zeros(3).double())
+    slope = torch.func.vmap(torch.func.grad(lambda z: inner.log_prob(z[None], sigma)[0]))
+    bend = torch.func.vmap(torch.func.hessian(lambda z: inner.log_prob(z[None], sigma)[0]))
+    code = y @ basis
+    want = (code + sigma**2 * slope(code)) @ basis.T
+    for denoiser in (target, ProjectedDenoiser(target, 2, basis)):
+        jacobian, x_hat = density.jacobian_and_estimate(denoiser, y, sigma)
+        torch.testing.assert_close(x_hat, want)
+        inside = torch.eye(2).double() + sigma**2 * bend(code)
+        torch.testing.assert_close(jacobian, basis @ inside @ basis.T)
