@@ -83,13 +83,13 @@ def links(root: Path, repository: dict[str, str]) -> Callable[[str], str]:
     def line(match: re.Match[str]) -> str:
         parts = []
         if places := functions.get(match["label"]):
-            parts.append("Computed by " + ", ".join(f"{{py:obj}}`~{p.name}`" for p in places))
+            parts.append("In code: " + ", ".join(f"{{py:obj}}`~{p.name}`" for p in places))
         if places := tests.get(match["label"]):
             tested = [
                 f"[`{p.name}`]({address}/{p.file.relative_to(root).as_posix()}#L{p.line})"
                 for p in places
             ]
-            parts.append("Held by " + ", ".join(tested))
+            parts.append("Held by: " + ", ".join(tested))
         return match[0] + (f"\n<small>{'. '.join(parts)}.</small>\n" if parts else "")
 
     return lambda text: STATEMENT.sub(line, text)

@@ -1,0 +1,105 @@
+"""Statements, functions and tests find each other; the reference holds every module; docstrings
+are shown as they read."""
+
+import re
+
+import pytest
+from conftest import ROOT
+from press_fixtures import BOOK
+
+from press import reference
+from press.chapters import read_notebook
+
+# Statements that no function computes and no test holds, and why.
+APART = {
+    "prop-agreement": "an identity of means over training sets; chapter 15 measures both sides",
+}
+# Modules that the reference leaves out, and why.
+HIDDEN = {
+    "experiments.__main__": "a command line, which says --help",
+    "kernels.local_triton": "needs Triton; what calls it is there",
+    "kernels.posterior_triton": "needs Triton; what calls it is there",
+}
+TEXTS = {
+    page: [cell.source for cell in read_notebook(ROOT / page).cells if cell.cell_type == "markdown"]
+    for page in BOOK.chapters
+}
+STATED = [
+    match["label"]
+    for cells in TEXTS.values()
+    for cell in cells
+    for match in reference.STATEMENT.finditer(cell)
+]
+PAGES = {page: page.read_text("utf-8") for page in (ROOT / "book/reference").glob("*.md")}
+
+
+def test_every_statement_is_found():
+    """Whatever its directive looks like, a statement has a label, and one of its own."""
+    written = sum(
+        len(re.findall(r"\{prf:(?!proof|ref)", cell)) for cells in TEXTS.values() for cell in cells
+    )
+    assert written == len(STATED) == len(set(STATED)) > 60
+
+
+@pytest.mark.parametrize("named", [reference.computed, reference.held])
+def test_every_statement_has_a_function_and_a_test(named):
+    found = named(ROOT)
+    assert sorted(set(found) - set(STATED)) == [], "no chapter states this"
+    assert sorted(set(STATED) - set(found)) == sorted(APART)
+
+
+def test_a_statement_leads_to_what_computes_and_holds_it():
+    link = reference.links(ROOT, BOOK.config["repository"])
+    cells = [cell for cells in TEXTS.values() for cell in cells if reference.STATEMENT.search(cell)]
+    for cell in cells:
+        label = reference.STATEMENT.search(cell)["label"]
+        # within the directive, so that it stands in its box
+        line = re.search(r"<small>(.*)</small>\n(`{3,}|:{3,})$", link(cell), re.M)
+        if label in APART:
+            continue
+        for address, number in re.findall(r"blob/main/([^#)]*)#L(\d+)", line[1]):
+            name = re.search(rf"`(\w+)`\]\(\S*{address}#L{number}\)", line[1])[1]
+            assert (
+                f"def {name}(" in (ROOT / address).read_text("utf-8").split("\n")[int(number) - 1]
+            )
+        assert "py:obj" in line[1] and "tests/" in line[1]
+
+
+def test_the_reference_holds_every_module_once():
+    source = ROOT / "src"
+    pages = "\n".join(PAGES.values())
+    shown = re.findall(
+        r"automodule:: helpers\.(\S+)",
+        "\n".join(reference.modules(text, source, pages) for text in PAGES.values()),
+    )
+    packages = {"helpers"} | {name.rpartition(".")[0] for name in shown}
+    there = {reference.dotted(file, source / "helpers") for file in source.glob("helpers/**/*.py")}
+    assert sorted(shown) == sorted(set(shown))
+    assert sorted(there - set(shown) - packages) == sorted(HIDDEN)
+    assert {f"book/reference/{page.stem}" for page in PAGES} <= {
+        page.with_suffix("").as_posix() for page in BOOK.pages
+    }
+
+
+WORDS = """A map D(y, *rest) of `code`, |y| and x_hat; proved: `thm-tweedie`.
+
+    y = x + sigma n,   n ~ N(0, I)
+
+points: the training set.
+sigma: a level; see
+note: which is no argument.
+
+>>> 1 + 1
+2
+"""
+
+
+def test_docstrings_are_shown_as_they_read():
+    assert reference.markup(WORDS).split("\n\n") == [
+        r"A map D(y, \*rest) of \ ``code``\ , \|y\| and x\_hat; proved: \ :prf:ref:`thm-tweedie`\ .",
+        ".. code-block:: none",
+        "        y = x + sigma n,   n ~ N(0, I)",
+        "\\ ``points``\\ : the training set.",
+        "\\ ``sigma``\\ : a level; see\nnote: which is no argument.",
+        ">>> 1 + 1\n2",
+    ]
