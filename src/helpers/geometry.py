@@ -100,6 +100,9 @@ def oracle_risk(coefficients: Tensor, sigma: float) -> Tensor:
 
     It lies between half of sum_k min(c_k^2, sigma^2) and the whole of it. No denoiser knows these
     factors. Proved: `thm-terms`, `prop-oracle`, `thm-power`.
+
+    >>> oracle_risk(torch.tensor([[3.0, 0.0]]), 1.0)  # 9 / (9 + 1)
+    tensor([0.9000], dtype=torch.float64)
     """
     c2 = widened(checked_points(coefficients, "coefficients")).square()
     return risk(coefficients, c2 / (c2 + _level(sigma) ** 2), sigma)

@@ -213,6 +213,11 @@ def eigen(
     Eigenvalue Problems*, 6.3), until the space has dimension `basis`, by default max(5 k, 64). This
     costs `basis` products with J and with J^T. Its values are at most the true ones (Cauchy's
     interlacing), and `residuals` says what is left to gain: raise `basis` to lower them.
+
+    >>> from helpers.denoisers import LinearDenoiser
+    >>> wiener = LinearDenoiser.from_moments(torch.zeros(2), torch.diag(torch.tensor([4.0, 1.0])))
+    >>> eigen(Jacobian(wiener, torch.zeros(1, 2), 1.0)).values.round(decimals=4)
+    tensor([0.8000, 0.5000])
     """
     shape, d = jacobian.y.shape[1:], jacobian.y.numel()
     if k is None:

@@ -131,7 +131,12 @@ def is_copy(samples: Tensor, training: Tensor, ratio: float = 1 / 3) -> Tensor:
 
 
 def share_of_copies(samples: Tensor, training: Tensor, ratio: float = 1 / 3) -> float:
-    """Share of the samples that did not diverge that are copies, in [0, 1]; NaN when all diverged."""
+    """Share of the samples that did not diverge that are copies, in [0, 1]; NaN when all diverged.
+
+    >>> training = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
+    >>> share_of_copies(torch.tensor([[0.1, 0.0], [0.5, 0.0]]), training)
+    0.5
+    """
     kept = finite(samples)
     return int(is_copy(kept, training, ratio).sum()) / len(kept) if len(kept) else math.nan
 
@@ -149,7 +154,11 @@ def kurtosis(x: Tensor) -> float:
 
 def psnr(x_hat: Tensor, x: Tensor) -> float:
     """Mean over images of 10 log10(1 / MSE) in dB, for intensities in [0, 1] (as in Kadkhodaie et
-    al. 2024)."""
+    al. 2024).
+
+    >>> round(psnr(torch.full((1, 4, 4), 0.1), torch.zeros(1, 4, 4)), 2)
+    20.0
+    """
     if x_hat.shape != x.shape:
         raise ValueError(
             f"x_hat has shape {tuple(x_hat.shape)}, x has {tuple(x.shape)}: pass batches of the same shape"

@@ -52,6 +52,10 @@ def train(
 
     Raises ValueError for points that the denoiser does not take, for a loss that is not finite, and
     for a checkpoint that is damaged or belongs to another network, recipe or training set.
+
+    >>> from helpers.denoisers import MLP
+    >>> [now.step for now in train(MLP(8), torch.randn(50, 2), Recipe(steps=3, batch=10))]
+    [1, 2, 3]
     """
     recipe = recipe or Recipe()
     points = _points(points, denoiser)

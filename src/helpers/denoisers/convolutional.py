@@ -63,6 +63,10 @@ class LinearConvolution(_Filter):
     the orthonormal transform, so that its mean is the variance of a pixel. support: an odd width,
     the same along every axis, or a boolean mask of the spectrum's shape with the output pixel at
     index 0. mean: mu, a number. Proved: `prop-field`.
+
+    >>> pixel = LinearConvolution(torch.tensor([4.0, 1.0, 0.0, 1.0]), support=1)
+    >>> pixel(torch.ones(1, 4), 1.0)  # of the variance of a pixel, 1.5, over 1.5 + 1
+    tensor([[0.6000, 0.6000, 0.6000, 0.6000]])
     """
 
     def __init__(self, spectrum: Tensor, support: int | Tensor, mean: float = 0.0):

@@ -24,6 +24,14 @@ class GaussianMixture(Denoiser):
     has a density only at sigma > 0.
     Source: Bayes' rule for conjugate Gaussians (e.g. Bishop 2006, eq. 2.116).
     Proved: `lem-orthogonality`.
+
+    >>> target = GaussianMixture([[-1.0], [1.0]])
+    >>> target(torch.tensor([[0.3]]), 0.5)  # tanh(.3 / .5^2)
+    tensor([[0.8337]])
+    >>> target.sample(3, seed=0).abs()
+    tensor([[1.],
+            [1.],
+            [1.]], dtype=torch.float64)
     """
 
     def __init__(

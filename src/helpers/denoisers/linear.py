@@ -19,6 +19,10 @@ class LinearDenoiser(Denoiser):
 
     mean (*event), axes (D, r) with orthonormal columns, variances (r,), D the size of the event.
     Proved: `lem-wiener`, `prop-linear`.
+
+    >>> wiener = LinearDenoiser.from_moments(torch.zeros(2), torch.diag(torch.tensor([4.0, 1.0])))
+    >>> wiener(torch.ones(1, 2), 1.0)
+    tensor([[0.8000, 0.5000]])
     """
 
     def __init__(self, mean: Tensor, axes: Tensor, variances: Tensor):

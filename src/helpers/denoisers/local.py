@@ -25,6 +25,11 @@ class LocalMean(Denoiser):
     log sigma is taken: the papers measure the side of a network's window noise level by noise
     level. Raises ValueError for other input, and NotImplementedError where a graph is exported: it
     has no such loop.
+
+    >>> images = torch.stack([torch.zeros(4, 4), torch.ones(4, 4)])
+    >>> half = torch.tensor([[0.0, 0.0, 0.0, 1.0]]).repeat(4, 1)
+    >>> LocalMean(images, patch=3)(half[None], 0.1)[0, 0].round()
+    tensor([0., 0., 0., 0.])
     """
 
     def __init__(

@@ -24,6 +24,10 @@ class PosteriorMean(Denoiser):
     points (N, *event), intensities or coordinates in the units of y. Costs O(batch N d) time and
     O(batch d) memory; precision and paths are those of `helpers.kernels.posterior`.
     Proved: `prop-p0`.
+
+    >>> copies = PosteriorMean(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+    >>> copies(torch.tensor([[0.9, 0.7]]), 0.1)
+    tensor([[1., 1.]])
     """
 
     def __init__(self, points: Tensor, smoothing: float = 0.0, shifts: int = 4, seed: int = 0):

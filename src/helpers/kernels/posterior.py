@@ -55,6 +55,10 @@ def posterior_mean(
     Source: proposition P0; running maximum and sum: Milakov & Gimelshein 2018, Dao et al. 2022.
     Raises ValueError for shapes or devices that do not fit, values not finite, sigma <= 0, top not
     in 0...N, and a summary of other points.
+
+    >>> found = posterior_mean(torch.tensor([[0.0], [1.0]]), torch.tensor([[0.5]]), 0.2)
+    >>> found.mean.round(decimals=3), found.neighbours.round(decimals=3)
+    (tensor([[0.5000]]), tensor([2.], dtype=torch.float64))
     """
     sigma = _checked(points, y, sigma, top)
     x, flat = points.detach().flatten(1), y.detach().flatten(1)

@@ -52,6 +52,10 @@ class UNet(Network):
     Levine & Weiss 2026. padding "circular" makes the network equivariant to shifts by multiples of
     2^blocks (by any shift for pooling "none"), except that "bilinear" sees the border.
     Proved: `thm-homogeneous`.
+
+    >>> network = UNet(blocks=1, channels=4)
+    >>> network(torch.zeros(2, 16, 16), 0.1).shape, sum(w.numel() for w in network.parameters())
+    (torch.Size([2, 16, 16]), 1520)
     """
 
     small = {"blocks": 1, "channels": 4}

@@ -28,6 +28,9 @@ def smoothed_distance(points: Tensor, y: Tensor, sigma: float | Tensor) -> Tenso
     posterior mean. The talk of Permenter & Yuan prints the factor -sigma^2: half the gradient needs
     -2 sigma^2. Not differentiable here: the gradient is known. Raises ValueError as
     `helpers.kernels.posterior.posterior_mean`. Proved: `prop-smoothed`.
+
+    >>> smoothed_distance(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]), 1.0)
+    tensor([25.], dtype=torch.float64)
     """
     level = torch.as_tensor(sigma, dtype=torch.float64, device=y.device)
     return -2 * level**2 * posterior_mean(points, y, sigma).log_normaliser
