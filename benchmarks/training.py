@@ -2,9 +2,9 @@
 peers]`.
 
 throughput: images per second of helpers.training against a plain PyTorch loop, and against the
-products of the
-    network alone, in turns, medians of five; once for each kind of arithmetic. A CPU that has
-    bfloat16 is held to float32 by ONEDNN_MAX_CPU_ISA=AVX2 and ATEN_CPU_CAPABILITY=avx2.
+    products of the network alone, in turns, medians of five; once for each kind of arithmetic. A
+    CPU that has bfloat16 is held to float32 by ONEDNN_MAX_CPU_ISA=AVX2 and
+    ATEN_CPU_CAPABILITY=avx2.
 laws: noise laws and losses compared on Fashion-MNIST, three seeds each.
 faces: PSNR of the zoo's face networks on training and on test images (needs CELEBA_ROOT).
 peers: PSNR on the same test faces of the networks of others, kept as .npz in PEERS_ROOT (needs
@@ -33,9 +33,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from helpers import models
 from helpers.data import load
 from helpers.denoisers import Denoiser, LinearDenoiser, UNet
+from helpers.devices import native
 from helpers.experiments import runner
 from helpers.experiments.zoo import BASE, GENERATE, GENERATING, Entry
-from helpers.recipe import Recipe, native
+from helpers.recipe import Recipe
 from helpers.released import load_peer
 from helpers.training import train
 

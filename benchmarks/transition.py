@@ -2,14 +2,12 @@
 CELEBA_ROOT).
 
 faces: networks of two disjoint sets of N faces, the same noise through both: how alike are the two
-samples, and how
-    alike is each to the nearest image of its own training set?
+    samples, and how alike is each to the nearest image of its own training set?
 patches: where do the patches of a sample come from?
 repeats: the closest pairs between the two sets, and what was removed as a repeat.
 paths: how alike the estimates of the two networks are on the way down.
 sizes: the gap between training and test PSNR against N for images of three sizes; trains nine small
-networks, goes on
-    from build/transition after a kill.
+    networks, goes on from build/transition after a kill.
 chains: PSNR and samples of convolutional chains without pooling, two for each N; trains ten, and
 goes on as well.
 

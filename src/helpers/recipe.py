@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from .checks import checked_seed, positive, positive_int
+from .devices import native
 
-NOISE: dict[
-    str, Callable[..., Tensor]
-] = {  # law of sigma: a batch of uniform and of normal numbers, parameters
+# law of sigma: a batch of uniform and of normal numbers, parameters
+NOISE: dict[str, Callable[..., Tensor]] = {
     "log-uniform": lambda u, n, low, high: low * (high / low) ** u,
     "uniform": lambda u, n, low, high: low + (high - low) * u,
     "quadratic": lambda u, n, high: high * u**2,
@@ -44,12 +44,11 @@ class Recipe:
     r"""How to train; every field is stored with the weights.
 
     noise: law of the noise level and its parameters, in units of the data: ("log-uniform", low,
-    high);
-        ("uniform", low, high); ("quadratic", high), sigma = high u^2 with u uniform, as in the
-        released code of Kadkhodaie et al. 2024; ("log-normal", mean, std) of log sigma, as in EDM;
-        ("cosine", low, high), even in the angle arctan(sigma), as time is in DDPM with a cosine
-        schedule; ("fixed", sigma), one network for one level, as in Levine & Weiss 2026; ("levels",
-        sigma_1, ..., sigma_k), one of them for a whole batch, as `PerLevel` needs.
+        high); ("uniform", low, high); ("quadratic", high), sigma = high u^2 with u uniform, as in
+        the released code of Kadkhodaie et al. 2024; ("log-normal", mean, std) of log sigma, as in
+        EDM; ("cosine", low, high), even in the angle arctan(sigma), as time is in DDPM with a
+        cosine schedule; ("fixed", sigma), one network for one level, as in Levine & Weiss 2026;
+        ("levels", sigma_1, ..., sigma_k), one of them for a whole batch, as `PerLevel` needs.
     loss, with e = || D(x + sigma n, sigma) - x ||^2 and d pixels, a mean over the batch:
         "sum" e (Kadkhodaie et al.; large noise rules); "edm" (s^2 + sigma^2) / (s sigma)^2 e / d
         with s the denoiser's data_std (Karras et al. 2022); "log" log(e / d); "level" e / m(sigma),
@@ -60,15 +59,13 @@ class Recipe:
         possible images above all. "snr" e / (d sigma^2), the squared error of the predicted noise
         (DDPM, Ho et al. 2020).
     rate: of Adam, after `warmup` steps of linear growth; decay: "cosine" to zero, "halving" after
-    each tenth of the
-        steps (Kadkhodaie et al.), or "none".
+        each tenth of the steps (Kadkhodaie et al.), or "none".
     clip: the largest norm of the gradient. ema: decay of the running average of the weights, which
-    is what is
-        delivered. epoch: images per epoch, in which each of the N images comes floor(epoch / N)
-        times in random order; what does not fill a batch at its end is left out; None draws them
-        independently. flip: mirrors half of the images. precision: "float32", or "mixed": the
-        network's products in what `native` says of the device.
-        compiled: by torch.compile.
+        is what is delivered. epoch: images per epoch, in which each of the N images comes
+        floor(epoch / N) times in random order; what does not fill a batch at its end is left out;
+        None draws them independently. flip: mirrors half of the images. precision: "float32", or
+        "mixed": the network's products in what `devices.native` says of it. compiled: by
+        torch.compile.
 
     Proved: `thm-weights`, `prop-log-loss`.
     """
@@ -92,11 +89,8 @@ class Recipe:
         object.__setattr__(self, "steps", positive_int("steps", self.steps))
         object.__setattr__(self, "batch", positive_int("batch", self.batch, most=MOST))
         checked_seed(self.seed)
-        for name, choices in (
-            ("loss", LOSSES),
-            ("decay", tuple(DECAYS)),
-            ("precision", ("float32", "mixed")),
-        ):
+        words = {"loss": LOSSES, "decay": tuple(DECAYS), "precision": ("float32", "mixed")}
+        for name, choices in words.items():
             if getattr(self, name) not in choices:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}"
@@ -115,13 +109,13 @@ class Recipe:
                 )
         try:
             object.__setattr__(self, "noise", tuple(self.noise))
-            sigma = NOISE[self.noise[0]](
-                torch.tensor([LEAST, 1.0]), torch.tensor([-1.0, 1.0]), *self.noise[1:]
+            (law, *given), ends = (
+                self.noise,
+                (torch.tensor([LEAST, 1.0]), torch.tensor([-1.0, 1.0])),
             )
+            sigma = NOISE[law](*ends, *given)
             good = bool((sigma.isfinite() & (sigma > 0)).all()) and bool(sigma[1] >= sigma[0])
-            good = good and all(
-                0 < v < math.inf for v in self.noise[1:] if self.noise[0] == "levels"
-            )
+            good = good and all(0 < v < math.inf for v in given if law == "levels")
         except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError):
             good = False
         if not good:
@@ -146,24 +140,3 @@ class Recipe:
         float32."""
         dtype = self.products(device)
         return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
-
-
-def native(device: torch.device) -> torch.dtype:
-    """The shortest float type that the device multiplies faster than float32: bfloat16, float16 or
-    float32 itself.
-
-    GPUs: bfloat16 from sm_80 on, float16, whose range needs a scaled loss, from sm_70 on. A CPU:
-    bfloat16 where it has instructions for its products and oneDNN uses them; elsewhere bfloat16 is
-    emulated, ten times slower than float32.
-    """
-    if device.type == "cuda":
-        capability = torch.cuda.get_device_capability(device)
-        if capability >= (7, 0):
-            return torch.bfloat16 if capability >= (8, 0) else torch.float16
-    # False if it is held to AVX2
-    elif device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        has = torch.cpu.get_capabilities()
-        # the last one as ARM calls it
-        if any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
-            return torch.bfloat16
-    return torch.float32

@@ -38,15 +38,16 @@ class State(NamedTuple):
 
 def edm(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
     """sigma_i = (sigma_max^(1/rho) + i/(n-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho, then 0
-    (EDM, eq. 5)."""
+    (EDM, eq. 5).
+
+    >>> [round(sigma, 3) for sigma in edm(3).tolist()]
+    [80.0, 2.515, 0.002, 0.0]
+    """
     _check_levels(steps, sigma_min, sigma_max)
     positive("rho", rho, "it must be positive, EDM takes 7")
-    return _ending_in_zero(
-        torch.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps, dtype=torch.float64)
-        ** rho
-        if steps > 1
-        else torch.tensor([sigma_max]).double()
-    )
+    ends = (sigma_max ** (1 / rho), sigma_min ** (1 / rho))
+    roots = torch.linspace(*ends, steps, dtype=torch.float64)
+    return _ending_in_zero(roots**rho if steps > 1 else roots.new_tensor([sigma_max]))
 
 
 def log_linear(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Tensor:
@@ -114,12 +115,8 @@ def initial_noise(
         raise ValueError(
             f"sigma is {sigma}: the noise level of the start must be positive and finite"
         )
-    noise = torch.randn(
-        positive_int("n", n),
-        *event,
-        generator=torch.Generator().manual_seed(checked_seed(seed)),
-        dtype=torch.float64,
-    )
+    g = torch.Generator().manual_seed(checked_seed(seed))
+    noise = torch.randn(positive_int("n", n), *event, generator=g, dtype=torch.float64)
     return (sigma * noise).to(dtype)
 
 
@@ -156,6 +153,11 @@ def heun(denoiser: Denoiser, y: Tensor, sigmas: Tensor) -> Iterator[State]:
     """Heun's second-order rule on the same ODE, Euler for the step to 0 (EDM, algorithm 1).
 
     Proved: `prop-flow`.
+
+    >>> from helpers.denoisers import PosteriorMean
+    >>> denoiser = PosteriorMean(torch.tensor([[0.0], [1.0]]))
+    >>> last(heun(denoiser, torch.tensor([[-50.0], [60.0]]), edm(20))).round(decimals=4)
+    tensor([[0.], [1.]])
     """
     for i, sigma, after in _levels(sigmas):
         x_hat = _denoise(denoiser, y, sigma)
@@ -215,12 +217,8 @@ def langevin(
     g = _on_the_way(seed)
     for i, sigma, after in _levels(sigmas):
         for _ in range(corrections):
-            y = (
-                y
-                + rate * (_denoise(denoiser, y, sigma) - y)
-                + sigma * math.sqrt(2 * rate) * _normal(y, g)
-            )
-            y = _settle(y, sigmas)
+            step = rate * (_denoise(denoiser, y, sigma) - y)
+            y = _settle(y + step + sigma * math.sqrt(2 * rate) * _normal(y, g), sigmas)
         y, x_hat = _ancestral(denoiser, y, sigma, after, _normal(y, g))
         y = _settle(y, sigmas)
         yield State(i, after, y, x_hat)
@@ -245,11 +243,11 @@ def stochastic_ascent(
         gamma^2 = [ (1 - beta h)^2 - (1 - h)^2 ] sigma_t^2,   until sigma_t <= sigma_stop.
 
     beta = 1 adds no noise. Constants of the paper: h = .01 fixed, beta = .1, sigma_stop = .05.
-    Those of the released
-    code: growing=True, h_t = h t / (1 + h (t - 1)), beta = .01, sigma_stop = .01, and a last
-    denoising. `sigma` is the level of the start y. Each point follows its own level; one that has
-    reached the end waits for the rest. A blind denoiser ignores the level it is given; any other is
-    asked at the last estimate of its own. The yielded sigma is the largest level still running.
+    Those of the released code: growing=True, h_t = h t / (1 + h (t - 1)), beta = .01,
+    sigma_stop = .01, and a last denoising. `sigma` is the level of the start y. Each point follows
+    its own level; one that has reached the end waits for the rest. A blind denoiser ignores the
+    level it is given; any other is asked at the last estimate of its own. The yielded sigma is the
+    largest level still running.
     """
     if not (0 < h <= 1 and 0 < beta <= 1 and 0 < sigma_stop < sigma):
         raise ValueError(
@@ -266,21 +264,14 @@ def stochastic_ascent(
         level = torch.where(running, d.flatten(1).square().mean(1).sqrt(), level)
         running = running & (level > sigma_stop)  # False for NaN
         if not running.any():
-            yield State(
-                t,
-                float(level[level.isfinite()].max()) if level.isfinite().any() else math.nan,
-                x_hat if growing else y,
-                x_hat,
-            )
+            yield State(t, _largest(level[level.isfinite()]), x_hat if growing else y, x_hat)
             return
         rate = h * t / (1 + h * (t - 1)) if growing else h
-        gamma = math.sqrt((1 - beta * rate) ** 2 - (1 - rate) ** 2) * level.view(
-            -1, *[1] * (y.ndim - 1)
-        )
+        gamma = math.sqrt((1 - beta * rate) ** 2 - (1 - rate) ** 2) * _column(level, y)
         moved = _settle(y + rate * d + gamma * _normal(y, g), sigmas)
-        y = torch.where(running.view(-1, *[1] * (y.ndim - 1)), moved, y)
+        y = torch.where(_column(running, y), moved, y)
         running = running & y.flatten(1).isfinite().all(1)
-        yield State(t, float(level[running].max()) if running.any() else math.nan, y, x_hat)
+        yield State(t, _largest(level[running]), y, x_hat)
     raise ValueError(
         f"{int(running.sum())} points still above sigma_stop = {sigma_stop} after {max_steps} steps: raise "
         "sigma_stop, h or max_steps"
@@ -309,13 +300,12 @@ def gradient_estimation(
 
 def _levels(sigmas: Tensor) -> Iterator[tuple[int, float, float]]:
     levels = sigmas.tolist()
-    if len(levels) < 2 or not all(
-        math.inf > a > b >= 0 for a, b in zip(levels, levels[1:], strict=False)
-    ):
+    steps = list(zip(levels, levels[1:], strict=False))
+    if not steps or not all(math.inf > a > b >= 0 for a, b in steps):
         raise ValueError(
             f"sigmas {[round(s, 4) for s in levels[:6]]}: a schedule decreases strictly to a level >= 0"
         )
-    for i, (sigma, after) in enumerate(zip(levels, levels[1:], strict=False), start=1):
+    for i, (sigma, after) in enumerate(steps, start=1):
         yield i, sigma, after
 
 
@@ -326,15 +316,23 @@ def _denoise(denoiser: Denoiser, y: Tensor, sigma: float | Tensor) -> Tensor:
         return denoiser(y, sigma)
     x_hat = torch.full_like(y, torch.nan)
     if alive.any():
-        x_hat[alive] = denoiser(
-            y[alive], sigma[alive] if isinstance(sigma, Tensor) and sigma.ndim else sigma
-        )
+        own = isinstance(sigma, Tensor) and sigma.ndim
+        x_hat[alive] = denoiser(y[alive], sigma[alive] if own else sigma)
     return x_hat
 
 
 def _settle(y: Tensor, sigmas: Tensor) -> Tensor:
     gone = ~(y.flatten(1).abs().amax(1) <= DIVERGED * float(sigmas[0]))
-    return y.masked_fill(gone.view(-1, *[1] * (y.ndim - 1)), torch.nan)
+    return y.masked_fill(_column(gone, y), torch.nan)
+
+
+def _column(rows: Tensor, y: Tensor) -> Tensor:
+    """One number a row, (batch,), against y, (batch, *event)."""
+    return rows.view(-1, *[1] * (y.ndim - 1))
+
+
+def _largest(levels: Tensor) -> float:
+    return float(levels.max()) if len(levels) else math.nan
 
 
 def _ancestral(
@@ -351,6 +349,5 @@ def _on_the_way(seed: int) -> torch.Generator:
 
 
 def _normal(y: Tensor, g: torch.Generator) -> Tensor:
-    # Drawn on the CPU in float64, so that a seed means the same noise on every device and in every
-    # precision.
+    # on the CPU in float64: a seed means the same noise on every device and in every precision
     return torch.randn(y.shape, generator=g, dtype=torch.float64).to(y)

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from scipy import stats
 from torch import nn
 
+from helpers import devices, training
 from helpers import recipe as recipes
-from helpers import training
 from helpers.denoisers import (
     CNN,
     MLP,
@@ -409,7 +409,7 @@ def test_short_numbers_are_for_products_alone(dtype, monkeypatch):
 )
 def test_a_gpu_multiplies_in_what_its_generation_has(capability, dtype, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert recipes.native(torch.device("cuda")) == dtype
+    assert devices.native(torch.device("cuda")) == dtype
 
 
 @pytest.mark.parametrize(
@@ -420,11 +420,11 @@ def test_a_cpu_without_instructions_for_bfloat16_is_not_made_to_emulate_it(
 ):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {flag: True})
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
-    assert recipes.native(torch.device("cpu")) == dtype
+    assert devices.native(torch.device("cpu")) == dtype
     # held to AVX2
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     assert (
-        recipes.native(torch.device("cpu")) == recipes.native(torch.device("mps")) == torch.float32
+        devices.native(torch.device("cpu")) == devices.native(torch.device("mps")) == torch.float32
     )
 
 

@@ -4,8 +4,8 @@ CelebA (Liu et al. 2015) is for non-commercial research and is not part of this 
 environment variable CELEBA_ROOT names a folder with either
 
 - the original: `img_align_celeba` (a folder or a .zip of 178x218 JPEGs), or those JPEGs themselves;
-the splits are
-  those of `list_eval_partition.txt` where it is there, else as the numbers of the files say, or
+  the splits are those of `list_eval_partition.txt` where it is there, else as the numbers of the
+  files say, or
 - a prepared subset: `index.csv` (role,rank,file,...) beside .zip archives of originals or of 80x80
 gray images.
 """

@@ -78,18 +78,21 @@ def load(
     embedded 10,000 + 1,000,
                                                 from $FASHION_MNIST_ROOT or downloaded
     celeba          80, 40, 20; others from     needs CELEBA_ROOT, see helpers.data.celeba; colour
-    "gray" or "rgb"
-                    the original JPEGs
+                    "gray" or "rgb" the original JPEGs
     c-alpha, disks, sine    80, any             those of the function in helpers.data.synthetic, as
-    alpha=2; the splits
-                                                are drawn from seeds of their own, which `seed`
-                                                shifts
+                                                alpha=2; the splits are drawn from seeds of their
+                                                own, which `seed` shifts
     black-white     32, any                     the toy of two images
     ray, shuffled           those of `of`       of="celeba" or "fashion-mnist": whose first image,
-    or all images, are
-                                                scaled or shuffled; the shuffle is drawn from `seed`
+                                                or all images, are scaled or shuffled; the shuffle
+                                                is drawn from `seed`
 
     Raises ValueError for what is unknown, too many, or not on this machine, with the remedy.
+
+    >>> load("disks", n=3, size=16).images.shape
+    torch.Size([3, 16, 16])
+    >>> print(load("fashion-mnist", n=100))
+    100 images, train, 32x32 gray: Fashion-MNIST, embedded
     """
     if name not in tuple(LOADERS):
         raise ValueError(f"name is {name!r}: choose one of {', '.join(LOADERS)}")

@@ -1,7 +1,7 @@
 """Denoisers: one protocol, one file per family."""
 
 from .base import Denoiser, Network, per_level, score
-from .bottleneck import PerLevelMLP, ProjectedDenoiser
+from .bottleneck import ProjectedDenoiser
 from .convolutional import LinearConvolution, PooledConvolution
 from .features import FeatureRegression, Polynomial, RandomFeatures
 from .gaussian_mixture import GaussianMixture
@@ -13,6 +13,7 @@ from .networks.cnn import CNN
 from .networks.image_mlp import ImageMLP
 from .networks.per_level import PerLevel
 from .networks.unet import UNet
+from .per_level_mlp import PerLevelMLP
 from .polynomial import HermitePolynomial, ReleasedPolynomial, patch_table
 from .posterior_mean import PosteriorMean
 from .two_images import TwoImages

@@ -47,17 +47,16 @@ def local_mean(
 
     local         those at q itself: LS of Kamb & Ganguli (ICML 2025).
     equivariant   those at all positions: ELS of Kamb & Ganguli. With padding "circular" images and
-    windows wrap, and
-                  the machine commutes with shifts. With "zeros" the patches are those that lie
-                  inside an image, and a window that the border cuts is compared on the pixels that
-                  it has; the released code compares windows that wrap with patches that lie inside.
+                  windows wrap, and the machine commutes with shifts. With "zeros" the patches are
+                  those that lie inside an image, and a window that the border cuts is compared on
+                  the pixels that it has; the released code compares windows that wrap with patches
+                  that lie inside.
     boundary      those whose overlap with the border is that of q's window: the boundary-broken ELS
     of Kamb & Ganguli,
                   the best function of a window padded with zeros. Padding "zeros" only.
     composite     PSPC-Square of Niedoba et al. (ICML 2025): for each crop of patch x patch pixels
-    inside the image the
-                  softmax over the images' crops at the same place; the estimates of whole crops are
-                  averaged where they overlap. Padding "zeros" only.
+                  inside the image the softmax over the images' crops at the same place; the
+                  estimates of whole crops are averaged where they overlap. Padding "zeros" only.
 
     points (N, C, H, W) or (N, H, W); y (B, C, H, W) or (B, H, W), same units; sigma a float or
     (B,). patch: odd, from 3 to min(H, W); from 1 for "composite", where it may be even, and where
@@ -71,6 +70,10 @@ def local_mean(
     and exponentials in C, whatever the patch; torch multiplies matrices instead, N (H W)^2 C
     patch^2 products in float64, and takes about ten times as long. Raises ValueError for other
     input, naming it and the remedy. Proved: `prop-ls`, `prop-els`.
+
+    >>> images = torch.stack([torch.zeros(3, 3), torch.ones(3, 3)])
+    >>> local_mean(images, torch.tensor([[[1.0, 1.0, 0.0]] * 3]), 0.05, patch=3)[0, 1].round()
+    tensor([1., 1., 0.])
     """
     images, queries, level = checked(points, y, sigma)
     reach, circular = (
