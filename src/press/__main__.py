@@ -12,6 +12,7 @@ import typer
 import press
 from helpers.experiments.console import console, message_not_traceback
 from press import execute as execution
+from press import maps as drawing
 from press import plain as plain_sphinx
 from press import site
 from press.chapters import Book
@@ -111,7 +112,7 @@ def results() -> None:
     nothing else uses."""
     with the_book() as book:
         steps = [
-            ["-m", "pip", "install", "--quiet", "opencv-python-headless", "scikit-learn", "bm3d"]
+            ["-m", "pip", "install", "--quiet", "opencv-python-headless<5", "scikit-learn", "bm3d"]
         ]
         steps += [[f"benchmarks/{name}.py"] for name in RECORDS]
         raise typer.Exit(next((status for step in steps if (status := run(book, *step))), 0))
@@ -181,6 +182,13 @@ def store() -> None:
     """Make the fresh outputs the stored ones, in book/ and results/."""
     with the_book() as book:
         execution.store(book, console)
+
+
+@app.command()
+def maps() -> None:
+    """Draw the maps of README.md and of the first page from the notebooks in _toc.yml."""
+    with the_book() as book:
+        console.print(f"drawn: {', '.join(drawing.draw(book)) or 'nothing new'}", soft_wrap=True)
 
 
 @app.command()

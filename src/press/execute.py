@@ -231,6 +231,8 @@ def store(book: Book, console: Console) -> None:
     for chapter in book.chapters:
         notebook = clean(read_notebook(book.executed(chapter)))
         notebook.cells = own_cells(notebook)
+        # what a chapter says of itself may be newer than its run
+        notebook.metadata |= read_notebook(book.root / chapter).metadata
         write_notebook(book.root / chapter, notebook)
     files = [file.relative_to(book.results) for file in book.results.rglob("*") if file.is_file()]
     # every build exports the labs' denoisers anew

@@ -190,10 +190,13 @@ def test_replay_passes_what_was_stored_and_catches_drift(scratch):
     assert scratch("execute").returncode == 0
     never_stored = scratch.apart("compare")
     assert never_stored.returncode == 1 and "2 failed" in never_stored.stdout
+    # newer than the run, and no reason for another
+    edit(scratch.path("01_plain"), lambda notebook: notebook.metadata.update(description="twelve"))
     assert scratch("store").returncode == 0
     stored = scratch.path("01_plain").read_text()
     assert (
-        "papermill" not in stored
+        '"description": "twelve"' in stored
+        and "papermill" not in stored
         and "iopub" not in stored
         and [c.id for c in nbformat.read(scratch.path("01_plain"), 4).cells]
         == [
