@@ -86,10 +86,11 @@ def links(root: Path, repository: dict[str, str]) -> Callable[[str], str]:
             parts.append("In code: " + ", ".join(f"{{py:obj}}`~{p.name}`" for p in places))
         if places := tests.get(match["label"]):
             tested = [
-                f"[`{p.name}`]({address}/{p.file.relative_to(root).as_posix()}#L{p.line})"
+                f"[{p.name.removeprefix('test_').replace('_', ' ')}]"
+                f"({address}/{p.file.relative_to(root).as_posix()}#L{p.line})"
                 for p in places
             ]
-            parts.append("Held by: " + ", ".join(tested))
+            parts.append("Tests: " + ", ".join(tested))
         return match[0] + (f"\n<small>{'. '.join(parts)}.</small>\n" if parts else "")
 
     return lambda text: STATEMENT.sub(line, text)
@@ -130,8 +131,10 @@ def markup(docstring: str) -> str:
             found.append(block)
         elif block.startswith(" ") or re.search(r"\S {3,}\S", block):
             found.append(".. code-block:: none\n\n    " + block.replace("\n", "\n    "))
+        elif block.startswith("- "):
+            found.append(prose(re.sub(r"\n(?!- ) *", "\n  ", block)))
         else:
-            lines = block if block.startswith("- ") else re.sub(r"(?m)^ +", "", block)
+            lines = re.sub(r"(?m)^ +", "", block)
             found.append(prose(ARGUMENT.sub(r"\n`\1`: ", lines).strip()))
     return "\n\n".join(found)
 

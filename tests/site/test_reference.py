@@ -89,6 +89,10 @@ points: the training set.
 sigma: a level; see
 note: which is no argument.
 
+- one
+thing
+- another
+
 >>> 1 + 1
 2
 """
@@ -101,5 +105,6 @@ def test_docstrings_are_shown_as_they_read():
         "        y = x + sigma n,   n ~ N(0, I)",
         "\\ ``points``\\ : the training set.",
         "\\ ``sigma``\\ : a level; see\nnote: which is no argument.",
+        "- one\n  thing\n- another",
         ">>> 1 + 1\n2",
     ]
