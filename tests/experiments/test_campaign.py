@@ -225,6 +225,15 @@ def test_an_architecture_needs_its_class_and_a_row(tiny, here, tmp_path):
     assert net.data_std == pytest.approx(float(load(**DISKS).images.std()), abs=1e-3)
 
 
+def test_what_only_this_process_defines_is_refused_in_another(tiny, tmp_path):
+    tiny["mine"] = zoo.Entry("Mine", {}, DISKS, TINY)
+    failed = campaign.campaign(["mine"], tiny, "cpu", "cpu", 1, tmp_path)
+    with pytest.raises(ValueError, match="network is 'Mine': .*, or put its class into a file of"):
+        raise failed["mine"]
+    runner.make("mine", tiny["mine"], "cpu", "cpu", tmp_path)
+    assert isinstance(models.load("mine"), Mine)
+
+
 def test_the_newest_class_of_a_name_counts_and_none_takes_a_name_of_the_book(tiny):
     for version in range(9):
         cell = type("Again", (Network,), {"version": version})

@@ -93,7 +93,9 @@ def untrained(entry: Entry, data: ImageSet) -> Network:
     known = models.classes()
     if entry.network not in known:
         raise ValueError(
-            f"network is {entry.network!r}: choose one of {', '.join(known)}, or import what defines it"
+            f"network is {entry.network!r}: choose one of {', '.join(known)}, or put its class into a "
+            "file of helpers/denoisers/networks; what a notebook defines other processes do not see, "
+            "so there call helpers.experiments.runner.make yourself"
         )
     # of a network for each level
     inner = known.get(str(entry.options.get("network")), known[entry.network])
