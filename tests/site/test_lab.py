@@ -807,6 +807,44 @@ def test_widget_answers(build, monkeypatch):
         assert (answer["error"], arrays) == ("RuntimeError: no weights", {})
 
 
+BESIDE = """async ([text, traits]) => {
+  const { default: front } = await import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
+  const hear = {}, view = (base64) => new DataView(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)).buffer);
+  const model = { get: (key) => traits[key], on: (event, call) => { hear[event] = call; } };
+  model.send = async (question) => {
+    for (const [content, buffers] of await ask(question)) hear["msg:custom"](content, buffers.map(view));
+  };
+  front.render({ model, el: document.body });
+}"""
+
+
+def test_a_lab_beside_its_kernel(tab, monkeypatch):
+    """The front end as Jupyter loads it shows the numbers that the kernel sends."""
+    lab, sent = plane_lab(right=("polynomial", 3), particles=250), []
+    monkeypatch.setattr(
+        Widget, "send", lambda self, content, buffers=(): sent.append([content, buffers])
+    )
+    widget = Widget(lab)
+
+    def ask(question):
+        del sent[:]
+        widget._answer(widget, question, [])
+        return [[content, [base64.b64encode(b).decode() for b in all]] for content, all in sent]
+
+    tab.expose_function("ask", ask)
+    tab.set_content("<!doctype html><html lang=en><body></body></html>")
+    traits = {key: getattr(widget, key) for key in ("element", "spec", "caption")}
+    tab.evaluate(BESIDE, [widget._esm, traits])
+    tab.get_by_role("button", name="Press to run").click()
+    tab.wait_for_selector(".lab-right dd[data-value]:not([data-value=''])")
+    for side in ("left", "right"):
+        shown = tab.locator(f".lab-{side} dd").evaluate_all("all => all.map(e => +e.dataset.value)")
+        numbers = lab.numbers(lab.sample(lab.start, side)[-1], "ring", "9")
+        expected = [numbers[key] for key in ("distance", "copies", "diverged")]
+        assert shown[:3] == pytest.approx(expected, abs=1e-6)
+    assert tab.locator("figcaption").inner_text() == lab.caption and tab.problems == []
+
+
 def test_two_sizes_of_one_network_and_constants_given_as_tensors():
     for size in (8, 12):
         assert_equal(

@@ -188,7 +188,7 @@ def test_lab_follows_its_controls_and_its_link(opened):
     lab.get_by_role("button", name="Pause").press("Enter")
     assert play.is_visible()
     tab.wait_for_function(
-        "name => document.querySelector(`#lab-${name}`).panel.playing === 0", arg=LAB
+        "name => document.querySelector(`#lab-${name}`).panel.time.playing === 0", arg=LAB
     )
     assert tab.problems == []
 

@@ -1,11 +1,12 @@
-// Two denoisers side by side, from the same noise: choices, running, time. plane.js and images.js
-// say how a side is drawn, and what is told of a particle.
+// Two denoisers side by side, from the same noise: choices, running, one particle. plane.js and
+// images.js say how a side is drawn, and what is told of a particle.
 
 import { Page } from "./answers.js";
 import { h } from "./dom.js";
 import { linkOfState, stateOfLink } from "./link.js";
 import { isCopy, isLost, nearest } from "./measures.js";
 import { Panel } from "./panel.js";
+import { Time } from "./time.js";
 
 const SIDES = ["left", "right"];
 
@@ -13,7 +14,6 @@ export const fixed = (value, digits = 3) => (Number.isFinite(value) ? value.toFi
 
 export class Denoise extends Panel {
   sides = {};
-  frame = 0;
   chosen = null;
   started = false;
   turn = 0;
@@ -42,6 +42,11 @@ export class Denoise extends Panel {
     this.stills = [...this.root.querySelectorAll(".lab-still svg")]; // shown until the first run
     const panels = ["target", ...SIDES].map((side, i) => this.buildSide(side, this.stills[i]));
     const points = (count) => (count === "all" ? "the whole target" : count);
+    const mark = () => this.choose(this.particle.valueAsNumber - 1);
+    this.time = new Time(() => this.draw());
+    this.particle = h("input", { type: "number", min: 1, onchange: mark });
+    this.timeline = h("div", { class: "lab-time" }, this.time.button, this.time.slider,
+      this.time.told, h("label", {}, `${this.noun.toLowerCase()} number`, this.particle));
     this.press = this.button("▶ Press to run", () => this.run());
     this.over = h("div", { class: "lab-over" }, this.press);
     this.stage = h("div", { class: "lab-stage" }, ...panels, this.over);
@@ -56,22 +61,10 @@ export class Denoise extends Panel {
         this.select("steps", "steps", Object.keys(spec.schedules[schedules[0]])),
         this.select("particles", "particles", spec.particles),
         this.number("seed", "seed", 2 ** 32 - 1, 0)),
-      this.stage, this.buildTime(), this.detail, this.status,
+      this.stage, this.timeline, this.detail, this.status,
       h("div", { class: "lab-controls" },
         this.button("Reset", () => this.reset()),
         this.linked ? this.button("Copy link to this state", () => this.copyLink()) : ""));
-  }
-
-  buildTime() {
-    const move = () => { this.pause(); this.frame = this.time.valueAsNumber; this.draw(); };
-    const mark = () => this.choose(this.particle.valueAsNumber - 1);
-    const label = "step of the sampler";
-    this.play = this.button("▶ Play", () => (this.playing ? this.pause() : this.animate()));
-    this.time = h("input", { type: "range", min: 0, "aria-label": label, oninput: move });
-    this.sigma = h("output");
-    this.particle = h("input", { type: "number", min: 1, onchange: mark });
-    return (this.timeline = h("div", { class: "lab-time" }, this.play, this.time, this.sigma,
-      h("label", {}, `${this.noun.toLowerCase()} number`, this.particle)));
   }
 
   buildSide(side, still = "") {
@@ -183,7 +176,7 @@ export class Denoise extends Panel {
     const working = (what) => {
       if (turn === this.turn) this.say(typeof what === "string" ? `${what} …` : "Sampling …");
     };
-    this.pause();
+    this.time.pause();
     this.press.disabled = true;
     this.say(this.started ? "Sampling …" : "Loading the denoisers …");
     try {
@@ -209,8 +202,7 @@ export class Denoise extends Panel {
       `${shown.particles} particles diverged and are not drawn.`;
     const lost = SIDES.filter((side) => results[side].numbers.diverged > 0);
     Object.assign(this, { data, results, shown, started: true });
-    this.frame = this.steps = this.levels().length - 1;
-    this.time.max = this.steps;
+    this.time.begin(this.spec.schedules[shown.schedule][shown.steps]);
     this.particle.max = shown.particles;
     this.over.remove();
     this.stage.classList.remove("lab-stale");
@@ -220,7 +212,7 @@ export class Denoise extends Panel {
     this.sides.target.numbers.replaceChildren(h("dt", {}, this.aboutTarget()), h("dd"));
     this.show();
     this.choose(this.chosen);
-    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.animate();
+    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.time.play();
   }
 
   title(side) {
@@ -243,37 +235,12 @@ export class Denoise extends Panel {
     ];
   }
 
-  // Time
-
-  levels() { return this.spec.schedules[this.shown.schedule][this.shown.steps]; }
-
-  pause() {
-    cancelAnimationFrame(this.playing);
-    this.playing = 0;
-    this.play.textContent = "▶ Play";
-  }
-
-  animate() {
-    const from = this.frame >= this.steps ? 0 : this.frame, began = performance.now();
-    const pace = Math.max(this.steps / 3000, 1 / 250);
-    this.play.textContent = "⏸ Pause";
-    const next = (now) => {
-      this.frame = Math.min(from + (now - began) * pace, this.steps);
-      this.draw();
-      if (this.frame < this.steps) this.playing = requestAnimationFrame(next);
-      else this.pause();
-    };
-    this.playing = requestAnimationFrame(next);
-  }
+  // Drawing
 
   draw() {
     // nothing to see: drawn when it comes into view
     if (!this.results || !this.stage.clientWidth) return;
-    const at = Math.floor(this.frame), sigma = this.levels()[at];
-    const step = `step ${at} of ${this.steps}`;
-    this.time.value = at;
-    this.time.setAttribute("aria-valuetext", step);
-    this.sigma.textContent = `${step}, σ = ${sigma ? sigma.toPrecision(3) : 0}`;
+    this.time.show();
     this.drawTarget();
     for (const side of SIDES) this.drawSide(side);
   }

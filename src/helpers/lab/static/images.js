@@ -48,9 +48,9 @@ export class Images extends Denoise {
   }
 
   drawSide(side) {
-    const n = Number(this.shown.particles), at = Math.floor(this.frame), { d, results } = this;
+    const n = Number(this.shown.particles), at = this.time.step(), { d, results } = this;
     const label = `Samples of ${this.title(side)}, each above the training image nearest to it`;
-    const [context, place] = this.room(side, n, label), sigma = this.levels()[at];
+    const [context, place] = this.room(side, n, label), sigma = this.time.levels[at];
     for (let i = 0; i < n; i++) {
       const [x, y, width, height] = place(i), from = (at * n + i) * d, near = this.near(side, i);
       const image = results[side].frames.subarray(from, from + d);

@@ -46,8 +46,8 @@ export class Plane extends Denoise {
 
   // A particle at a fractional frame, in the window: NaN where it diverged.
   place(side, i, frame, width) {
-    const { frames } = this.results[side], levels = this.levels(), n = this.shown.particles;
-    const a = Math.floor(frame), b = Math.min(a + 1, this.steps), part = frame - a;
+    const { frames } = this.results[side], { levels, steps } = this.time, n = this.shown.particles;
+    const a = Math.floor(frame), b = Math.min(a + 1, steps), part = frame - a;
     const u = (1 - part) / Math.sqrt(1 + levels[a] ** 2), v = part / Math.sqrt(1 + levels[b] ** 2);
     const from = 2 * (a * n + i), to = 2 * (b * n + i);
     const at = (j) => u * frames[from + j] + v * frames[to + j];
@@ -57,7 +57,7 @@ export class Plane extends Denoise {
   at(side, { offsetX, offsetY }, width) {
     let best = Infinity, chosen = null;
     for (let i = 0; i < this.shown.particles; i++) {
-      const [x, y] = this.place(side, i, this.frame, width);
+      const [x, y] = this.place(side, i, this.time.frame, width);
       const distance = (x - offsetX) ** 2 + (y - offsetY) ** 2;
       if (distance < best) [best, chosen] = [distance, i];
     }
@@ -89,7 +89,7 @@ export class Plane extends Denoise {
     const inside = (v) => v >= 0 && v <= width;
     context.fillStyle = COLOURS.particle;
     for (let i = 0; i < this.shown.particles; i++) {
-      const [x, y] = this.place(side, i, this.frame, width);
+      const [x, y] = this.place(side, i, this.time.frame, width);
       if (inside(x) && inside(y)) context.fillRect(x - 0.9, y - 0.9, 1.8, 1.8);
     }
     if (this.chosen !== null) this.drawPath(context, side, width);
@@ -104,9 +104,9 @@ export class Plane extends Denoise {
     };
     Object.assign(context, { strokeStyle: getComputedStyle(this.root).color, lineWidth: 1.5 });
     context.beginPath();
-    for (let k = 0; k <= this.steps; k++) context.lineTo(...place(k));
+    for (let k = 0; k <= this.time.steps; k++) context.lineTo(...place(k));
     context.stroke();
-    ring(place(this.frame), 4);
+    ring(place(this.time.frame), 4);
     const near = this.near(side, this.chosen);
     if (near) ring(this.inWindow(this.trainingPoint(near.index), width), 7);
   }
