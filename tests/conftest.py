@@ -1,8 +1,7 @@
-"""What all tests share; what needs the press is in press_fixtures, and left out where there is none."""
+"""What all tests share; what needs the press is in press_fixtures, left out where there is none."""
 
 import json
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
-pytest_plugins = ["press_fixtures"] if find_spec("press") else []
+pytest_plugins = ["press_fixtures"] if (ROOT / "src/press").is_dir() else []
 
 
 @pytest.hookimpl(trylast=True)

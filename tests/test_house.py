@@ -3,17 +3,16 @@ stands on it."""
 
 import ast
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from library import ABOVE, copied
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/helpers"
 # what knows the library, and what the library does not know
-ABOVE = ("systems", "experiments", "lab", "pipeline")
 MAY = {"experiments": {"systems"}}  # know each other
 EVENING = 1300  # lines at most of what README names for one evening
 
@@ -88,15 +87,15 @@ def test_no_circle():
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    """The package without what stands on it."""
+    """A folder with the package and its tests, without what stands on it."""
     root = tmp_path_factory.mktemp("library")
-    shutil.copytree(PACKAGE, root / "helpers", ignore=shutil.ignore_patterns("__pycache__", *ABOVE))
-    return root
+    return root, copied(root)
 
 
 def test_the_library_runs_alone(library):
     """Every module is imported, and images are made and judged, without systems, experiments, labs
     and press."""
+    root, environment = library
     names = sorted(".".join(("helpers", *m)) for m in MODULES if m and room(m) == "library")
     code = f"""
 import importlib, sys
@@ -106,15 +105,26 @@ assert "torch._dynamo" not in sys.modules  # the compiler, which takes longer th
 import helpers, torch
 from helpers import data, metrics, sampling
 from helpers.denoisers import PosteriorMean
-assert helpers.__path__ == [{str(library / "helpers")!r}]
+assert helpers.__path__ == [{str(root / "src/helpers")!r}]
 x = data.three_points().sample(64)
 start = sampling.initial_noise(64, 2, sigma=20.0)
 made = sampling.last(sampling.heun(PosteriorMean(x), start, sampling.edm(12, 0.01, 20.0)))
 print(metrics.share_of_copies(made, x))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=library, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) > 0.9
+
+
+def test_its_tests_need_nothing_else(library):
+    """They are collected; `python tests/library.py` runs them so."""
+    root, environment = library
+    command = [sys.executable, "-m", "pytest", "-q", "--collect-only"]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert int(re.search(r"(\d+) tests collected", done.stdout)[1]) > 1000
 
 
 def test_a_wing_names_its_source_and_chapters():
