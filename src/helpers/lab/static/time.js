@@ -1,4 +1,4 @@
-// Which step of a sampler is shown: a slider, and a button that plays. Between two steps lie frames.
+// Which step of a sampler is shown: a slider, and a button that plays frames between two steps.
 
 import { h } from "./dom.js";
 
