@@ -57,11 +57,9 @@ def test_a_statement_leads_to_what_computes_and_holds_it():
         line = re.search(r"<small>(.*)</small>\n(`{3,}|:{3,})$", link(cell), re.M)
         if label in APART:
             continue
-        for address, number in re.findall(r"blob/main/([^#)]*)#L(\d+)", line[1]):
-            name = re.search(rf"`(\w+)`\]\(\S*{address}#L{number}\)", line[1])[1]
-            assert (
-                f"def {name}(" in (ROOT / address).read_text("utf-8").split("\n")[int(number) - 1]
-            )
+        for words, file, number in re.findall(r"\[([^]]+)\]\(\S+/main/(\S+)#L(\d+)\)", line[1]):
+            there = (ROOT / file).read_text("utf-8").split("\n")[int(number) - 1]
+            assert there.startswith(f"def test_{words.replace(' ', '_')}(")
         assert "py:obj" in line[1] and "tests/" in line[1]
 
 
