@@ -1,0 +1,33 @@
+"""The guide to a new architecture in CONTRIBUTING.md: its file, its row and its cell do what it says."""
+
+import os
+import re
+import subprocess
+import sys
+
+from conftest import ROOT
+
+from helpers.models import MODELS
+
+
+def test_the_guide_to_a_new_architecture(tmp_path):
+    guide = (ROOT / "CONTRIBUTING.md").read_text("utf-8").split("## A new architecture")[1]
+    file, row, cell = re.findall(r"```python\n(.*?)```", guide.split("\n## ")[0], re.DOTALL)
+    smaller = {"steps=500": "steps=20", '"fashion-mnist", "size": 32': '"disks", "size": 8'}
+    assert "from ..base import" in file and all(words in cell for words in smaller)
+    for words, fewer in smaller.items():
+        cell = cell.replace(words, fewer)
+    script = [
+        file.replace("from ..base", "from helpers.denoisers.base"),
+        cell,
+        "assert type(network) is Mine and network.arguments == {'width': 16, 'seed': 0}",
+        "channels = 8",
+        f"name, options, changed = {{{row}}}['mine']",
+        "changed = zoo.replace(zoo.BASE, **changed)",
+        "data = runner.source(**clothes)",
+        "assert type(runner.untrained(zoo.Entry(name, options, clothes, changed), data)) is Mine",
+    ]
+    command = [sys.executable, "-c", "\n".join(script)]
+    environment = os.environ | {MODELS: str(tmp_path / "models")}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "models/mine.safetensors").exists()
