@@ -30,7 +30,7 @@ def grid(extent: float = 3.0, n: int = 101, dimension: int = 2) -> Grid:
     fastest."""
     if not (extent > 0 and dimension in (1, 2)):
         raise ValueError(
-            f"extent {extent}, dimension {dimension}: take extent > 0 and dimension 1 or 2"
+            f"extent {extent}, dimension {dimension}: take extent > 0, dimension 1 or 2"
         )
     width = 2 * extent / positive_int("n", n)
     axis = -extent + width * (torch.arange(n, dtype=torch.float64) + 0.5)
@@ -56,10 +56,9 @@ def generated_log_density(
 
     integrated from sigma_min up by Runge-Kutta of order 4 with `steps` steps. The trace is exact,
     from the d rows of the Jacobian. A target with mean mu loses about ||mu|| / (sigma_max sqrt(2
-    pi)) in total variation, because the
-    start is centred at the origin: centre the target, or raise sigma_max. Where the path leaves
-    float range the density is 0 (log -inf): the flow started from noise does not reach such points.
-    Proved: `prop-p6`.
+    pi)) in total variation, because the start is centred at the origin: centre the target, or raise
+    sigma_max. Where the path leaves float range the density is 0 (log -inf): the flow started from
+    noise does not reach such points. Proved: `prop-p6`.
 
     >>> from helpers.denoisers import GaussianMixture
     >>> log_q = generated_log_density(GaussianMixture([[0.0, 0.0]], 1.0), torch.zeros(1, 2), 0.5)
@@ -68,7 +67,7 @@ def generated_log_density(
     """
     if not 0 < sigma_min < sigma_max:
         raise ValueError(
-            f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < sigma_min < sigma_max"
+            f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < the first < the last"
         )
     checked_sigma(y, sigma_min, denoiser.event_shape)
     h = math.log(sigma_max / sigma_min) / positive_int("steps", steps)
@@ -92,11 +91,8 @@ def _log_density(
         u += h
         kept = y.abs().amax(1) < 1e3 * sigma_max  # False for NaN too
         y, change, rows = y[kept], change[kept], rows[kept]
-    log_q[rows] = (
-        change
-        - 0.5 * (y / sigma_max).square().sum(1)
-        - y.shape[1] * math.log(sigma_max * math.sqrt(2 * math.pi))
-    )
+    unit = y.shape[1] * math.log(sigma_max * math.sqrt(2 * math.pi))
+    log_q[rows] = change - 0.5 * (y / sigma_max).square().sum(1) - unit
     return log_q
 
 
@@ -120,19 +116,14 @@ def jacobian_and_estimate(denoiser: Denoiser, y: Tensor, sigma: float) -> tuple[
         if not x_hat.requires_grad:  # a constant denoiser
             return y.new_zeros(len(y), y.shape[1], y.shape[1]), x_hat
         # rows of D do not mix, so the gradient of the summed coordinate is the per-point gradient
-        rows = [
-            torch.autograd.grad(x_hat[:, i].sum(), y, retain_graph=True)[0]
-            for i in range(y.shape[1])
-        ]
+        sums = x_hat.sum(0)
+        rows = [torch.autograd.grad(s, y, retain_graph=True)[0] for s in sums]
     return torch.stack(rows, dim=1), x_hat.detach()
 
 
 def total_variation(log_p: Tensor, log_q: Tensor, cell: float) -> float:
     """1/2 int |p - q| by quadrature on grid cells of size `cell`; in [0, 1] for densities that the
-    grid covers.
-
-    Mass outside the grid is not seen: `mass` tells how much that is. Proved: `prop-start`.
-    """
+    grid covers. Mass outside the grid is not seen: `mass` tells it. Proved: `prop-start`."""
     return float(0.5 * cell * (log_p.exp() - log_q.exp()).abs().sum())
 
 

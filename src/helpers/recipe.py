@@ -65,9 +65,7 @@ class Recipe:
         floor(epoch / N) times in random order; what does not fill a batch at its end is left out;
         None draws them independently. flip: mirrors half of the images. precision: "float32", or
         "mixed": the network's products in what `devices.native` says of it. compiled: by
-        torch.compile.
-
-    Proved: `thm-weights`, `prop-log-loss`.
+        torch.compile. Proved: `thm-weights`, `prop-log-loss`.
     """
 
     steps: int = 3000

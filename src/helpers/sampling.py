@@ -112,9 +112,7 @@ def initial_noise(
     """n starting points sigma * N(0, I), shape (n, *event): the same noise for every architecture
     at equal seed."""
     if not 0 < sigma < math.inf:
-        raise ValueError(
-            f"sigma is {sigma}: the noise level of the start must be positive and finite"
-        )
+        raise ValueError(f"sigma is {sigma}: the level of the start must be positive and finite")
     g = torch.Generator().manual_seed(checked_seed(seed))
     noise = torch.randn(positive_int("n", n), *event, generator=g, dtype=torch.float64)
     return (sigma * noise).to(dtype)
@@ -151,7 +149,6 @@ def euler(denoiser: Denoiser, y: Tensor, sigmas: Tensor) -> Iterator[State]:
 @torch.no_grad()
 def heun(denoiser: Denoiser, y: Tensor, sigmas: Tensor) -> Iterator[State]:
     """Heun's second-order rule on the same ODE, Euler for the step to 0 (EDM, algorithm 1).
-
     Proved: `prop-flow`.
 
     >>> from helpers.denoisers import PosteriorMean
@@ -285,8 +282,7 @@ def gradient_estimation(
     """Permenter & Yuan's sampler (2024, algorithm 2): Euler along an extrapolated noise direction.
 
     eps = (y - D)/sigma; step along gamma eps + (1 - gamma) eps_previous, the first step plain;
-    gamma = 1 is Euler. Proved: `prop-gamma`.
-    """
+    gamma = 1 is Euler. Proved: `prop-gamma`."""
     if not abs(gamma) < math.inf:
         raise ValueError(f"gamma is {gamma}: it must be finite, 1 is Euler and 2 the paper's")
     previous = None

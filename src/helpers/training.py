@@ -112,20 +112,19 @@ def train_levels(
     """All levels of a PerLevelMLP at once, `recipe.batch` points for each, by E||D - x||^2 per
     level.
 
-    The levels are those of the denoiser; of the recipe, noise, loss and precision are not used.
-    """
-    recipe = recipe or Recipe(batch=256, rate=3e-3)
-    points, levels = _points(points, denoiser).to(denoiser.sigmas.device), len(denoiser.sigmas)
-    g = torch.Generator(points.device).manual_seed(recipe.seed)
+    The levels are those of the denoiser; of the recipe, noise and loss are not used."""
+    recipe, sigmas = recipe or Recipe(batch=256, rate=3e-3), denoiser.sigmas
+    points = _points(points, denoiser).to(sigmas.device)
 
-    def objective(step: int) -> Tensor:
-        x = points[torch.randint(len(points), (levels, recipe.batch), generator=g, device=g.device)]
-        y = x + denoiser.sigmas[:, None, None] * torch.randn(x.shape, generator=g, device=g.device)
+    def loss(step: int, g: torch.Generator) -> Tensor:
+        rows = torch.randint(len(points), (len(sigmas), recipe.batch), generator=g, device=g.device)
+        x = points[rows]
+        y = x + sigmas[:, None, None] * torch.randn(x.shape, generator=g, device=g.device)
         # levels do not share weights: a sum keeps them apart
         return (denoiser.levels(y) - x).square().mean((1, 2)).sum()
 
-    for p in _loop(denoiser, objective, recipe, points, torch.empty(0), g, None, math.inf):
-        yield p._replace(loss=p.loss / levels)
+    for p in fit(denoiser, loss, recipe, points):
+        yield p._replace(loss=p.loss / len(sigmas))
 
 
 def fit(
@@ -175,25 +174,21 @@ def _loop(
         denoiser.parameters(), lr=recipe.rate, fused=g.device.type in ("cpu", "cuda")
     )
     digest = hashlib.sha256(points.numpy(force=True)).hexdigest() if checkpoint else ""
-    # gradients of float16 vanish unless the loss is scaled; for other types this is off and does
-    # nothing
+    # gradients of float16 vanish unless the loss is scaled; for other types this does nothing
     scaler = torch.amp.GradScaler(g.device.type, enabled=recipe.products(g.device) == torch.float16)
     state = State(denoiser, average, optimiser, scaler, g, means, recipe, points, digest)
-    step, loss, seconds = (
-        state.read(checkpoint) if checkpoint and checkpoint.exists() else (0, math.nan, 0.0)
-    )
+    there = checkpoint and checkpoint.exists()
+    step, loss, seconds = state.read(checkpoint) if there else (0, math.nan, 0.0)
     first, before, saved = step, seconds, time.perf_counter()
     if step:  # what was reached: a look at it may have been lost with the process
-        yield Progress(
-            step, loss, seconds, math.nan, math.nan if step < recipe.steps else 0.0, average.eval()
-        )
+        left = math.nan if step < recipe.steps else 0.0
+        yield Progress(step, loss, seconds, math.nan, left, average.eval())
     for step in range(first + 1, recipe.steps + 1):
         begun = time.perf_counter()
         denoiser.train()
         warm = min(1.0, step / recipe.warmup) if recipe.warmup else 1.0
-        optimiser.param_groups[0]["lr"] = (
-            recipe.rate * warm * DECAYS[recipe.decay]((step - 1) / recipe.steps)
-        )
+        decay = DECAYS[recipe.decay]((step - 1) / recipe.steps)
+        optimiser.param_groups[0]["lr"] = recipe.rate * warm * decay
         value = objective(step)
         due = step == recipe.steps or time.perf_counter() - saved > checkpoint_seconds
         if g.device.type == "cpu" or due or step % 20 == 0:  # looking at a number makes a GPU wait
@@ -216,9 +211,8 @@ def _loop(
             state.write(checkpoint, step, loss, seconds)
             saved = time.perf_counter()
         speed = (step - first) * recipe.batch / (seconds - before)
-        yield Progress(
-            step, loss, seconds, speed, (recipe.steps - step) * recipe.batch / speed, average.eval()
-        )
+        left = (recipe.steps - step) * recipe.batch / speed
+        yield Progress(step, loss, seconds, speed, left, average.eval())
     if average is not denoiser:
         denoiser.load_state_dict(average.state_dict())
     denoiser.eval()

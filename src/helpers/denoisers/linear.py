@@ -57,9 +57,8 @@ class LinearDenoiser(Denoiser):
             raise ValueError(
                 f"covariance has eigenvalue {values[0].item():.3g}: it must be positive semi-definite"
             )
-        rank = checked_rank(rank, len(mean))
-        # rounding below 0
-        return cls(mean, axes.flip(1)[:, :rank], values.flip(0)[:rank].clamp(min=0.0))
+        rank, values = checked_rank(rank, len(mean)), values.clamp(min=0.0)  # rounding below 0
+        return cls(mean, axes.flip(1)[:, :rank], values.flip(0)[:rank])
 
     @classmethod
     def from_points(cls, points: Tensor, rank: int | None = None) -> "LinearDenoiser":
@@ -72,10 +71,7 @@ class LinearDenoiser(Denoiser):
         return cls(mean, vt[:rank].T.contiguous(), s[:rank] ** 2 / len(points))
 
     def truncated(self, rank: int) -> "LinearDenoiser":
-        """The same denoiser confined to its `rank` leading axes.
-
-        Proved: `prop-bottleneck-linear`.
-        """
+        """The same denoiser confined to its `rank` axes. Proved: `prop-bottleneck-linear`."""
         rank = checked_rank(rank, len(self.variances))
         return LinearDenoiser(self.mean, self.axes[:, :rank], self.variances[:rank])
 

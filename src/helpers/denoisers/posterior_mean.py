@@ -43,11 +43,8 @@ class PosteriorMean(Denoiser):
         centre = widened(points).mean(0).to(points)
         self.register_buffer("centre", centre)
         self.register_buffer("points", (points - centre).flatten(1))
-        u = torch.randn(
-            positive_int("shifts", shifts),
-            *self.event_shape,
-            generator=torch.Generator().manual_seed(seed),
-        )
+        g = torch.Generator().manual_seed(seed)
+        u = torch.randn(positive_int("shifts", shifts), *self.event_shape, generator=g)
         self.register_buffer("shifts", (u - u.mean(0)).to(points.device))
 
     centre: Tensor
@@ -69,9 +66,8 @@ class PosteriorMean(Denoiser):
         return posterior_mean(self.points, flat, sigma, summary=self._summary()).mean.view_as(y)
 
     def _summary(self) -> Summary:
-        return self.kept(
-            "summary", lambda: summarise(self.points, torch.zeros_like(self.points[0]))
-        )
+        zero = torch.zeros_like(self.points[0])
+        return self.kept("summary", lambda: summarise(self.points, zero))
 
     def weights(self, y: Tensor, sigma: float | Tensor) -> Tensor:
         """Posterior probability of each training point given y at noise sigma, shape (batch, N)."""
