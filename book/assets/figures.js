@@ -1,5 +1,5 @@
-// Draws the Plotly figures of a page. The library is loaded when the first figure comes near the screen, so that pages
-// without one, and readers who never scroll there, do not pay for it.
+// Draws the Plotly figures of a page. The library is loaded when the first figure comes near the
+// screen, so that pages without one, and readers who never scroll there, do not pay for it.
 const figures = [...document.querySelectorAll("figure.plotly-lab")];
 
 const dark = () => document.documentElement.dataset.theme === "dark";
@@ -8,17 +8,18 @@ const colours = () => {
   const ink = dark() ? "#ced6dd" : "#222832";
   const line = dark() ? "#48566b" : "#d1d5da";
   const axis = { color: ink, gridcolor: line, linecolor: line };
-  return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink }, axis };
+  const clear = "rgba(0,0,0,0)";
+  return { paper_bgcolor: clear, plot_bgcolor: clear, font: { color: ink }, axis };
 };
 
 const themed = (layout) => {
   const { axis, ...page } = colours();
   const legend = { ...layout.legend, itemsizing: "constant" };
   const result = { ...layout, ...page, legend, font: { ...layout.font, ...page.font } };
-  for (const key of ["xaxis", "yaxis", ...Object.keys(layout).filter((k) => /^[xy]axis\d/.test(k))]) {
-    result[key] = { ...layout[key], ...axis };
-  }
-  result.sliders = (layout.sliders ?? []).map((s) => ({ ...s, bgcolor: axis.linecolor, font: page.font }));
+  const more = Object.keys(layout).filter((key) => /^[xy]axis\d/.test(key));
+  for (const key of ["xaxis", "yaxis", ...more]) result[key] = { ...layout[key], ...axis };
+  const slider = { bgcolor: axis.linecolor, font: page.font };
+  result.sliders = (layout.sliders ?? []).map((own) => ({ ...own, ...slider }));
   return result;
 };
 
@@ -35,20 +36,23 @@ const plotly = () =>
 async function draw(figure) {
   const target = figure.querySelector(".plotly-target");
   const { data, layout, frames } = JSON.parse(figure.querySelector("script").textContent);
-  // A square window of the plane is as large as the column lets it be; 130 pixels go to legend, labels and slider.
-  if (layout.yaxis?.range && layout.yaxis.scaleanchor) layout.height = Math.min(target.clientWidth, 480) + 130;
+  const { range, scaleanchor } = layout.yaxis ?? {};
+  const config = { responsive: true, displayModeBar: false };
+  // A square window of the plane is as large as the column lets it be; 130 pixels go to legend,
+  // labels and slider.
+  if (range && scaleanchor) layout.height = Math.min(target.clientWidth, 480) + 130;
   const Plotly = await plotly();
-  await Plotly.newPlot(target, { data, layout: themed(layout), frames, config: { responsive: true, displayModeBar: false } });
+  await Plotly.newPlot(target, { data, layout: themed(layout), frames, config });
   addKeys(target, layout, frames.length, Plotly);
-  new MutationObserver(() => Plotly.relayout(target, themed(target.layout))).observe(document.documentElement, {
-    attributeFilter: ["data-theme"],
-  });
+  const follow = new MutationObserver(() => Plotly.relayout(target, themed(target.layout)));
+  follow.observe(document.documentElement, { attributeFilter: ["data-theme"] });
 }
 
 // Plotly's slider answers to the mouse and to touch only: the arrow keys move it too.
 function addKeys(target, layout, frames, Plotly) {
   const show = (i) => {
-    Plotly.animate(target, [String(i)], { mode: "immediate", frame: { duration: 0, redraw: true }, transition: { duration: 0 } });
+    const still = { frame: { duration: 0, redraw: true }, transition: { duration: 0 } };
+    Plotly.animate(target, [String(i)], { mode: "immediate", ...still });
     Plotly.relayout(target, { "sliders[0].active": i });
   };
   target.tabIndex = 0;
@@ -66,8 +70,8 @@ const begin = (figure) => {
   seen.unobserve(figure);
   if (waiting.delete(figure)) draw(figure);
 };
-const seen = new IntersectionObserver((entries) => entries.filter((e) => e.isIntersecting).forEach((e) => begin(e.target)), {
-  rootMargin: "300px",
-});
+const seen = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) if (isIntersecting) begin(target);
+}, { rootMargin: "300px" });
 figures.forEach((f) => seen.observe(f));
 addEventListener("beforeprint", () => figures.forEach(begin));

@@ -315,7 +315,11 @@ def test_the_modules_can_be_joined():
         imports = [found[0] for found in IMPORT.finditer(text)]
         assert re.findall(r"(?m)^import\b", text) == ["import"] * len(imports), module.name
         assert not re.search(r"\bas\b", "".join(imports)), module.name
-        assert max(map(len, text.splitlines())) <= 100, module.name
+
+
+def test_scripts_have_lines_of_a_hundred_columns():
+    for script in (*STATIC.iterdir(), *(ROOT / "book/assets").glob("*.js")):
+        assert max(map(len, script.read_text(encoding="utf-8").splitlines())) <= 100, script.name
 
 
 def test_javascript_has_the_same_bits(node):
