@@ -1,5 +1,5 @@
 """Gaussian noise with the same bits on every machine, in Python and in the browser
-(helpers/lab/lab.js).
+(helpers/lab/static/noise.js).
 
 Threefry-2x32 with 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") and
 the Box-Muller transform. The logarithm, sine and cosine of a library may differ in the last bit

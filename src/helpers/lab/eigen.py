@@ -38,7 +38,7 @@ class Shrinkage(Panel):
     """Walk through the leading eigenvectors of a denoiser at noisy images, and change what it does
     along each.
 
-    Everything is computed here; helpers/lab/eigen.js draws it, on the page and in Jupyter and
+    Everything is computed here; static/eigen.js draws it, on the page and in Jupyter and
     Colab. Its numbers are
     exact: the error after a change follows from coefficients that travel with it, as the vectors
     are orthonormal. Its pictures have 8 bits. Without JavaScript the picture of the first state

@@ -48,7 +48,7 @@ class Lab:
     """Choose target, training points, two architectures, sampler, steps and seed, and see what each
     generates.
 
-    On the page the denoisers are ONNX files and run in the reader's browser (helpers/lab/lab.js);
+    On the page the denoisers are ONNX files and run in the reader's browser (static/files.js);
     in Jupyter and Colab the kernel samples, and `families` may build anything.
 
     name: unique in the book, part of addresses. targets: by name, laws of the plane with `sample`
@@ -256,7 +256,7 @@ class Lab:
     # The page -------------------------------------------------------------------------------------
 
     def spec(self) -> dict[str, Any]:
-        """All that lab.js needs to draw its controls."""
+        """All that the front end needs to draw its controls."""
         families = [
             {"name": f.name, "knob": f.knob, "values": [str(v) for v in f.values]}
             for f in self.families.values()

@@ -74,7 +74,7 @@ def votes(
 class Voters(Panel):
     """Click a pixel of a noisy image: which training patches vote for it, and with which weight?
 
-    helpers/lab/voters.js computes every answer from the training images that the figure carries, on
+    static/voters.js computes every answer from the training images that the figure carries, on
     the page and in Jupyter and Colab; without JavaScript the picture of the first state stands.
 
     points (N, H, W) training and clean (K, H, W) test images, multiples of 1/255; noise (H, W) of
