@@ -83,7 +83,9 @@ def links(root: Path, repository: dict[str, str]) -> Callable[[str], str]:
     def line(match: re.Match[str]) -> str:
         parts = []
         if places := functions.get(match["label"]):
-            parts.append("In code: " + ", ".join(f"{{py:obj}}`~{p.name}`" for p in places))
+            short = [p.name.removeprefix(f"{dotted(p.file, root / 'src')}.") for p in places]
+            names = zip(short, places, strict=True)
+            parts.append("In code: " + ", ".join(f"{{py:obj}}`{s} <{p.name}>`" for s, p in names))
         if places := tests.get(match["label"]):
             tested = [
                 f"[{p.name.removeprefix('test_').replace('_', ' ')}]"
@@ -151,6 +153,7 @@ def prose(text: str) -> str:
 
 def setup(app: Any) -> dict[str, bool]:
     """Connects the pages to Sphinx."""
+    from sphinx.ext import autodoc
     from sphinx_codeautolink.extension.block import CodeBlockAnalyser
 
     def expand(app: Any, page: str, text: list[str]) -> None:
@@ -163,6 +166,8 @@ def setup(app: Any) -> dict[str, bool]:
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("source-read", expand)
     app.connect("autodoc-process-docstring", show)
+    # The protocol wraps the call of its classes; what they take is said by their __init__.
+    autodoc._METACLASS_CALL_BLACKLIST.append("helpers.denoisers.base._Denoising.__call__")
     # It takes back a title with each section, and theorems, exercises and solutions have none.
     CodeBlockAnalyser.depart_section = lambda self, node: None
     return {"parallel_read_safe": True}

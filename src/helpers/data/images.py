@@ -73,19 +73,18 @@ def load(
     pool, so that it shares none with a "train" of the same n), "test" the first n of the test
     images.
 
-    name       size (default first)             options
-    fashion-mnist   32 (padded), 28             full=True: all 60,000 + 10,000 instead of the
-    embedded 10,000 + 1,000,
-                                                from $FASHION_MNIST_ROOT or downloaded
-    celeba          80, 40, 20; others from     needs CELEBA_ROOT, see helpers.data.celeba; colour
-                    "gray" or "rgb" the original JPEGs
-    c-alpha, disks, sine    80, any             those of the function in helpers.data.synthetic, as
-                                                alpha=2; the splits are drawn from seeds of their
-                                                own, which `seed` shifts
-    black-white     32, any                     the toy of two images
-    ray, shuffled           those of `of`       of="celeba" or "fashion-mnist": whose first image,
-                                                or all images, are scaled or shuffled; the shuffle
-                                                is drawn from `seed`
+    name                    size (default first)   options
+    fashion-mnist           32 (padded), 28        full=True: all 60,000 + 10,000, from
+                                                   $FASHION_MNIST_ROOT or downloaded, instead of
+                                                   the embedded 10,000 + 1,000
+    celeba                  80, 40, 20; others     colour="gray" or "rgb"; needs CELEBA_ROOT, see
+                            from the JPEGs         helpers.data.celeba
+    c-alpha, disks, sine    80, any                those of helpers.data.synthetic, as alpha=2;
+                                                   splits have seeds of their own, which `seed`
+                                                   shifts
+    black-white             32, any                the toy of two images
+    ray, shuffled           those of `of`          of="celeba" or "fashion-mnist": the first image
+                                                   scaled, or all shuffled as drawn from `seed`
 
     Raises ValueError for what is unknown, too many, or not on this machine, with the remedy.
 
