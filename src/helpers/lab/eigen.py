@@ -38,11 +38,10 @@ class Shrinkage(Panel):
     """Walk through the leading eigenvectors of a denoiser at noisy images, and change what it does
     along each.
 
-    Everything is computed here; static/eigen.js draws it, on the page and in Jupyter and
-    Colab. Its numbers are
-    exact: the error after a change follows from coefficients that travel with it, as the vectors
-    are orthonormal. Its pictures have 8 bits. Without JavaScript the picture of the first state
-    stands.
+    Everything is computed here; static/eigen.js draws it, on the page and in Jupyter and Colab.
+    Its numbers are exact: the error after a change follows from coefficients that travel with it,
+    as the vectors are orthonormal. Its pictures have 8 bits. Without JavaScript the picture of the
+    first state stands.
 
     denoiser: blind or not, homogeneous where x_hat = J y is to hold. clean (K, H, W); noise (H, W)
     of level 1; `count` eigenvectors from a Krylov space of dimension `basis` (see

@@ -58,9 +58,8 @@ class Lab:
     picture shows.
     samplers_apart: each side has a sampler of its own. centre: the mean of the start, for networks
     that are not told their noise level and so must not begin far from the data's mean. start: the
-    first state, where not the first of
-    every choice: target, count, left and right as (family, value) or (family, value, sampler),
-    schedule, seed, particles.
+    first state, where not the first of every choice: target, count, left and right as (family,
+    value) or (family, value, sampler), schedule, seed, particles.
     Raises ValueError when a state asks for what the lab does not have, or when a name cannot be
     part of a file's.
     """
@@ -84,9 +83,7 @@ class Lab:
         self.targets = {name: _here(target) for name, target in targets.items()}
         self.families = {f.name: f for f in families}
         self.counts = {"all" if n is None else str(n): n for n in counts}
-        schedules = (
-            {"EDM": partial(sampling.edm, sigma_min=0.02)} if schedules is None else schedules
-        )
+        schedules = schedules or {"EDM": partial(sampling.edm, sigma_min=0.02)}
         # float32, which is what a denoiser on the page is given
         self.schedules = {
             k: {str(n): make(n).float().double() for n in steps} for k, make in schedules.items()
@@ -104,17 +101,14 @@ class Lab:
                 raise ValueError(
                     f"the name {word!r} becomes part of a file's: use letters, digits, spaces, . , - _ and '"
                 )
-        self.start: dict[str, Any] = {
-            key: next(iter(known)) for key, known in self._choices().items()
-        } | {"seed": 0}
+        first_of = {key: next(iter(known)) for key, known in self._choices().items()}
+        self.start: dict[str, Any] = {**first_of, "seed": 0}
         for key, value in start.items():
             if key not in {*self.start, "left", "right"}:
-                raise ValueError(
-                    f"start has no {key!r}: it has {', '.join(self.start)}, left, right"
-                )
-            self.start[key] = (
-                "all" if (key, value) == ("count", None) else value if key == "seed" else str(value)
-            )
+                known = ", ".join(self.start)
+                raise ValueError(f"start has no {key!r}: it has {known}, left, right")
+            every = key == "count" and value is None
+            self.start[key] = "all" if every else value if key == "seed" else str(value)
         for side in ("left", "right"):
             family, value, *sampler = start.get(side, (families[0].name, families[0].values[0]))
             self.start[side] = [family, str(value), *(sampler or SAMPLERS)][:3]
@@ -142,17 +136,15 @@ class Lab:
             self.checked(state, key)
         for side in ("left", "right"):
             chosen = state.get(side)
-            if not (
-                isinstance(chosen, (list, tuple)) and [type(word) for word in chosen] == [str] * 3
-            ):
-                raise ValueError(
-                    f"{side} is {chosen!r}: pass names of architecture, value and sampler"
-                )
+            words = isinstance(chosen, (list, tuple)) and [type(word) for word in chosen]
+            if words != [str] * 3:
+                asked = "pass names of architecture, value and sampler"
+                raise ValueError(f"{side} is {chosen!r}: {asked}")
             family, value, sampler = chosen
-            if family not in self.families or value not in map(str, self.families[family].values):
+            known = {f.name: [str(v) for v in f.values] for f in self.families.values()}
+            if value not in known.get(family, ()):
                 has = ", ".join(
-                    f"{f.name} {'/'.join(map(str, f.values))}".strip()
-                    for f in self.families.values()
+                    f"{name} {'/'.join(values)}".strip() for name, values in known.items()
                 )
                 raise ValueError(f"architecture {family!r} {value!r}: this lab has {has}")
             if sampler not in SAMPLERS:
@@ -187,9 +179,8 @@ class Lab:
         family, value, sampler = state[side]
         denoiser = self.denoiser(state["target"], state["count"], family, value)
         sigmas, seed = self.schedules[state["schedule"]][state["steps"]], int(state["seed"])
-        start = self.centre + float(sigmas[0]) * noise.normal(
-            int(state["particles"]), *self.event, seed=seed
-        )
+        z = noise.normal(int(state["particles"]), *self.event, seed=seed)
+        start = self.centre + float(sigmas[0]) * z
         extra = {"seed": seed} if sampler == "reverse SDE" else {}
         return sampling.trajectory(start, SAMPLERS[sampler](denoiser, start, sigmas, **extra))
 
@@ -200,21 +191,16 @@ class Lab:
         training image.
         """
         kept, points = metrics.finite(y), self.training(target, count)
-        found: dict[str, float | None] = {
-            "diverged": metrics.diverged(y),
-            "copies": None,
-            "distance": None,
-        }
+        found: dict[str, float | None] = {"copies": None, "distance": None}
         # two distinct ones, or more
         if len(kept) and points is not None and bool((points != points[0]).any()):
             found["copies"] = metrics.share_of_copies(kept, points.to(kept))
         if len(kept) and not self.image:
-            found["distance"] = metrics.sliced_w2(
-                kept, self.reference(target), projections=DIRECTIONS
-            )
+            reference = self.reference(target)
+            found["distance"] = metrics.sliced_w2(kept, reference, projections=DIRECTIONS)
         elif len(kept) and points is not None:
             found["distance"] = float(metrics.nearest(kept, points.to(kept), k=1)[0].mean())
-        return found
+        return {"diverged": metrics.diverged(y), **found}
 
     def reference(self, target: str) -> Tensor:
         """Points of the target, (REFERENCE, 2), against which samples are measured."""
@@ -231,27 +217,20 @@ class Lab:
         """
         key = target, count, family, value, schedule
         if key not in self._densities:
-            cells, denoiser = (
-                density.grid(self.extent, CELLS),
-                self.denoiser(target, count, family, value),
-            )
+            cells = density.grid(self.extent, CELLS)
+            denoiser = self.denoiser(target, count, family, value)
             sigma_max = float(next(iter(self.schedules[schedule].values()))[0])
             points = cells.points.float()  # twice as fast, and a picture has 8 bits
-            log_q = density.generated_log_density(
-                denoiser, points, BLUR, sigma_max, DENSITY_STEPS
-            ).double()
+            log_q = density.generated_log_density(denoiser, points, BLUR, sigma_max, DENSITY_STEPS)
             log_p = self.targets[target].log_prob(cells.points, BLUR)
-            self._densities[key] = (
-                _picture(log_q),
-                density.total_variation(log_p, log_q, cells.cell),
-            )
+            apart = density.total_variation(log_p, log_q.double(), cells.cell)
+            self._densities[key] = _picture(log_q.double()), apart
         return self._densities[key]
 
     def target_picture(self, target: str) -> Tensor:
         """The target's density at noise BLUR, (CELLS, CELLS)."""
-        return _picture(
-            self.targets[target].log_prob(density.grid(self.extent, CELLS).points, BLUR)
-        )
+        points = density.grid(self.extent, CELLS).points
+        return _picture(self.targets[target].log_prob(points, BLUR))
 
     # The page -------------------------------------------------------------------------------------
 
