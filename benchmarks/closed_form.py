@@ -20,14 +20,12 @@ from helpers import metrics, realism, sampling
 from helpers.data import load
 from helpers.denoisers import (
     Denoiser,
-    HermitePolynomial,
     LinearConvolution,
     LinearDenoiser,
     PooledConvolution,
     PosteriorMean,
-    ReleasedPolynomial,
-    patch_table,
 )
+from helpers.systems.levine_weiss.windows import HermitePolynomial, ReleasedPolynomial, patch_table
 
 N, SIZE, SEED, SAMPLES, SHOWN = 1000, 40, 0, 64, 8
 TEN, FINE = sampling.cosine_vp(10), sampling.cosine_vp(100)

@@ -83,7 +83,6 @@ ABSTRACT = {"Denoiser", "Network", "FeatureRegression", "WindowRegression", "_Fi
 GRAY = (6, 6)  # the event of denoisers that fix none
 DENOISERS = {  # from a seed, for data and weights
     "mixture": lambda s: d.GaussianMixture(plane(s), 0.3),
-    "Hermite": lambda s: d.HermitePolynomial(images(s), 8, patch={0.1: (3, 8), 9.0: (5, 8)}),
     "convolution": lambda s: d.LinearConvolution.from_points(images(s), 3),
     "linear": lambda s: d.LinearDenoiser.from_points(images(s), 3),
     "local": lambda s: d.LocalMean(images(s), 3),
@@ -103,7 +102,6 @@ DENOISERS = {  # from a seed, for data and weights
     "projected": lambda s: d.ProjectedDenoiser(plane(s), 1),
     "projected mixture": lambda s: d.ProjectedDenoiser(d.GaussianMixture(plane(s), 0.3), 1),
     "random features": lambda s: d.RandomFeatures(plane(s), 10),
-    "released polynomial": lambda s: d.ReleasedPolynomial(images(s), 8),
     "two images": lambda s: d.TwoImages(images(s)[:2], 3),
     "unet, told": lambda s: told(d.UNet(1, 4, blind=False, level="scale", seed=s), s),
     "chain, told": lambda s: told(d.CNN(3, 4, normalisation="none", blind=False, seed=s), s),

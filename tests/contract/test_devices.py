@@ -111,8 +111,6 @@ def test_densities(machine):
 FITS = {
     "convolution": lambda x: d.LinearConvolution.from_points(x, 3),
     "pooled": lambda x: d.PooledConvolution.from_points(x, 2),
-    "Hermite": lambda x: d.HermitePolynomial(x, 8),
-    "released": lambda x: d.ReleasedPolynomial(x, 8, patch=3),
     "linear": lambda x: d.LinearDenoiser.from_points(x, 3),
     "local": lambda x: d.LocalMean(x, 3),
     "masks": lambda x: d.MaskedMean(x, wiener_masks(torch.cov(x.cpu().flatten(1).T), 0.5)),

@@ -3,7 +3,7 @@
 from .base import Denoiser, Network, per_level, score
 from .bottleneck import ProjectedDenoiser
 from .convolutional import LinearConvolution, PooledConvolution
-from .features import FeatureRegression, Polynomial, RandomFeatures
+from .features import FeatureRegression, RandomFeatures
 from .gaussian_mixture import GaussianMixture
 from .linear import LinearDenoiser
 from .local import LocalMean, MaskedMean
@@ -14,7 +14,7 @@ from .networks.image_mlp import ImageMLP
 from .networks.per_level import PerLevel
 from .networks.unet import UNet
 from .per_level_mlp import PerLevelMLP
-from .polynomial import HermitePolynomial, ReleasedPolynomial, patch_table
+from .polynomial import Polynomial
 from .posterior_mean import PosteriorMean
 from .two_images import TwoImages
 
@@ -25,7 +25,6 @@ __all__ = [
     "Denoiser",
     "FeatureRegression",
     "GaussianMixture",
-    "HermitePolynomial",
     "ImageMLP",
     "LinearConvolution",
     "LinearDenoiser",
@@ -39,10 +38,8 @@ __all__ = [
     "PosteriorMean",
     "ProjectedDenoiser",
     "RandomFeatures",
-    "ReleasedPolynomial",
     "TwoImages",
     "UNet",
-    "patch_table",
     "per_level",
     "score",
 ]

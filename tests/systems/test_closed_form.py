@@ -10,15 +10,13 @@ import torch
 
 from helpers import sampling
 from helpers.denoisers import (
-    HermitePolynomial,
     LinearConvolution,
     LinearDenoiser,
     PooledConvolution,
     ProjectedDenoiser,
-    ReleasedPolynomial,
-    patch_table,
 )
 from helpers.denoisers.linear import flow_variance
+from helpers.systems.levine_weiss.windows import HermitePolynomial, ReleasedPolynomial, patch_table
 
 LEVELS = [4.0, 0.7, 0.15]
 
