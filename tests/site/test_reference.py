@@ -106,3 +106,28 @@ def test_docstrings_are_shown_as_they_read():
         "- one\n  thing\n- another",
         ">>> 1 + 1\n2",
     ]
+
+
+# Built --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.site
+def test_code_in_chapters_leads_to_the_reference_and_reads_as_before(soup):
+    for chapter in BOOK.chapters:
+        page = soup[chapter.with_suffix(".html").as_posix()]
+        links = page.select("div.cell_input pre a")
+        assert links and all("reference/" in link["href"] for link in links), chapter
+        shown = [pre.get_text().strip() for pre in page.select("div.cell_input pre")]
+        cells = read_notebook(ROOT / chapter).cells
+        code = {cell.source.strip() for cell in cells if cell.cell_type == "code"}
+        assert shown and set(shown) <= code
+
+
+@pytest.mark.site
+def test_a_function_leads_back_to_its_statements(soup):
+    pages = [soup[page.relative_to(ROOT).with_suffix(".html").as_posix()] for page in PAGES]
+    for label, places in reference.computed(ROOT).items():
+        for place in places:
+            signature = next(filter(None, (page.find(id=place.name) for page in pages)))
+            words = signature.find_next_sibling("dd")
+            assert words.select(f'a[href$="#{label}"]'), place
