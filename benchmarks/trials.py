@@ -136,15 +136,7 @@ def judged(made: Tensor, data: ImageSet, test: ImageSet) -> dict[str, float]:
     frequencies is more than twice what 95 % of the test images stay below."""
     found, kept = looks.judged(made, data, test), metrics.finite(made)
     if len(kept):
-        high = [
-            torch.stack(
-                [
-                    realism.radial_spectrum(gray[None])[gray.shape[-1] // 3 :].mean()
-                    for gray in images.mean(1)
-                ]
-            )
-            for images in (kept, test.images)
-        ]
+        high = [realism.grain(images.mean(1)) for images in (kept, test.images)]
         found["broken"] = round(float((high[0] > 2 * high[1].quantile(0.95)).double().mean()), 4)
     return found
 
@@ -152,14 +144,9 @@ def judged(made: Tensor, data: ImageSet, test: ImageSet) -> dict[str, float]:
 def colour_grain(made: Tensor, test: ImageSet) -> float:
     """What judges of gray cannot see: power above a third of the frequencies of the channels less
     their mean, of the images that are shown as they are shown, over that of the test images."""
-    high = [
-        sum(
-            float(realism.radial_spectrum(c)[c.shape[-1] // 3 :].mean())
-            for c in (x - x.mean(1, True)).unbind(1)
-        )
-        for x in (made[: looks.SHOWN].clamp(0, 1), test.images)
-    ]
-    return round(high[0] / high[1], 3)
+    shown = made[: looks.SHOWN].clamp(0, 1), test.images
+    high = [realism.grain((x - x.mean(1, True)).flatten(0, 1)).mean() for x in shown]
+    return round(float(high[0] / high[1]), 3)
 
 
 def controls(data: ImageSet, test: ImageSet) -> dict:

@@ -95,6 +95,16 @@ def radial_spectrum(images: Tensor) -> Tensor:
     return rings(torch.fft.fft2(x, norm="ortho").abs().square().mean(0))
 
 
+def grain(images: Tensor) -> Tensor:
+    """Power above a third of the frequencies of each image (N, n, n), the mean of those `rings`:
+    (N,)."""
+    x = widened(checked_points(images, "images"))
+    n = x.shape[-1]
+    radius, high = radii(n).round().to(x.device), range(n // 3, n // 2 + 1)
+    weight = sum((radius == r) / (radius == r).sum() for r in high) / len(high)
+    return (torch.fft.fft2(x, norm="ortho").abs().square() * weight).sum((1, 2))
+
+
 def spectral_distance(real: Tensor, made: Tensor) -> float:
     """Root mean square over the rings |k| >= 1 of the difference of the two radial spectra, in dB."""
     ratio = radial_spectrum(made)[1:] / radial_spectrum(real)[1:]

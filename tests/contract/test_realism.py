@@ -154,3 +154,10 @@ def test_autoencoder_is_of_its_seed_trains_and_is_saved(tmp_path, monkeypatch):
     assert losses[-1] < 0.5 * losses[0]
     models.save("judge", a, {}, images)
     torch.testing.assert_close(models.load("judge")(images, 0.1), a(images, 0.1), rtol=0, atol=0.02)
+
+
+def test_grain_is_the_mean_of_the_outer_rings():
+    x = noise(3, 12, 12).double()
+    each = [realism.radial_spectrum(image[None])[4:].mean() for image in x]
+    assert torch.allclose(realism.grain(x), torch.stack(each))
+    assert realism.grain(torch.ones(1, 12, 12)) < 1e-12 < realism.grain(x).min()

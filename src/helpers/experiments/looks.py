@@ -57,11 +57,8 @@ def judged(made: Tensor, data: ImageSet, test: ImageSet) -> dict[str, float]:
         judge = models.load(name)
         features = [judge.features(_sized(_gray(x), size)) for x in (test.images, kept)]
         gray, seen, unseen = (_gray(x) for x in (kept, data.images, test.images))
-        high = [
-            float(realism.radial_spectrum(x)[x.shape[-1] // 3 :].mean()) for x in (gray, unseen)
-        ]
         found |= dict(zip(("kid", "kid_error"), realism.kid_with_error(*features), strict=True))
-        found["grain"] = high[0] / high[1]
+        found["grain"] = float(realism.grain(gray).mean() / realism.grain(unseen).mean())
         found["quadrants"] = float(
             (metrics.patch_sources(gray, seen, gray.shape[-1] // 2)[1] > ALIKE).double().mean()
         )
