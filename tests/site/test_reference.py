@@ -73,6 +73,7 @@ def test_the_reference_holds_every_module_once():
     packages = {"helpers"} | {name.rpartition(".")[0] for name in shown}
     there = {reference.dotted(file, source / "helpers") for file in source.glob("helpers/**/*.py")}
     assert sorted(shown) == sorted(set(shown))
+    assert set(shown) <= there, "moved or gone"
     assert sorted(there - set(shown) - packages) == sorted(HIDDEN)
     assert {f"book/reference/{page.stem}" for page in PAGES} <= {
         page.with_suffix("").as_posix() for page in BOOK.pages

@@ -95,6 +95,20 @@ def test_released_polynomial_interpolates_its_one_noisy_copy():
     assert error[40][0] > 1e-2 and error[40][1] < 1.2 * error[40][0]
 
 
+@pytest.mark.theorem("prop-one-copy")
+@pytest.mark.parametrize("F", [4, 25, 60])
+def test_excess_of_a_regression_on_one_noisy_copy(F):
+    """The formula, for features that know nothing of the images, by least squares of least norm."""
+    N, n, tries = 12, 11, 2000
+    x = X.flatten(1)[torch.arange(N) % len(X)]
+    phi, fresh = draws(tries, N, F, seed=1), draws(tries, 1, F, seed=2)
+    centre, mean = phi.mean(1, keepdim=True), x.mean(0)
+    A = torch.linalg.pinv(phi - centre) @ (x - mean)
+    excess = ((fresh - centre) @ A).square().sum(2).flatten() / (x - mean).square().sum(1).mean()
+    want = (N + 1) / (F - n - 1) if F > n + 1 else (N + 1) / n * F / (n - F - 1)
+    assert float(excess.mean()) == pytest.approx(want, abs=4 * float(excess.std()) / tries**0.5)
+
+
 # The well-posed polynomial ------------------------------------------------------------------------
 
 
