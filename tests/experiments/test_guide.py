@@ -23,7 +23,7 @@ def test_the_guide_to_a_new_architecture(tmp_path):
         "assert type(network) is Mine and network.arguments == {'width': 16, 'seed': 0}",
         "channels = 8",
         f"name, options, changed = {{{row}}}['mine']",
-        "changed = zoo.replace(zoo.BASE, **changed)",
+        "changed = replace(zoo.BASE, **changed)",
         "data = runner.source(**clothes)",
         "assert type(runner.untrained(zoo.Entry(name, options, clothes, changed), data)) is Mine",
     ]
