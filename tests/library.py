@@ -22,7 +22,7 @@ def copied(root: Path) -> dict[str, str]:
     (root / "src/press.py").write_text("raise ImportError('there is no press here')")
     for room in ("contract", "theory"):
         shutil.copytree(ROOT / "tests" / room, root / "tests" / room, ignore=caches)
-    for file in ("conftest.py", "nets.py", "pretend.py", "wings.py"):
+    for file in ("conftest.py", "faces.py", "nets.py", "pretend.py", "wings.py"):
         shutil.copy(ROOT / "tests" / file, root / "tests")
     shutil.copytree(ROOT / "models", root / "models")
     shutil.copy(ROOT / "pyproject.toml", root)

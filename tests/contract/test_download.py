@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 
 import pooch
 import pytest
-from test_images import JPEGS
+from faces import JPEGS
 
 from helpers.data import celeba_download, download, download_celeba, load
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from faces import original
 from press_fixtures import BOOK
-from test_images import original
 
 from press.execute import kernel_environment
 from press.site import fetch_scripts

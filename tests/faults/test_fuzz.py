@@ -24,12 +24,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from faces import JPEGS, archive, packed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
-from test_images import JPEGS, archive, packed
 
 import helpers
 from helpers import data, models, recorded, sampling, training
