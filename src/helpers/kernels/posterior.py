@@ -18,11 +18,10 @@ from torch import Tensor
 from ..checks import accumulate_dtype, checked_sigma, widened
 from . import plane
 from .native import has_triton
-from .summary import Summary, rows_in_chunk, summarise
+from .summary import NARROW, Summary, rows_in_chunk, summarise
 
 LOGITS = 2**25  # logits kept at a time: queries come in groups of LOGITS / N
 TOLERANCE = 6e-6  # accepted estimate of float32's error, in units of the training set's radius
-NARROW = (torch.uint8, torch.float16)  # on a GPU these stay what they are, uncentred
 
 
 class Posterior(NamedTuple):

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .posterior import NARROW
+from .summary import NARROW
 
 # weights below e^-32 = 1e-14 of the largest, which no float32 sum can feel
 FAR = tl.constexpr(32.0)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..checks import widened
 
+NARROW = (torch.uint8, torch.float16)  # on a GPU points of these types stay so, uncentred
 # numbers in a chunk of points: in cache from the first product to the second
 CHUNK = {"cpu": 2**22, "cuda": 2**26}
 
