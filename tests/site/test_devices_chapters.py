@@ -4,7 +4,9 @@ The sizes are those of the chapter's parameters where it has them, else words of
 Labs are not exported here, and nothing is compared: numbers of so few samples mean nothing.
 """
 
+import importlib
 import json
+import pkgutil
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -18,6 +20,13 @@ from helpers import checks, devices
 from helpers.files import RESULTS
 from press.chapters import LEDGER, Book, tags
 
+# what is imported for the first time is not to meet another Generator, or that device
+for name in (
+    "torch._dynamo",
+    *(m.name for m in pkgutil.walk_packages(helpers.__path__, "helpers.")),
+):
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
 CHAPTERS = {
     path.stem[:2]: path for path in (ROOT / c for c in Book(ROOT).chapters) if path.stem != LEDGER
 }
