@@ -63,8 +63,8 @@ def informed_risk(parts: Parts, beta: float, sigma: float) -> Tensor:
     r"""Squared error of a denoiser that is told the contour and sees both backgrounds whole, each
     under noise, (n,).
 
-        sum_i share_i sum_k S_i(k) sigma^2 / (S_i(k) + sigma^2),   S_i(k) = powers_i max(|k|, 1)^(-2
-        beta),
+        sum_i share_i sum_k S_i(k) sigma^2 / (S_i(k) + sigma^2),
+        S_i(k) = powers_i max(|k|, 1)^(-2 beta),
 
     Wiener's filter, the best linear one, on each background; share_i of the pixels show it. A
     denoiser of the image knows less. So this is a floor for its error, but for what a non-linear

@@ -170,8 +170,8 @@ def psnr(x_hat: Tensor, x: Tensor) -> float:
 def pearson(a: Tensor, b: Tensor) -> Tensor:
     r"""Pearson's r of the pixels of each pair of images, (batch,), in [-1, 1]; symmetric.
 
-        r = <a - mean a, b - mean b> / (|a - mean a| |b - mean b|),   the mean over all pixels of
-        one image.
+        r = <a - mean a, b - mean b> / (|a - mean a| |b - mean b|),
+        the mean over all pixels of one image.
 
     The "correlation" of Kamb & Ganguli (ICML 2025). Their text calls it r^2, their released code
     computes r, unsquared, and r^2 is the smaller: square it before comparing with one. It does not
@@ -189,8 +189,8 @@ def similarity(a: Tensor, b: Tensor, centred: bool = True) -> Tensor:
     r"""Cosine of the angle between every image of one batch and every image of another, (n, m), in
     [-1, 1].
 
-        <a, b> / (|a| |b|),   centred: after each image's own mean has been taken off, which makes
-        it Pearson's r.
+        <a, b> / (|a| |b|),
+        centred: after each image's own mean has been taken off, which makes it Pearson's r.
 
     Kadkhodaie et al. (2024) write the first ("normalized inner product", Fig. 2); their released
     code has both, and removes repeats by the second. Intensities are positive, so uncentred two
@@ -240,8 +240,8 @@ def determination(estimate: Tensor, reference: Tensor) -> Tensor:
     r"""Coefficient of determination of each estimate, (batch,), at most 1 and without lower bound;
     not symmetric.
 
-        R^2 = 1 - sum_p (estimate_p - reference_p)^2 / (n Var reference),   n Var = sum_p
-        (reference_p - mean)^2.
+        R^2 = 1 - sum_p (estimate_p - reference_p)^2 / (n Var reference),
+        n Var = sum_p (reference_p - mean)^2.
 
     The measure of Lukoianov et al. (NeurIPS 2025), here for each image by itself, n pixels. It is
     not the square of `pearson`: it does see brightness and contrast, R^2 <= r^2 with equality only

@@ -37,8 +37,8 @@ def c_alpha(
     (beta None: alpha).
 
         x = M B_1 + (1 - M) B_2,   M(row, col) = 1 if row >= round(size C(col)) + size // 2 else 0,
-        C = filter(u, alpha),      B_i = filter(u_i, beta), stretched to [r_1, 1] for one i, [0,
-        r_2] for the other.
+        C = filter(u, alpha),
+        B_i = filter(u_i, beta), stretched to [r_1, 1] for one i, [0, r_2] for the other.
 
     filter(u, a) multiplies the discrete Fourier transform of white noise u by |k|^-a, k the integer
     frequency, and by 1 at k = 0. r_1, r_2 ~ U(0, 1); a fair coin chooses the i of [r_1, 1]. A
@@ -126,8 +126,8 @@ def disk_image(
 ) -> Tensor:
     r"""Images of disks with a soft edge, continuously differentiable in all five parameters.
 
-        x(u) = background + (disk - background) m,   m = 3 t^2 - 2 t^3,   t = clamp((radius - |u -
-        c|) / w + 1/2, 0, 1),
+        x(u) = background + (disk - background) m,   m = 3 t^2 - 2 t^3,
+        t = clamp((radius - |u - c|) / w + 1/2, 0, 1),
 
     c the centre, u = (row + 1/2, column + 1/2) the middle of a pixel in the frame [0, size]^2, w =
     1.3 pixels. With m' = 6 t (1 - t) / w and e = (u - c) / |u - c| the tangent vectors of the class

@@ -13,8 +13,8 @@ from .posterior_mean import PosteriorMean
 class ProjectedDenoiser(Denoiser):
     r"""Linear encoder and decoder with the best map between them (proposition P4b).
 
-        D(y, sigma) = mu + U g( U^T (y - mu), sigma ),   g the Bayes denoiser of the projected
-        target U^T (x - mu).
+        D(y, sigma) = mu + U g( U^T (y - mu), sigma ),
+        g the Bayes denoiser of the projected target U^T (x - mu).
 
     Its flow generates the law of the projected target exactly. U (d, r) has orthonormal columns, by
     default the leading principal axes. target: a GaussianMixture or a training set (N, *event).

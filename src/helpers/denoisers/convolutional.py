@@ -52,8 +52,8 @@ class _Filter(Denoiser):
 class LinearConvolution(_Filter):
     r"""The best convolution with support Omega for a stationary target on a circle or a torus.
 
-        D(y, sigma) = mu + h * (y - mu),   sum_{t' in Omega} h(t') ( R(t - t') + sigma^2 [t = t'] )
-        = R(t), t in Omega,
+        D(y, sigma) = mu + h * (y - mu),
+        sum_{t' in Omega} h(t') ( R(t - t') + sigma^2 [t = t'] ) = R(t), t in Omega,
 
     R the autocovariance of the target, the inverse Fourier transform of its power spectrum S. With
     all of the circle as support this is Wiener's filter, H = S / (S + sigma^2). y (batch, n) or
@@ -156,8 +156,8 @@ class PooledConvolution(_Filter):
     cell:
 
         D(y)_c = mu + sum_{o in Omega} h(o) (Y_{c-o} - mu),   h(o) a matrix P x P,
-        sum_{o'} h(o') ( R(o - o') + sigma^2 [o = o'] I ) = R(o), o in Omega,   R(o) = E[ (X_{c+o} -
-        mu)(X_c - mu)^T ].
+        sum_{o'} h(o') ( R(o - o') + sigma^2 [o = o'] I ) = R(o), o in Omega,
+        R(o) = E[ (X_{c+o} - mu)(X_c - mu)^T ].
 
     The response at a coarse frequency is a matrix, which couples the stride^2 frequencies that
     pooling folds into one. stride 1 is LinearConvolution; one cell as large as the image is

@@ -14,8 +14,8 @@ class MLP(Denoiser):
     r"""Multi-layer perceptron with the preconditioning of Karras et al. 2022 (EDM, table 1).
 
         D(y, sigma) = c_skip y + c_out F( c_in y, log(sigma) / 4 ),
-        c_skip = s^2 / (s^2 + sigma^2), c_out = s sigma / sqrt(s^2 + sigma^2), c_in = 1 / sqrt(s^2 +
-        sigma^2),
+        c_skip = s^2 / (s^2 + sigma^2), c_out = s sigma / sqrt(s^2 + sigma^2),
+        c_in = 1 / sqrt(s^2 + sigma^2),
 
     s the standard deviation of the data, F with `depth` hidden layers of `width` units. y (batch,
     d).

@@ -51,9 +51,9 @@ def local_mean(
                   those that lie inside an image, and a window that the border cuts is compared on
                   the pixels that it has; the released code compares windows that wrap with patches
                   that lie inside.
-    boundary      those whose overlap with the border is that of q's window: the boundary-broken ELS
-    of Kamb & Ganguli,
-                  the best function of a window padded with zeros. Padding "zeros" only.
+    boundary      those whose overlap with the border is that of q's window: the boundary-broken
+                  ELS of Kamb & Ganguli, the best function of a window padded with zeros. Padding
+                  "zeros" only.
     composite     PSPC-Square of Niedoba et al. (ICML 2025): for each crop of patch x patch pixels
                   inside the image the softmax over the images' crops at the same place; the
                   estimates of whole crops are averaged where they overlap. Padding "zeros" only.

@@ -78,8 +78,8 @@ def masked_mean(
 def wiener_masks(covariance: Tensor, sigma: float, threshold: float = 0.02) -> Tensor:
     r"""The masks of Lukoianov et al. (NeurIPS 2025): where the data's Wiener filter is large.
 
-        W = S (S + sigma^2 I)^-1,   m_pn = 1 where |W_np / W_nn| >= threshold * max |W / diag W|,
-        else 0.
+        W = S (S + sigma^2 I)^-1,
+        m_pn = 1 where |W_np / W_nn| >= threshold * max |W / diag W|, else 0.
 
     covariance S (d, d) of the flattened images; threshold .005 (MNIST, Fashion-MNIST), .05
     (CIFAR-10) or .02 (faces) in the released code. A coordinate that hardly varies, W_nn <= 1e-6,

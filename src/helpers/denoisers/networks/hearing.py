@@ -16,8 +16,8 @@ def preconditioned(
     r"""c_skip y + c_out F( c_in y, log(sigma) / 4 ), with s = data_std (Karras et al. 2022, table
     1):
 
-        c_skip = s^2 / (s^2 + sigma^2), c_out = s sigma / sqrt(s^2 + sigma^2), c_in = 1 / sqrt(s^2 +
-        sigma^2).
+        c_skip = s^2 / (s^2 + sigma^2), c_out = s sigma / sqrt(s^2 + sigma^2),
+        c_in = 1 / sqrt(s^2 + sigma^2).
 
     sigma has a dimension for each of y, or none.
     """

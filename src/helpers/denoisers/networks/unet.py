@@ -24,8 +24,8 @@ class UNet(Network):
     EDM, as `MLP` is.
 
         blind:        D(y) = y - F(y),
-        conditioned:  D(y, sigma) = c_skip y + c_out F( c_in y, log(sigma) / 4 ),   coefficients
-        from s = data_std.
+        conditioned:  D(y, sigma) = c_skip y + c_out F( c_in y, log(sigma) / 4 ),
+        coefficients from s = data_std.
 
     F: `blocks` stages of two 3x3 convolutions, each followed by a normalisation and a ReLU, with c,
     2c, 4c, ... channels and a pooling by 2 between them; a middle stage; the same stages upwards,

@@ -4,8 +4,8 @@ samples are judged.
 The equation is discretised in finite volumes, so that it has as many equations as unknowns and data
 satisfy it exactly:
 
-    sum over the faces of cell i of k_ij (p_i - p_j) / h^2 = f_i,    k_ij = (K_i + K_j) / 2,    no
-    flux at the walls,
+    sum over the faces of cell i of k_ij (p_i - p_j) / h^2 = f_i,   k_ij = (K_i + K_j) / 2,
+    no flux at the walls,
 
 on size x size cells of width h = 1 / size. In matrix form A(K) p = f. A sample is a pair of fields
 (p, K), pressure and
@@ -211,8 +211,8 @@ class Corrected(Denoiser):
     r"""A denoiser of pairs whose pressure is moved down the squared residual, in the manner of
     CoCoGen:
 
-        p <- p - A (A p - f) / L^2,   L = 8 max |K| / h^2 >= |A|,   `steps` times, at levels of at
-        most `below`.
+        p <- p - A (A p - f) / L^2,   L = 8 max |K| / h^2 >= |A|,
+        `steps` times, at levels of at most `below`.
 
     The error of p along an eigenvector of A with eigenvalue s shrinks by 1 - (s / L)^2 at each
     step, so never grows. CoCoGen (Jacobsen, Zhuang & Duraisamy 2023) moves the noisy sample
@@ -270,8 +270,8 @@ def error_spectrum(flow: Darcy, x: Tensor) -> tuple[Tensor, Tensor]:
     r"""Where the pressures of x are wrong: squared errors along the eigenvectors of each A(K), and
     the eigenvalues.
 
-        p - mean p - solve(K) = sum_k e_k v_k,   A(K) v_k = s_k v_k,   so that   |A p - f|^2 = sum_k
-        s_k^2 e_k^2.
+        p - mean p - solve(K) = sum_k e_k v_k,   A(K) v_k = s_k v_k,   so that
+        |A p - f|^2 = sum_k s_k^2 e_k^2.
 
     e_k^2 and s_k (batch, cells - 1), float64, by ascending |s_k|; the constant, whose eigenvalue is
     0, is left out. Proved: `prop-darcy`.

@@ -25,8 +25,8 @@ def posterior_variance(sigma: Tensor, levels: int = LEVELS) -> Tensor:
     r"""The variance S by which the paper divides a residual, at noise levels of our coordinates;
     shape of sigma.
 
-        S = s'^2 (1 - s'^2 / s^2) / (1 + s'^2),   s = tan(a), s' = tan(a - step), step = pi / (2
-        levels),
+        S = s'^2 (1 - s'^2 / s^2) / (1 + s'^2),
+        s = tan(a), s' = tan(a - step), step = pi / (2 levels),
 
     the law of x_{t-1} given x_t and x in DDPM with a cosine schedule of `levels` steps, in its own,
     variance preserving units. Below two steps S is that of two steps, as in the released code.
@@ -162,8 +162,8 @@ class CircleDenoiser(Denoiser):
     in proportion to w_j I_0(|e_j|) / I_0(kappa_j).
     With weight c it minimises, at every y by itself,
 
-        w |v - m|^2 / 2 + c ( |v|^2 - 1 )^2 / (2 S):   v = rho m / |m|,   rho - |m| + b rho (rho^2 -
-        1) = 0,
+        w |v - m|^2 / 2 + c ( |v|^2 - 1 )^2 / (2 S):   v = rho m / |m|,
+        rho - |m| + b rho (rho^2 - 1) = 0,
 
     b = 2 c / (w S), w the `data_weight`, S the `posterior_variance`: the cubic has one root in
     [|m|, 1], which Newton's method finds. Proved: `prop-best-mean`.

@@ -74,8 +74,8 @@ def moments(
     noise. The variance of the data over that of y, as skip, is the preconditioning of Karras et al.
     (2022). With S = C + sigma^2 I, G = W S W^T, e_a = exp(-G_aa / 2), m_ia = w_a x_i + b_a,
 
-        E phi_a phi_b = e_a e_b [ sinh(G_ab) mean_i cos m_ia cos m_ib + cosh(G_ab) mean_i sin m_ia
-        sin m_ib ],
+        E phi_a phi_b = e_a e_b [ sinh(G_ab) mean_i cos m_ia cos m_ib +
+            cosh(G_ab) mean_i sin m_ia sin m_ib ],
 
     and Stein's lemma gives E phi (y - x_i)^T = e_a cos(m_ia) S w_a. points (N, d), covariance (d,
     d). Proved: `lem-sine-moments`.
@@ -217,8 +217,8 @@ def bulks(n: int, p: int, sigma: float, variance: float = 1.0, gain: float = 1.0
     r"""Predicted spectrum of U = E phi phi^T over n training points, p features of phase 0, p > n
     >> d >> 1.
 
-        [ s^2 + v^2 (1 - sqrt(p/n))^2,  s^2 + v^2 (1 + sqrt(p/n))^2 ],   the n eigenvalues of the
-        training set,
+        [ s^2 + v^2 (1 - sqrt(p/n))^2,  s^2 + v^2 (1 + sqrt(p/n))^2 ],
+        the n eigenvalues of the training set,
 
     (Bonnaire et al. 2025, theorem 3.2), p - n - d eigenvalues at s^2, and d of order p/d that a
     population has too. For sines the constants are elementary; with T = gain^2 variance, N = gain^2

@@ -92,9 +92,10 @@ def ascent_variances(
     With many axes levels do not fluctuate and the variances v_j of y obey a recursion: s the most
     likely level of v,
 
-        l^2 = mean_j v_j s^4 / (lambda_j + s^2)^2 = s^2 (1 - df(s) / D),   df(s) = sum_j lambda_j /
-        (lambda_j + s^2), v_j <- (1 - h s^2 / (lambda_j + s^2))^2 v_j + [ (1 - beta h)^2 - (1 - h)^2
-        ] l^2,   until l <= sigma_stop.
+        l^2 = mean_j v_j s^4 / (lambda_j + s^2)^2 = s^2 (1 - df(s) / D),
+        df(s) = sum_j lambda_j / (lambda_j + s^2),
+        v_j <- (1 - h s^2 / (lambda_j + s^2))^2 v_j + [ (1 - beta h)^2 - (1 - h)^2 ] l^2,
+        until l <= sigma_stop.
 
     l is the level that the sampler reads from |D - y|: too small by the degrees of freedom that the
     filter keeps. Proved: `prop-ascent`.
@@ -120,8 +121,8 @@ def ascent_variances(
 def ascent_limit(variances: Tensor, sigma: float, sigma_stop: float, beta: float) -> Tensor:
     r"""The same for h -> 0 and df/D -> 0, in closed form:
 
-        v_j = lambda_j + s^2 - lambda_j ((lambda_j + s^2) / (lambda_j + sigma^2))^(1/beta),   s =
-        sigma_stop.
+        v_j = lambda_j + s^2 - lambda_j ((lambda_j + s^2) / (lambda_j + sigma^2))^(1/beta),
+        s = sigma_stop.
 
     Small steps would be exact from a start of variance lambda_j + sigma^2; the start lacks
     lambda_j, and a share of that is never forgotten. beta = 1 is the probability-flow ODE, beta ->

@@ -49,8 +49,8 @@ def overlap(a: Tensor, b: Tensor) -> float:
 def frequency(vectors: Tensor) -> Tensor:
     r"""Mean spatial frequency of images (k, n, n), in periods an image, (k,):
 
-        sum_w |w| |F e(w)|^2 / sum_w |F e(w)|^2,   F the discrete Fourier transform, w from -n/2 to
-        n/2 in each axis.
+        sum_w |w| |F e(w)|^2 / sum_w |F e(w)|^2,
+        F the discrete Fourier transform, w from -n/2 to n/2 in each axis.
 
     White noise has about .38 n. Raises ValueError for other shapes and for an image of zeros.
     """

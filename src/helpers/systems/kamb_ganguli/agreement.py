@@ -45,8 +45,8 @@ def calibrate(
 ) -> Calibration:
     r"""Compare machines of several windows with a network where the network itself goes.
 
-        c(sigma, side, b) = <D_net(y) - y, D_side(y) - y> / (|D_net(y) - y| |D_side(y) - y|),   y =
-        y_b(sigma),
+        c(sigma, side, b) = <D_net(y) - y, D_side(y) - y> / (|D_net(y) - y| |D_side(y) - y|),
+        y = y_b(sigma),
 
     the cosine of the two scores at the states y_b(sigma) of the network's own Euler (DDIM) path, as
     Kamb & Ganguli (ICML 2025) choose the sides of their machines. At large sigma both scores are

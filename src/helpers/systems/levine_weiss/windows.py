@@ -166,7 +166,8 @@ class ReleasedPolynomial(WindowRegression):
     r"""The polynomial denoiser of Levine & Weiss 2026, as in their released code.
 
         v = R (2 y - 1),   R_ij ~ N(0, 1) / sqrt(k),   phi_j = ( v_j / max_i |v_i| )^p / std,
-        x_hat = A phi + b, A = Cov(x, phi) ( Cov(phi) + ridge I )^{-1},   b = mean(x) - A mean(phi),
+        x_hat = A phi + b,
+        A = Cov(x, phi) ( Cov(phi) + ridge I )^{-1},   b = mean(x) - A mean(phi),
 
     with the moments of *one* noisy copy of the training set (`draws` takes more), std the standard
     deviation of the data in their range [-1, 1]. Only the power p is kept, none below. The maximum
@@ -216,9 +217,10 @@ class HermitePolynomial(WindowRegression):
     r"""A polynomial denoiser that is well posed: Wiener's filter plus Hermite polynomials of random
     projections.
 
-        x_hat = W(y) + A phi',   phi' = phi less its best affine estimate,   A = Cov(x, phi')
-        (Cov(phi') + ridge)^-1, phi_(n,j) = h_n(z_j), n = 2 ... degree,   z_j = r_j (y - mu) /
-        tau_j,   tau_j^2 = r_j Cov(y) r_j^T,
+        x_hat = W(y) + A phi',   phi' = phi less its best affine estimate,
+        A = Cov(x, phi') (Cov(phi') + ridge)^-1,
+        phi_(n,j) = h_n(z_j), n = 2 ... degree,   z_j = r_j (y - mu) / tau_j,
+        tau_j^2 = r_j Cov(y) r_j^T,
 
     W Wiener's filter of the window, h_n = He_n / sqrt(n!) orthonormal under N(0, 1). All orders are
     kept; projections point where the images vary, r_j ~ N(0, Cov(x) + EVERYWHERE^2 I / k), and are
