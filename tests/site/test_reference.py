@@ -48,6 +48,11 @@ def test_every_statement_has_a_function_and_a_test(named):
     assert sorted(set(STATED) - set(found)) == sorted(APART)
 
 
+def test_what_holds_a_statement_is_a_test():
+    names = [place.name for places in reference.held(ROOT).values() for place in places]
+    assert [name for name in names if not name.startswith("test_")] == []
+
+
 def test_a_statement_leads_to_what_computes_and_holds_it():
     link = reference.links(ROOT, BOOK.config["repository"])
     cells = [cell for cells in TEXTS.values() for cell in cells if reference.STATEMENT.search(cell)]
