@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from nets import noise
+from nets import noise, settled
 from torch.nn.functional import scaled_dot_product_attention
 
 from helpers import jacobian
@@ -11,7 +11,7 @@ from helpers.denoisers.networks.attention import AttentionUNet, SelfAttention
 
 
 def small(cls, **options):
-    return cls(1, 4, **{"normalisation": "none", **options}).double().eval()
+    return settled(cls(1, 4, **{"normalisation": "none", **options}).double())
 
 
 def usual(layer, u, z):
