@@ -56,6 +56,14 @@ def test_what_is_recorded_is_read_back(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "claims").iterdir() if path.suffix != ".json"] == []
 
 
+def test_what_must_not_pass_does_not():
+    """The control is outside of the interval, or the row is refused."""
+    kept = Claim("source", "claim", (0, 0.1), [0.02, 0.05], control=("noise", [0.4, 0.6]))
+    assert kept.row()["control"] == "noise: 0.4 to 0.6" and Claim.read(kept.data()) == kept
+    with pytest.raises(ValueError, match="the control of 'claim', noise, passes with 0.07"):
+        Claim("source", "claim", (0, 0.1), 0.05, control=("noise", 0.07))
+
+
 def test_a_row_says_why_it_fails_and_where_its_numbers_come_from(tmp_path, monkeypatch):
     monkeypatch.setenv(RESULTS, str(tmp_path))
     why = "the network is smaller"

@@ -27,6 +27,9 @@ class Claim:
     Verdict: "reproduced" when all values lie in the interval, "partly" when some do, "not
     reproduced" when none does. A value that is not finite lies in no interval.
 
+    control: what must not pass, (name, value or values): the same number measured of noise, of the
+    training set, of a constant or of the opposite architecture. Where it lies in the interval the
+    row says nothing, and is refused.
     why: the reason, in a clause, for a row that is not reproduced or only partly. recorded: the
     name of the record from which values come; none where the chapter measures them all. made:
     profile and hardware, which `record` fills in.
@@ -42,6 +45,7 @@ class Claim:
     why: str = ""
     recorded: str = ""
     made: str = ""
+    control: tuple[str, float | Sequence[float]] | None = None
 
     def __post_init__(self) -> None:
         low, high = self.expected
@@ -51,17 +55,23 @@ class Claim:
             )
         if not self.values:
             raise ValueError(f"nothing was measured for {self.claim!r}: pass a number or several")
+        if self.control and any(map(self.holds, numbers(self.control[1]))):
+            raise ValueError(
+                f"the control of {self.claim!r}, {self.control[0]}, passes with {self.control[1]}: "
+                f"expect what it does not show, or drop the row"
+            )
 
     @property
     def values(self) -> list[float]:
-        several = self.measured if isinstance(self.measured, Sequence) else [self.measured]
-        return [float(v) for v in several]
+        return numbers(self.measured)
+
+    def holds(self, value: float) -> bool:
+        """Whether a value is as expected."""
+        return math.isfinite(value) and self.expected[0] <= value <= self.expected[1]
 
     @property
     def verdict(self) -> str:
-        inside = [
-            math.isfinite(v) and self.expected[0] <= v <= self.expected[1] for v in self.values
-        ]
+        inside = [self.holds(v) for v in self.values]
         return "reproduced" if all(inside) else "partly" if any(inside) else "not reproduced"
 
     def row(self) -> dict[str, str]:
@@ -77,16 +87,21 @@ class Claim:
         # share or a count.
         tiny = "1e-9" if high < 1e-4 or high == math.inf else "1e-6" if high < 1e-3 else "1e-5"
         rounding = -1e-3 <= low <= 0 < high <= 1e-3
-        measured = [
-            f"below {tiny}" if abs(v) < float(tiny) and (v or rounding) else _text(v, digits)
-            for v in (min(values), max(values))
-        ]
+
+        def span(values: list[float]) -> str:
+            ends = [
+                f"below {tiny}" if abs(v) < float(tiny) and (v or rounding) else _text(v, digits)
+                for v in (min(values), max(values))
+            ]
+            return " to ".join(dict.fromkeys(ends))
+
+        name, control = self.control or ("", None)
         return {
             "source": self.source,
             "claim": self.claim,
             "expected": _interval(low, high, digits),
-            "measured": " to ".join(dict.fromkeys(measured))
-            + (f" ({len(values)})" if len(values) > 1 else ""),
+            "measured": span(values) + (f" ({len(values)})" if len(values) > 1 else ""),
+            "control": f"{name}: {span(numbers(control))}" if name else "",
             "verdict": self.verdict
             if self.verdict == "reproduced" or not self.why
             else f"{self.verdict}: {self.why}",
@@ -95,10 +110,13 @@ class Claim:
     def data(self) -> dict:
         """The claim for a JSON file: an open end of the interval and a value that is not finite are
         null."""
-        numbers = {"expected": self.expected, "measured": self.values}
         nulled = {
-            k: [v if math.isfinite(v) else None for v in values] for k, values in numbers.items()
+            k: [v if math.isfinite(v) else None for v in values]
+            for k, values in (("expected", self.expected), ("measured", self.values))
         }
+        name, values = self.control or ("", 0.0)
+        finite = [v if math.isfinite(v) else None for v in numbers(values)]
+        control = {"control": [name, finite]} if name else {}
         reason = {"why": self.why} if self.why and self.verdict != "reproduced" else {}
         return {
             "source": self.source,
@@ -106,6 +124,7 @@ class Claim:
             **nulled,
             "verdict": self.verdict,
             **reason,
+            **control,
             "made": self.made,
         }
 
@@ -115,6 +134,8 @@ class Claim:
         low, high = data["expected"]
         expected = -math.inf if low is None else low, math.inf if high is None else high
         measured = [math.nan if v is None else v for v in data["measured"]]
+        name, values = data.get("control", ("", []))
+        control = (name, [math.nan if v is None else v for v in values]) if name else None
         return cls(
             data["source"],
             data["claim"],
@@ -122,7 +143,13 @@ class Claim:
             measured,
             data.get("why", ""),
             made=data["made"],
+            control=control,
         )
+
+
+def numbers(measured: float | Sequence[float]) -> list[float]:
+    """One value or several, as a list."""
+    return [float(v) for v in (measured if isinstance(measured, Sequence) else [measured])]
 
 
 def around(value: float, tolerance: float) -> tuple[float, float]:
@@ -178,7 +205,10 @@ def record(
     data = {"chapter": chapter, "claims": [c.data() for c in claims]}
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(results_folder() / "claims" / f"{chapter}.json", text)
-    return Table([c.row() for c in claims], [anchor(chapter, i) for i in range(len(claims))])
+    rows = [c.row() for c in claims]
+    if not any(row["control"] for row in rows):
+        rows = [{k: v for k, v in row.items() if k != "control"} for row in rows]
+    return Table(rows, [anchor(chapter, i) for i in range(len(claims))])
 
 
 def anchor(chapter: str, row: int) -> str:
