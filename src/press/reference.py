@@ -104,13 +104,15 @@ def links(root: Path, repository: dict[str, str]) -> Callable[[str], str]:
 def modules(text: str, source: Path, pages: str) -> str:
     """Markdown of a page, with a section for each module that its blocks `{modules}` name.
 
-    `systems.*` stands for the package and all in it that none of the `pages` names itself."""
+    `systems.*` stands for the package and all in it that none of the `pages` names itself, `*` for
+    such modules that are in no package."""
     named = set(" ".join(MODULES.findall(pages)).split())
 
     def chosen(name: str) -> list[str]:
-        if not name.endswith(".*"):
+        if not name.endswith("*"):
             return [name]
-        files = sorted((source / "helpers" / name[:-2].replace(".", "/")).rglob("*.py"))
+        room = source / "helpers" / name.rstrip(".*").replace(".", "/")
+        files = sorted(room.glob("[!_]*.py" if name == "*" else "**/*.py"))
         inner = [dotted(file, source / "helpers") for file in files if file.stem != "__main__"]
         return [name for name in inner if name not in named]
 
