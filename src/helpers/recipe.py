@@ -49,7 +49,7 @@ class Recipe:
         EDM; ("cosine", low, high), even in the angle arctan(sigma), as time is in DDPM with a
         cosine schedule; ("fixed", sigma), one network for one level, as in Levine & Weiss 2026;
         ("levels", sigma_1, ..., sigma_k), one of them for a whole batch, as `PerLevel` needs.
-    loss, with e = || D(x + sigma n, sigma) - x ||^2 and d pixels, a mean over the batch:
+    loss: with e = || D(x + sigma n, sigma) - x ||^2 and d pixels, a mean over the batch:
         "sum" e (Kadkhodaie et al.; large noise rules); "edm" (s^2 + sigma^2) / (s sigma)^2 e / d
         with s the denoiser's data_std (Karras et al. 2022); "log" log(e / d); "level" e / m(sigma),
         with m the running mean of e at that

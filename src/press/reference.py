@@ -155,7 +155,6 @@ def prose(text: str) -> str:
 
 def setup(app: Any) -> dict[str, bool]:
     """Connects the pages to Sphinx."""
-    from sphinx.ext import autodoc
     from sphinx_codeautolink.extension.block import CodeBlockAnalyser
 
     def expand(app: Any, page: str, text: list[str]) -> None:
@@ -168,8 +167,6 @@ def setup(app: Any) -> dict[str, bool]:
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("source-read", expand)
     app.connect("autodoc-process-docstring", show)
-    # The protocol wraps the call of its classes; what they take is said by their __init__.
-    autodoc._METACLASS_CALL_BLACKLIST.append("helpers.denoisers.base._Denoising.__call__")
     # It takes back a title with each section, and theorems, exercises and solutions have none.
     CodeBlockAnalyser.depart_section = lambda self, node: None
     return {"parallel_read_safe": True}

@@ -1,6 +1,7 @@
 """The protocol that every denoiser of the book obeys, and the two lines that turn a denoiser into a
 score."""
 
+import inspect
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
@@ -12,8 +13,7 @@ from ..checks import checked_seed, checked_sigma, differentiated, exporting
 
 HALF = (torch.float16, torch.bfloat16)
 T = TypeVar("T")
-# torch.compiler.disable would import the compiler, more than a second, now and not at the first
-# call
+# torch.compiler.disable would import the compiler, more than a second, now
 uncompiled = torch._disable_dynamo
 
 
@@ -24,6 +24,11 @@ class _Denoising(type):
     def __call__(cls, *arguments: Any, **options: Any) -> Any:
         with torch.inference_mode(False):
             return super().__call__(*arguments, **options)
+
+    @property
+    def __signature__(cls) -> inspect.Signature:  # for help: what the class takes, not the call
+        takes = inspect.signature(cls.__init__)
+        return takes.replace(parameters=[*takes.parameters.values()][1:])
 
 
 class Denoiser(nn.Module, metaclass=_Denoising):
@@ -53,18 +58,14 @@ class Denoiser(nn.Module, metaclass=_Denoising):
         level = checked_sigma(wide, sigma, self.event_shape)
         if y.shape[0] == 0:  # not len, which would fix the size of the batch in an export
             return y.clone()
-        altered = (
-            torch.compiler.is_compiling()
-            and not exporting()
-            or torch.is_autocast_enabled(y.device.type)
-        )
+        altered = torch.compiler.is_compiling() and not exporting()
+        altered = altered or torch.is_autocast_enabled(y.device.type)
         if altered and next(self.parameters(), None) is None:
             return _as_it_is(self.estimate, wide, level).to(y.dtype)
         return self.estimate(wide, level).to(y.dtype)
 
     def keep(self, **tensors: Tensor) -> None:
-        """Register tensors that are not trained but follow the denoiser to a device and a
-        precision."""
+        """Register tensors, not trained, that follow the denoiser to a device and a precision."""
         for name, value in tensors.items():
             self.register_buffer(name, value)
 
