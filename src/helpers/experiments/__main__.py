@@ -34,7 +34,10 @@ def train(
         ),
     ] = "cpu",
     workers: Annotated[
-        int, typer.Option(help="Networks at a time; 0 means one for each core, or four on a GPU.")
+        int,
+        typer.Option(
+            min=0, help="Networks at a time; 0 means one for each core, or four on a GPU."
+        ),
     ] = 0,
     campaign: Annotated[
         bool,
