@@ -4,6 +4,7 @@ from .base import Denoiser, Network, per_level, score
 from .bottleneck import ProjectedDenoiser
 from .convolutional import LinearConvolution, PooledConvolution
 from .features import FeatureRegression, RandomFeatures
+from .free_bottleneck import FreeDecoder, FreeEncoder
 from .gaussian_mixture import GaussianMixture
 from .linear import LinearDenoiser
 from .local import LocalMean, MaskedMean
@@ -24,6 +25,8 @@ __all__ = [
     "Autoencoder",
     "Denoiser",
     "FeatureRegression",
+    "FreeDecoder",
+    "FreeEncoder",
     "GaussianMixture",
     "ImageMLP",
     "LinearConvolution",
