@@ -57,8 +57,8 @@ def generated_log_density(
     integrated from sigma_min up by Runge-Kutta of order 4 with `steps` steps. The trace is exact,
     from the d rows of the Jacobian. A target with mean mu loses about ||mu|| / (sigma_max sqrt(2
     pi)) in total variation, because the start is centred at the origin: centre the target, or raise
-    sigma_max. Where the path leaves float range the density is 0 (log -inf): the flow started from
-    noise does not reach such points. Proved: `prop-p6`.
+    sigma_max. A path that reaches infinity on the way up gives -inf, exactly: no start comes there
+    (`polynomial_law.support`; the mass is the share that arrives). Proved: `prop-p6`.
 
     >>> from helpers.denoisers import GaussianMixture
     >>> log_q = generated_log_density(GaussianMixture([[0.0, 0.0]], 1.0), torch.zeros(1, 2), 0.5)
