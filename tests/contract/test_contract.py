@@ -112,6 +112,7 @@ DENOISERS = {  # from a seed, for data and weights
     "image mlp, told": lambda s: told(d.ImageMLP(6, 1, 6, 2, False, s), s),
     "checkerboard": lambda s: Checkerboard(),
     "dilated": dilated,
+    "zigzag": lambda s: d.Zigzag(plane(s), 0.2),
     **(wings.DENOISERS if wings else {}),
 }
 for module in pkgutil.walk_packages(helpers.__path__, "helpers."):

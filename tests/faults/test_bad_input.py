@@ -9,6 +9,8 @@ import torch
 from helpers import data, density, metrics, plots, sampling, training
 from helpers.denoisers import (
     MLP,
+    FreeDecoder,
+    FreeEncoder,
     GaussianMixture,
     LinearConvolution,
     LinearDenoiser,
@@ -17,6 +19,7 @@ from helpers.denoisers import (
     PosteriorMean,
     ProjectedDenoiser,
     RandomFeatures,
+    Zigzag,
 )
 from helpers.experiments import ledger
 from helpers.training import Recipe
@@ -113,6 +116,10 @@ CASES = [
     (lambda: ProjectedDenoiser(POINTS, 3), "rank is 3, above the dimension 2", "choose 1 to 2"),
     (lambda: ProjectedDenoiser(POINTS, 1, torch.ones(2, 1).double()), "basis has shape (2, 1)", "orthonormal"),
     (lambda: ProjectedDenoiser(POINTS, 1, EYE.double()), "basis has shape (2, 2)", "(2, 1)"),
+    (lambda: FreeDecoder(POINTS, 3), "rank is 3, above the dimension 2", "choose 1 to 2"),
+    (lambda: FreeEncoder(POINTS, 1, EYE.double()), "basis has shape (2, 2)", "(2, 1)"),
+    (lambda: Zigzag(POINTS, 0.0), "spacing is 0.0", "positive"),
+    (lambda: Zigzag(torch.randn(9, 3), 0.1), "(3,)", "in the plane"),
     (lambda: PosteriorMean(POINTS, smoothing=-0.1), "smoothing is -0.1", "0 switches it off"),
     (lambda: PosteriorMean(POINTS, 0.1, shifts=0), "shifts is 0", "at least 1"),
     (lambda: PosteriorMean(POINTS).weights(START, 0.0), "sigma is 0.0", "positive and finite"),

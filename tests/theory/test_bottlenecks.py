@@ -13,6 +13,7 @@ from helpers.denoisers import (
     GaussianMixture,
     PosteriorMean,
     ProjectedDenoiser,
+    Zigzag,
 )
 
 SKEWED = GaussianMixture(
@@ -159,17 +160,39 @@ def test_the_free_encoder_has_the_least_error_of_its_decoder():
 
 @pytest.mark.theorem("prop-bottleneck-both")
 def test_one_number_is_enough_where_both_halves_are_free():
-    """A decoder that runs through the hull in lines h apart, an encoder that goes to the place
-    nearest to the posterior mean: the excess falls as h^2, whatever the level."""
-    y, w, residual = SKEWED.nodes(0.5, 16)
-    best = SKEWED(y, 0.5)
-    excess = []
-    for n in (10, 20, 40):
-        rows = torch.linspace(-3, 3, n + 1, dtype=torch.float64)
-        curve = torch.cartesian_prod(rows, torch.linspace(-3, 3, 20 * n, dtype=torch.float64))
-        through = curve[metrics.nearest(best, curve, k=1)[1][:, 0]]
-        excess.append(float(w @ (through - best).square().sum(1)))
-        assert excess[-1] <= 2 * (3 / n) ** 2  # half of h along one axis, less along the other
-    assert excess[2] < 0.1 * excess[0]
+    """The excess falls as the square of the spacing; a linear encoder is left far behind."""
+    y, w, _ = SKEWED.nodes(0.5, 40)
+    best, excess = SKEWED(y, 0.5), []
+    for spacing in (0.4, 0.2, 0.1):
+        zigzag = Zigzag(SKEWED, spacing, extent=20.0)
+        code = zigzag.encode(y, 0.5)
+        assert code.shape == (len(y),)
+        gap = (zigzag.decode(code) - best).norm(dim=1)
+        assert gap.max() <= spacing / 2 + 1e-9
+        excess.append(float(w @ gap**2) / spacing**2)
+    assert max(excess) < 1 / 4 and math.isclose(excess[1], 1 / 12, rel_tol=0.2)  # a uniform rest
     linear = w @ (FreeDecoder(SKEWED, 1)(y, 0.5) - best).square().sum(1)
-    assert excess[2] < 0.01 * linear  # a linear encoder loses more than the curve
+    assert linear > 10 * excess[0] * 0.4**2
+
+
+@pytest.mark.theorem("prop-bottleneck-both")
+def test_its_decoder_is_one_curve_run_through_once():
+    """Codes a little apart are places a little apart, but for the links at the ends of rows."""
+    zigzag = Zigzag(SKEWED, 0.5, extent=2.0)
+    codes = torch.linspace(-9, 9, 18_001, dtype=torch.float64)
+    step = zigzag.decode(codes).diff(dim=0).norm(dim=1)
+    links = step > 0.1
+    assert links.sum() == 4 and (step[links] - 0.5).abs().max() < 2e-3  # at -6, -2, 2 and 6
+    assert torch.allclose(step[~links], torch.full_like(step[~links], 1e-3), atol=1e-9)
+    ends = zigzag.decode(codes)[:-1][links]
+    assert torch.allclose(ends[:, 0].abs(), torch.tensor(2.0).double(), atol=2e-3)
+
+
+@pytest.mark.theorem("prop-bottleneck-both")
+def test_it_copies_twelve_points_through_one_number():
+    start = sampling.initial_noise(500, 2, sigma=80)
+    end = sampling.last(sampling.heun(Zigzag(TWELVE, 0.01), start, sampling.edm(40)))
+    assert metrics.nearest(end, TWELVE, k=1)[0].max() <= 0.005 + 1e-9
+    assert metrics.share_of_copies(end, TWELVE) == 1.0
+    coarse = sampling.last(sampling.heun(Zigzag(TWELVE, 2.0), start, sampling.edm(40)))
+    assert metrics.nearest(coarse, TWELVE, k=1)[0].max() > 0.1

@@ -4,7 +4,7 @@ from .base import Denoiser, Network, per_level, score
 from .bottleneck import ProjectedDenoiser
 from .convolutional import LinearConvolution, PooledConvolution
 from .features import FeatureRegression, RandomFeatures
-from .free_bottleneck import FreeDecoder, FreeEncoder
+from .free_bottleneck import FreeDecoder, FreeEncoder, Zigzag
 from .gaussian_mixture import GaussianMixture
 from .linear import LinearDenoiser
 from .local import LocalMean, MaskedMean
@@ -43,6 +43,7 @@ __all__ = [
     "RandomFeatures",
     "TwoImages",
     "UNet",
+    "Zigzag",
     "per_level",
     "score",
 ]
