@@ -102,7 +102,7 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             "lab-time": {"start=4": "start=0"},
             "features-runs": {"4, 8, 16, 32, 64, 128": "4, 8", "edm(14": "edm(4"},
             "lab-features": {"start=2": "start=0"},
-            "hero-fit": {"steps=800": "steps=8", "edm(40": "edm(4"},
+            "hero-fit": {"edm(40": "edm(4"},
         },
     ),
     "07": (
