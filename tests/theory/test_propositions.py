@@ -458,7 +458,7 @@ def test_p4b_finite_training_set_gives_projected_copies():
 
 
 @pytest.mark.theorem("prop-bottleneck-curve")
-def test_p4c_samples_lie_on_the_curve_of_the_last_decoder():
+def test_p4f_samples_lie_on_the_curve_of_the_last_decoder():
     schedule = sampling.log_linear(6, 0.1, 10)
     denoiser = PerLevelMLP(schedule[:-1], width=64, code=1)
     assert sum(p.numel() for p in denoiser.parameters()) == 6 * 515

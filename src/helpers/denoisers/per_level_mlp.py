@@ -13,7 +13,7 @@ class PerLevelMLP(Denoiser):
 
     The last layer is linear; scale = sqrt(data_std^2 + sigma^2) keeps the input of unit size. All
     levels live in one batched weight tensor and are trained together. Every sample lies on the
-    m-dimensional image of the last decoder (P4c). Source: Levine & Weiss 2026, released code
+    m-dimensional image of the last decoder (P4f). Source: Levine & Weiss 2026, released code
     (2-64-1-64-2, one network per level).
 
     sigmas (L,) decreasing, as a schedule without its final 0; at another sigma the nearest level in

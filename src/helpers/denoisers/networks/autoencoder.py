@@ -14,7 +14,7 @@ class Autoencoder(Network):
 
     e: three 4x4 convolutions of stride 2 with c, 2c, 4c channels and SiLU, then a linear layer; g
     mirrors it. Every answer lies on the image of g, which has at most `code` dimensions
-    (proposition P4c).
+    (proposition P4f).
 
     y (batch, size, size), size a multiple of 8. Weights are drawn from `seed`.
     Proved: `prop-bottleneck-curve`.
