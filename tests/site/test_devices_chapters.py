@@ -91,7 +91,7 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             "fig-graph": {"edm(40,": "edm(4,"},
             "fig-projected": {"edm(60,": "edm(6,"},
             "zigzag": {"20_000": "500"},
-            "measure-flat": {"edm(100)": "edm(10)", "edm(60)": "edm(6)"},
+            "measure-flat": {"edm(60)": "edm(6)"},
             "measure-kinds": {"6000": "300", "100_000": "1000"},
             "chains": {"log_linear(200)": "log_linear(20)"},
             "measure-bars": {"20_000": "500", "log_linear(200)": "log_linear(20)"},
