@@ -181,13 +181,14 @@ class Slider:
                                  "transition": {"duration": 0}}]}
             for i, label in enumerate(labels)
         ]  # fmt: skip
+        room = 25 * ("title" in layout.get("xaxis", {}))  # between a title and the slider's label
         self.figure = {
             "data": list(frames[start]),
             "frames": [{"name": str(i), "data": list(f)} for i, f in enumerate(frames)],
             "layout": {
-                "height": 430, "margin": {"l": 45, "r": 15, "t": 30, "b": 40}, "template": "none",
+                "height": 430 + room, "margin": {"l": 45, "r": 15, "t": 30, "b": 40}, "template": "none",
                 "legend": {"orientation": "h", "y": 1.08}, "hovermode": False, "dragmode": False,
-                "sliders": [{"active": start, "currentvalue": {"prefix": f"{name}: "}, "pad": {"t": 30},
+                "sliders": [{"active": start, "currentvalue": {"prefix": f"{name}: "}, "pad": {"t": 30 + room},
                              "steps": steps}],
                 **layout,
             },
