@@ -117,7 +117,7 @@ def published(book: Book, chapter: Path, linked: Callable[[str], str]) -> Any:
     if title is None:
         raise ValueError(f"{chapter.stem}: the first cell has no title: begin it with '# Title'")
     badges = " ".join(
-        badge(book, chapter) for badge in (colab_badge, ledger_badge, time_badge)
+        badge(book, chapter) for badge in (colab_badge, ledger_badge, laws_link, time_badge)
     ).strip()
     notebook.cells[0].source = "\n".join([*lines[: title + 1], "", badges, *lines[title + 1 :]])
     for cell in notebook.cells:
