@@ -107,6 +107,15 @@ def time_badge(book: Book, chapter: Path) -> str:
     return ""
 
 
+def laws_link(book: Book, chapter: Path) -> str:
+    """Markdown that leads from the chapters on architectures, those of Parts I to III, to the table
+    of what each generates."""
+    page, last = Path("book/laws.md"), "14"
+    return (
+        f"[The laws](/{page.as_posix()})" if page in book.pages and chapter.stem[:2] <= last else ""
+    )
+
+
 def published(book: Book, chapter: Path, linked: Callable[[str], str]) -> Any:
     """The executed chapter as the site shows it: without injected parameters, with the badges under
     its title, and what is `linked` in its text."""
