@@ -32,6 +32,10 @@ class GaussianMixture(Denoiser):
     tensor([[1.],
             [1.],
             [1.]], dtype=torch.float64)
+    >>> widths = torch.tensor([1.0, 0.4])  # in the plane, skewed
+    >>> skewed = GaussianMixture([[0.0, 0.0], [1.5, 0.5]], widths, weights=[0.8, 0.2])
+    >>> skewed.mean
+    tensor([0.3000, 0.1000], dtype=torch.float64)
     """
 
     def __init__(
