@@ -67,7 +67,7 @@ def generated_log_density(
     """
     if not 0 < sigma_min < sigma_max:
         raise ValueError(
-            f"sigma_min {sigma_min}, sigma_max {sigma_max}: 0 < sigma_min < sigma_max"
+            f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < the first < the last"
         )
     checked_sigma(y, sigma_min, denoiser.event_shape)
     h = math.log(sigma_max / sigma_min) / positive_int("steps", steps)
