@@ -173,7 +173,7 @@ CASES = [
     (lambda: density.grid(0.0), "extent 0.0", "extent > 0"),
     (lambda: density.grid(dimension=3), "dimension 3", "1 or 2"),
     (lambda: density.grid(n=0), "n is 0", "at least 1"),
-    (lambda: density.generated_log_density(MIXTURE, START, 2.0, 1.0), "sigma_min 2.0", "< sigma_max"),
+    (lambda: density.generated_log_density(MIXTURE, START, 2.0, 1.0), "sigma_min 2.0", "< the last"),
     (lambda: density.generated_log_density(MIXTURE, START, steps=0), "steps is 0", "at least 1"),
     (lambda: density.generated_log_density(MIXTURE, START[0]), "y has shape (2,)", "one point is y[None]"),
     (lambda: density.generated_log_density(MIXTURE, BAD), "NaN", "drop"),
