@@ -161,3 +161,9 @@ def test_all_sources_are_there():
     )
     assert [name for name in papers if count[name] < 3] == []
     assert [name for name in theories if not count[name]] == []
+
+
+@pytest.mark.parametrize("chapter", [name for name in STORED if name[:2] <= "08"])
+def test_every_claim_of_the_first_two_parts_names_what_must_not_pass(chapter):
+    """`Claim` itself refuses a control that passes."""
+    assert [claim.claim for claim in STORED[chapter] if not claim.control] == []
