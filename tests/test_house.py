@@ -5,6 +5,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,14 @@ def test_its_tests_need_nothing_else(library):
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert int(re.search(r"(\d+) tests collected", done.stdout)[1]) > 1000
+
+
+def test_every_package_is_installed():
+    """pyproject.toml lists them, since weights and claims stand outside of src."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    source = ROOT / "src"
+    there = {".".join(f.parent.relative_to(source).parts) for f in source.rglob("__init__.py")}
+    assert there | {"helpers.claims", "helpers.weights"} == set(settings["packages"])
 
 
 def test_a_wing_names_its_source_and_chapters():
