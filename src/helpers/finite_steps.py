@@ -17,7 +17,8 @@ away, y - D = m y.
 import torch
 from torch import Tensor
 
-from .checks import positive
+from .checks import positive, positive_int
+from .sampling import _levels
 
 
 def heun_variance(variances: Tensor, sigmas: Tensor) -> Tensor:
@@ -59,9 +60,13 @@ def langevin_variance(
     which tends to (lambda + s^2) / (1 - rate m(s) / 2), too wide; then a step of
     `reverse_sde_variance`. Proved: `prop-07-samplers`.
     """
-    rate = positive("rate", rate, "take 0 < rate < 1")
+    if positive("rate", rate, "take 0 < rate < 1") >= 1:
+        raise ValueError(f"rate is {rate}: take 0 < rate < 1")
+    if corrections != 0:
+        positive_int("corrections", corrections, "0 leaves the predictor alone")
+    steps = _steps(sigmas, variances)
     v = torch.full_like(variances, float(sigmas[0]) ** 2)
-    for s, t in _steps(sigmas, variances):
+    for s, t in steps:
         m, r = s**2 / (variances + s**2), (t / s) ** 2
         for _ in range(corrections):
             v = (1 - rate * m) ** 2 * v + 2 * rate * s**2
@@ -89,7 +94,10 @@ def gradient_estimation_variance(variances: Tensor, sigmas: Tensor, gamma: float
 
 
 def _steps(sigmas: Tensor, variances: Tensor) -> list[tuple[Tensor, Tensor]]:
+    if not variances.is_floating_point():
+        raise ValueError(f"variances are {variances.dtype}: pass floating numbers")
     if not bool((variances >= 0).all()):
         raise ValueError(f"a variance is {variances.min().item()}: variances cannot be negative")
+    list(_levels(sigmas))  # refuses what samplers refuse
     levels = sigmas.to(variances).unbind()
     return list(zip(levels, levels[1:], strict=False))

@@ -10,7 +10,7 @@ from scipy.integrate import LSODA
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from .checks import positive_int
+from .checks import checked_sigma, exact, positive, positive_int
 from .denoisers import GaussianMixture, Polynomial
 from .sampling import DIVERGED
 
@@ -34,9 +34,10 @@ def first_order(target: GaussianMixture, degree: int, y: Tensor) -> Tensor:
     >>> [round(float(first_order(skewed, k, y)), 2) for k in (1, 2, 3, 9)]
     [0.36, 0.36, 0.34, 0.31]
     """
-    top, mean = positive_int("degree", degree) + 1, target.mean
+    checked_sigma(y, 1.0, target.event_shape)  # for the shape of y
+    top, mean = positive_int("degree", degree) + 1, exact(target.mean)
     h, order = Polynomial(target, top).features, top // 2 + 1  # nodes exact to 2 order - 1 >= top
-    variances, axes = torch.linalg.eigh(target.covariance)
+    variances, axes = torch.linalg.eigh(exact(target.covariance))
     if not float(variances[0]) > 1e-12 * float(variances[-1]):
         raise ValueError(
             f"the smallest variance of the target is {float(variances[0]):.3g}: a flat target has "
@@ -45,7 +46,7 @@ def first_order(target: GaussianMixture, degree: int, y: Tensor) -> Tensor:
     nodes, weights, _ = target.nodes(0.0, order)
     z = (y.to(mean) - mean) @ axes / variances.sqrt()
     kept = weights @ h((nodes - mean) @ axes / variances.sqrt())
-    gamma = GaussianMixture(mean[None], covariances=target.covariance[None])
+    gamma = GaussianMixture(mean[None], covariances=exact(target.covariance)[None])
     return (gamma.log_prob(y.to(mean)).exp() * (h(z) @ kept)).to(y)
 
 
@@ -59,19 +60,24 @@ def cumulant(target: GaussianMixture, order: int, directions: Tensor | None = No
     >>> [round(float(cumulant(GaussianMixture([[-1.0], [1.0]]), n))) for n in (2, 3, 4, 6, 8)]
     [1, 0, -2, 16, -272]
     """
-    u = target.means.new_ones(1, 1) if directions is None else directions.to(target.means)
+    if directions is None and len(target.mean) > 1:
+        raise ValueError(
+            f"the target has {len(target.mean)} dimensions: directions are missing, pass "
+            f"(m, {len(target.mean)}), one a row"
+        )
+    u = exact(target.means.new_ones(1, 1) if directions is None else directions)
     if u.ndim != 2 or u.shape[1] != len(target.mean):
         raise ValueError(
             f"directions have shape {tuple(u.shape)}: pass (m, {len(target.mean)}), one a row"
         )
     x, weights, _ = target.nodes(0.0, positive_int("order", order) // 2 + 1)
-    along = (x - target.mean) @ u.T
+    along = (x - exact(target.mean)) @ u.T
     m = [weights @ along**j for j in range(order + 1)]
     kappa = [torch.zeros_like(m[0])]
     for n in range(1, order + 1):
         lower = (math.comb(n - 1, j - 1) * kappa[j] * m[n - j] for j in range(1, n))
         kappa.append(m[n] - sum(lower))
-    return kappa[order] + (u @ target.mean if order == 1 else 0)
+    return kappa[order] + (u @ exact(target.mean) if order == 1 else 0)
 
 
 def carried(denoiser: Polynomial, y: Tensor, start: float, end: float) -> Tensor:
@@ -89,6 +95,9 @@ def carried(denoiser: Polynomial, y: Tensor, start: float, end: float) -> Tensor
             "a Polynomial on the line without gradient, it is the same there; paths keep their order "
             "on the line only"
         )
+    positive("start", start, "pass a noise level, a positive number")
+    if positive("end", end, "pass a noise level, a positive number") == start:
+        raise ValueError(f"start and end are {start}: take two different noise levels")
     mean, variance = float(denoiser.centre), float(denoiser.variance)
     u = np.linspace(math.log(start), math.log(end), LEVELS)
     root = np.sqrt([math.factorial(n) for n in range(denoiser.degree + 1)])
@@ -109,19 +118,31 @@ def carried(denoiser: Polynomial, y: Tensor, start: float, end: float) -> Tensor
             if abs(z) >= DIVERGED:
                 z = math.copysign(DIVERGED, z)
                 inwards = up * z * hermeval(z, change.T) < 0
-                here = np.flatnonzero(inwards & (up * (u - later) >= 0))
+                here = np.flatnonzero((inwards & (up * (u - later) >= 0))[:-1])  # a step is left
                 if not len(here):
                     return z * math.inf
                 later = u[here[0]]
             path = LSODA(slope, later, [z], u[-1], rtol=1e-9, atol=1e-12)
             while path.status == "running" and abs(path.y[0]) < 2 * DIVERGED:
                 path.step()
+            if path.status == "failed":
+                raise ValueError(
+                    f"the path from {z:.3g} at level {math.exp(path.t):.3g} cannot be followed: lower "
+                    "the degree, or raise the smallest level"
+                )
             later, z = path.t, float(path.y[0])
             if path.status == "finished" and abs(z) < 0.99 * DIVERGED:
                 return mean + s[-1] * z
             z *= math.inf
 
     return y.new_tensor([end_of((point - mean) / s[0]) for point in y.tolist()])
+
+
+def _ordered(sigma_min: float, sigma_max: float) -> None:
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(
+            f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < the first < the last"
+        )
 
 
 def support(
@@ -137,6 +158,7 @@ def support(
     [-1.412, 1.412]
     """
     ends = torch.tensor([-math.inf, math.inf], dtype=torch.float64)
+    _ordered(sigma_min, sigma_max)
     low, high = carried(denoiser, ends, sigma_max, sigma_min).tolist()
     return low, high
 
@@ -149,6 +171,8 @@ def escaping(
     The flow is followed from -far and far upwards: what starts outside of where they come from ends
     outside of them. Proved: `prop-escape`.
     """
+    _ordered(sigma_min, sigma_max)
+    far = positive("far", far, "pass a distance, a positive number")
     ends = carried(denoiser, torch.tensor([-far, far]).double(), sigma_min, sigma_max) / sigma_max
     low, high = torch.special.ndtr(ends * torch.tensor([1.0, -1.0]).to(ends)).tolist()
     return low, high

@@ -196,3 +196,11 @@ def test_it_copies_twelve_points_through_one_number():
     assert metrics.share_of_copies(end, TWELVE) == 1.0
     coarse = sampling.last(sampling.heun(Zigzag(TWELVE, 2.0), start, sampling.edm(40)))
     assert metrics.nearest(coarse, TWELVE, k=1)[0].max() > 0.1
+
+
+def test_a_code_of_another_length_is_refused():
+    denoiser = FreeDecoder(torch.rand(9, 3), 2)
+    with pytest.raises(ValueError, match="shape"):
+        denoiser.decode(torch.zeros(4, 1), 0.3)
+    with pytest.raises(ValueError, match="sigma"):
+        denoiser.decode(torch.zeros(4, 2), -1.0)

@@ -134,3 +134,20 @@ def test_on_geometric_levels_the_second_order_gamma_is_one_and_half_the_ratio():
 def test_negative_variances_are_refused():
     with pytest.raises(ValueError, match="a variance is -1"):
         finite_steps.heun_variance(torch.tensor([1.0, -1.0]), sampling.edm(3))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda v: finite_steps.langevin_variance(v, sampling.edm(5), rate=30.0), "rate is 30.0"),
+        (
+            lambda v: finite_steps.langevin_variance(v, sampling.edm(5), corrections=-1),
+            "corrections is -1",
+        ),
+        (lambda v: finite_steps.heun_variance(torch.tensor([10, 1]), sampling.edm(5)), "floating"),
+        (lambda v: finite_steps.heun_variance(v, sampling.edm(5).flip(0)), "decreases strictly"),
+    ],
+)
+def test_what_a_sampler_refuses_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(torch.ones(2).double())

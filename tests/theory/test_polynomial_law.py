@@ -201,3 +201,27 @@ def test_carried_is_the_flow_and_its_inverse():
     assert torch.allclose(carried(cubic, carried(cubic, y, 80.0, 0.1), 0.1, 80.0), y, rtol=1e-5)
     with pytest.raises(ValueError, match="on the line"):
         carried(Polynomial(swiss_roll(), 2), y, 80.0, 0.1)
+
+
+@pytest.mark.parametrize("degree", range(1, 7))
+def test_a_gaussian_lives_on_the_whole_line(degree):
+    """Where the best polynomial is affine its other coefficients are rounding, and nothing turns."""
+    assert support(Polynomial(GaussianMixture([[0.0]], 0.5), degree), 0.05) == (
+        -math.inf,
+        math.inf,
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda p: support(p, 80.0, 0.02), "sigma_min 80.0, sigma_max 0.02"),
+        (lambda p: escaping(p, -10.0), "far is -10.0"),
+        (lambda p: carried(p, torch.zeros(1), 1.0, 1.0), "start and end are 1.0"),
+        (lambda p: first_order(WIDE, 3, torch.zeros(4)), "y has shape"),
+        (lambda p: cumulant(swiss_roll(), 3), "directions are missing"),
+    ],
+)
+def test_what_is_no_level_distance_or_point_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(Polynomial(WIDE, 3))

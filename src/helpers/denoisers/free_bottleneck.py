@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..checks import positive
+from ..checks import checked_sigma, positive
 from .base import Denoiser
 from .bottleneck import ProjectedDenoiser
 from .gaussian_mixture import GaussianMixture
@@ -48,8 +48,7 @@ class FreeDecoder(ProjectedDenoiser):
 
     def decode(self, code: Tensor, sigma: float | Tensor) -> Tensor:
         """E[x | c] of codes (batch, r), (batch, *event): where samples with these codes lie."""
-        level = torch.as_tensor(sigma).to(code)
-        level = level[:, None] if level.ndim else level
+        level = checked_sigma(code, sigma, (self.basis.shape[1],))
         if isinstance(self.inner, GaussianMixture):
             log_joint, z = self.inner._components(code, level)
             r, v = torch.softmax(log_joint, dim=1), self.inner.variances.to(code)

@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import platform
+import re
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .. import models
-from ..cards import digest
+from ..cards import NAME, digest
 from ..data import ImageSet, load
 from ..denoisers import Denoiser, Network
 from ..files import write_atomically
@@ -35,6 +36,8 @@ def make(name: str, entry: Entry, profile: str, device: str, folder: Path) -> No
     r, denoiser = entry.recipe, untrained(entry, data).to(device)
     state = checkpoint(name, entry, folder)
     history, sheet = state.with_suffix(".json"), state.with_suffix(".png")
+    if not re.fullmatch(NAME, name):
+        raise ValueError(f"name is {name!r}: use lower-case letters, digits and single hyphens")
     try:
         json.dumps(denoiser.arguments)  # before hours are spent on what could not be kept
         if entry.watched:
