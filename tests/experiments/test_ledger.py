@@ -165,5 +165,6 @@ def test_all_sources_are_there():
 
 @pytest.mark.parametrize("chapter", [name for name in STORED if name[:2] <= "08"])
 def test_every_claim_of_the_first_two_parts_names_what_must_not_pass(chapter):
-    """`Claim` itself refuses a control that passes."""
-    assert [claim.claim for claim in STORED[chapter] if not claim.control] == []
+    """`Claim` itself refuses a control that passes; a row that fails needs none."""
+    held = [claim for claim in STORED[chapter] if claim.verdict == "reproduced"]
+    assert [claim.claim for claim in held if not claim.control] == []

@@ -121,7 +121,7 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             "fig-order": {"edm(800)": "edm(80)", ", 40, 80, 160]": "]"},
             "fig-imperfect": {"(heun, 100)": "(heun, 10)", "300)": "30)", "=5), 100)": "=5), 10)"},
             "diagnosis": {"edm(200)": "edm(20)"},
-            "claims-data": {"edm(2000)": "edm(50)"},
+            "claims-data": {"edm(2000,": "edm(50,"},
         },
     ),
     "08": (

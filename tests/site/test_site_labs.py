@@ -141,7 +141,7 @@ def assert_accessible_and_fits_a_phone(tab, lab, name):
 
 
 def test_lab_follows_its_controls_and_its_link(opened):
-    tab = opened(f"{LAB_PAGE}?lab={LAB}&target=ring&left=polynomial~5~Heun&seed=7")
+    tab = opened(f"{LAB_PAGE}?lab={LAB}&target=swiss%20roll&left=polynomial~5~Heun&seed=7")
     lab = tab.locator(f"#lab-{LAB}")
 
     def state():
@@ -151,7 +151,7 @@ def test_lab_follows_its_controls_and_its_link(opened):
         return lab.locator("dd").evaluate_all("list => list.map(dd => dd.dataset.value)")
 
     assert (state()["target"], state()["left"], state()["seed"]) == (
-        "ring",
+        "swiss roll",
         ["polynomial", "5", "Heun"],
         7,
     )
