@@ -236,7 +236,9 @@ def test_lab_says_what_is_wrong_and_goes_on(opened, fault):
 
 
 def test_lab_tells_how_many_particles_diverged(opened):
-    tab = opened(f"{LAB_PAGE}?lab={LAB}&target=three%20points%2C%20skewed&count=all&left=polynomial~2~Heun")
+    tab = opened(
+        f"{LAB_PAGE}?lab={LAB}&target=three%20points%2C%20skewed&count=all&left=polynomial~2~Heun"
+    )
     lab = press(tab, LAB)
     lost = int(lab.locator(".lab-left dd").nth(2).get_attribute("data-value"))
     assert lost > 0, "an even degree loses particles"
