@@ -23,6 +23,8 @@ from .cost import kind, measure, meter
 from .engines import on_cores
 from .zoo import Entry
 
+# seconds since a training has saved its state, which it does every minute, within which it is
+# running
 LATELY = 300
 
 
