@@ -94,8 +94,8 @@ def gradient_estimation_variance(variances: Tensor, sigmas: Tensor, gamma: float
 
 
 def _steps(sigmas: Tensor, variances: Tensor) -> list[tuple[Tensor, Tensor]]:
-    if not variances.is_floating_point():
-        raise ValueError(f"variances are {variances.dtype}: pass floating numbers")
+    if variances.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"variances are {variances.dtype}: pass float32 or float64")
     if not bool((variances >= 0).all()):
         raise ValueError(f"a variance is {variances.min().item()}: variances cannot be negative")
     list(_levels(sigmas))  # refuses what samplers refuse

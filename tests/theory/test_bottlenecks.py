@@ -11,8 +11,10 @@ from helpers.denoisers import (
     FreeDecoder,
     FreeEncoder,
     GaussianMixture,
+    Polynomial,
     PosteriorMean,
     ProjectedDenoiser,
+    RandomFeatures,
     Zigzag,
 )
 
@@ -176,16 +178,27 @@ def test_one_number_is_enough_where_both_halves_are_free():
 
 
 @pytest.mark.theorem("prop-bottleneck-both")
-def test_its_decoder_is_one_curve_run_through_once():
-    """Codes a little apart are places a little apart, but for the links at the ends of rows."""
+def test_its_decoder_is_one_continuous_curve():
+    """As long as the code, through links, and turning at the ends of rows only."""
     zigzag = Zigzag(SKEWED, 0.5, extent=2.0)
     codes = torch.linspace(-9, 9, 18_001, dtype=torch.float64)
-    step = zigzag.decode(codes).diff(dim=0).norm(dim=1)
-    links = step > 0.1
-    assert links.sum() == 4 and (step[links] - 0.5).abs().max() < 2e-3  # at -6, -2, 2 and 6
-    assert torch.allclose(step[~links], torch.full_like(step[~links], 1e-3), atol=1e-9)
-    ends = zigzag.decode(codes)[:-1][links]
-    assert torch.allclose(ends[:, 0].abs(), torch.tensor(2.0).double(), atol=2e-3)
+    step = zigzag.decode(codes).diff(dim=0)
+    assert torch.allclose(step.norm(dim=1), torch.full_like(codes[1:], 1e-3), atol=1e-9)
+    turns = codes[1:-1][step.diff(dim=0).norm(dim=1) > 1e-6]
+    ends = torch.tensor([2, 2.5, 6.5, 7], dtype=torch.float64)
+    assert torch.allclose(turns, torch.cat([-ends.flip(0), ends]), atol=1e-9)
+
+
+@pytest.mark.theorem("prop-bottleneck-both")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_it_keeps_its_bound_over_thousands_of_rows_and_at_their_ends(dtype):
+    spacing, g = 1e-3, torch.Generator().manual_seed(0)
+    y = (2 * torch.randn(1000, 2, generator=g)).to(dtype)
+    gap = (Zigzag(SKEWED, spacing)(y, 0.5) - SKEWED(y, 0.5)).norm(dim=1)
+    assert gap.max() <= spacing / 2 + 10 * torch.finfo(dtype).eps
+    ends = torch.tensor([[-1.0, k / 2] for k in range(-2, 3)], dtype=dtype)  # of five rows
+    ends = torch.cat([ends, ends * torch.tensor([-1, 1])])
+    assert torch.equal(Zigzag(ends, 0.5, extent=1.0)(ends, 0.01), ends)
 
 
 @pytest.mark.theorem("prop-bottleneck-both")
@@ -204,3 +217,37 @@ def test_a_code_of_another_length_is_refused():
         denoiser.decode(torch.zeros(4, 1), 0.3)
     with pytest.raises(ValueError, match="sigma"):
         denoiser.decode(torch.zeros(4, 2), -1.0)
+
+
+@pytest.mark.parametrize("kind", [ProjectedDenoiser, FreeDecoder, FreeEncoder])
+@pytest.mark.parametrize("given", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_points_and_axes_may_have_any_precision(kind, given):
+    """Half precision is computed in float32, beside float64 on the same points."""
+    points, y = TWELVE.to(given), torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
+    for axis in (None, *(torch.tensor([[0.0], [1.0]]).to(t) for t in (torch.float16, given))):
+        want = kind(points.double(), 1, None if axis is None else axis.double())(y.double(), 0.5)
+        found = kind(points, 1, axis)(y, 0.5)
+        assert found.dtype == y.dtype and torch.allclose(found.double(), want, atol=1e-5)
+
+
+def test_a_code_may_be_of_half_precision():
+    """Squares of its differences, over those of a small level, are above what that can hold."""
+    code, denoiser = torch.tensor([[2.0], [-1.0]]).half(), FreeDecoder(TWELVE, 1)
+    want = denoiser.decode(code.double(), 1e-3)
+    assert torch.equal(denoiser.decode(code, 1e-3), want.half())
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda target: FreeDecoder(target, 1),
+        lambda target: FreeEncoder(target, 1),
+        lambda target: Zigzag(target, 0.1),
+        lambda target: Polynomial(target, 3),
+        lambda target: RandomFeatures(target, 3),
+    ],
+)
+def test_the_target_keeps_its_precision(build):
+    target = moons()
+    build(target).float()
+    assert target.means.dtype == target(TWELVE, 0.3).dtype == torch.float64

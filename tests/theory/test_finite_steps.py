@@ -144,7 +144,8 @@ def test_negative_variances_are_refused():
             lambda v: finite_steps.langevin_variance(v, sampling.edm(5), corrections=-1),
             "corrections is -1",
         ),
-        (lambda v: finite_steps.heun_variance(torch.tensor([10, 1]), sampling.edm(5)), "floating"),
+        (lambda v: finite_steps.heun_variance(torch.tensor([10, 1]), sampling.edm(5)), "float32"),
+        (lambda v: finite_steps.heun_variance(v.half(), sampling.edm(5)), "float16: pass float32"),
         (lambda v: finite_steps.heun_variance(v, sampling.edm(5).flip(0)), "decreases strictly"),
     ],
 )

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..checks import checked_points
-from .base import Denoiser
+from .base import HALF, Denoiser
 from .gaussian_mixture import GaussianMixture
 from .linear import checked_rank
 from .posterior_mean import PosteriorMean
@@ -30,10 +30,10 @@ class ProjectedDenoiser(Denoiser):
         if isinstance(target, GaussianMixture):
             mean, covariance = target.mean, target.covariance
         else:
-            mean = checked_points(target).mean(0)
-            covariance = torch.cov(target.flatten(1).T, correction=0).reshape(
-                mean.numel(), mean.numel()
-            )
+            target = checked_points(target)
+            target = target.float() if target.dtype in HALF else target  # has no eigenvectors
+            mean = target.mean(0)
+            covariance = torch.cov(target.flatten(1).T, correction=0).reshape(mean.numel(), -1)
         rank = checked_rank(rank, mean.numel())
         if basis is None:
             basis = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :rank]
@@ -45,11 +45,11 @@ class ProjectedDenoiser(Denoiser):
             )
         self.event_shape = tuple(mean.shape)
         self.register_buffer("mean", mean)
-        self.register_buffer("basis", basis)
+        self.register_buffer("basis", basis.to(mean))
         if isinstance(target, GaussianMixture):
-            self.inner: Denoiser = target.projected(basis, mean)
+            self.inner: Denoiser = target.projected(self.basis, mean)
         else:
-            self.inner = PosteriorMean((target - mean).flatten(1) @ basis)
+            self.inner = PosteriorMean((target - mean).flatten(1) @ self.basis)
 
     mean: Tensor
     basis: Tensor

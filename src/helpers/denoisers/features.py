@@ -35,7 +35,9 @@ class FeatureRegression(Denoiser):
         super().__init__()
         if not ridge >= 0:
             raise ValueError(f"ridge is {ridge}: it cannot be negative, 0 switches it off")
-        self.target = target if isinstance(target, GaussianMixture) else GaussianMixture(target)
+        self.target = (
+            target.copied() if isinstance(target, GaussianMixture) else GaussianMixture(target)
+        )
         self.order, self.ridge = order, ridge
         self.event_shape = self.target.event_shape
         self.register_buffer("centre", self.target.mean)

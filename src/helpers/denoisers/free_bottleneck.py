@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ..checks import checked_sigma, positive
-from .base import Denoiser
+from ..checks import checked_sigma, positive, widened
+from .base import HALF, Denoiser
 from .bottleneck import ProjectedDenoiser
 from .gaussian_mixture import GaussianMixture
 from .posterior_mean import PosteriorMean
@@ -39,27 +39,25 @@ class FreeDecoder(ProjectedDenoiser):
             lift = target.axes * target.variances[:, None] @ (target.axes.mT @ basis)  # C_k U
             self.keep(points=target.means - target.mean, lift=lift @ self.inner.axes)
         else:
-            points = (target - self.mean).flatten(1)
-            self.keep(points=points, codes=points @ self.basis)
+            self.keep(points=(target - self.mean).flatten(1))
+            self.inner = GaussianMixture(self.points @ self.basis)  # knows the weights of points
 
+    inner: GaussianMixture
     points: Tensor
-    codes: Tensor
     lift: Tensor
 
     def decode(self, code: Tensor, sigma: float | Tensor) -> Tensor:
         """E[x | c] of codes (batch, r), (batch, *event): where samples with these codes lie."""
+        if code.dtype in HALF:
+            return self.decode(code.float(), sigma).to(code.dtype)
         level = checked_sigma(code, sigma, (self.basis.shape[1],))
-        if isinstance(self.inner, GaussianMixture):
-            log_joint, z = self.inner._components(code, level)
-            r, v = torch.softmax(log_joint, dim=1), self.inner.variances.to(code)
-            slopes = r[..., None] * z / (v + (level**2)[..., None])
-            off = torch.einsum("kdr,bkr->bd", self.lift.to(code), slopes)
-        else:
-            codes, off = self.codes.to(code), 0.0
-            apart = sum((code[:, i, None] - codes[:, i]).square() for i in range(code.shape[1]))
-            r = torch.softmax(-0.5 * apart / level**2, dim=1)
-        mean, points = self.mean.to(code), self.points.to(code)
-        return mean + (r @ points + off).view(-1, *mean.shape)
+        log_joint, z = self.inner._components(code, level)
+        r, mean = torch.softmax(log_joint, dim=1), self.mean.to(code)
+        x_hat = r @ self.points.to(code)
+        if not self.inner.isotropic:
+            slopes = r[..., None] * z / (self.inner.variances.to(code) + (level**2)[..., None])
+            x_hat = x_hat + torch.einsum("kdr,bkr->bd", self.lift.to(code), slopes)
+        return mean + x_hat.view(-1, *mean.shape)
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         code = (y - self.mean.to(y)).flatten(1) @ self.basis.to(y)
@@ -82,7 +80,10 @@ class FreeEncoder(ProjectedDenoiser):
 
     def __init__(self, target: GaussianMixture | Tensor, rank: int, basis: Tensor | None = None):
         super().__init__(target, rank, basis)
-        self.inner = target if isinstance(target, GaussianMixture) else PosteriorMean(target)
+        if isinstance(target, GaussianMixture):
+            self.inner = target.copied()
+        else:
+            self.inner = PosteriorMean(target.to(self.mean))
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         basis, mean = self.basis.to(y), self.mean.to(y)
@@ -96,9 +97,10 @@ class Zigzag(Denoiser):
 
         D(y, sigma) = f( e(y) ),
 
-    f runs to and fro along rows that lie `spacing` apart, and e goes to the row nearest to
-    E[x | y]. So |D - E[x | y]| is at most spacing / 2 where E[x | y] lies within `extent`, the
-    half length of a row; the links between the rows, where no code lies, are left out.
+    f runs to and fro along rows that lie `spacing` apart, a link of that length between each two,
+    and e goes to the row nearest to E[x | y]. So |D - E[x | y]| is at most spacing / 2 where
+    E[x | y] lies within `extent`, the half length of a row. The code has float64's digits, where
+    the device has them, for it must tell all rows apart.
     target: a GaussianMixture or a training set (N, 2). Proved: `prop-bottleneck-both`.
 
     >>> Zigzag(torch.tensor([[0.0, 1.0], [4.0, -1.0]]), 0.3)(torch.tensor([[3.0, 0.0]]), 0.1)
@@ -109,25 +111,29 @@ class Zigzag(Denoiser):
         super().__init__()
         for name, value in (("spacing", spacing), ("extent", extent)):
             positive(name, value, "pass a length, a positive number")
-        self.inner = target if isinstance(target, GaussianMixture) else PosteriorMean(target)
+        self.inner = (
+            target.copied() if isinstance(target, GaussianMixture) else PosteriorMean(target)
+        )
         if self.inner.event_shape != (2,):
             raise ValueError(
                 f"the target has points of shape {self.inner.event_shape}: pass one in the plane"
             )
         self.event_shape, self.spacing, self.extent = (2,), spacing, extent
+        self.period = 2 * extent + spacing  # of the curve: a row and a link
 
     def encode(self, y: Tensor, sigma: float | Tensor) -> Tensor:
         """One number for each y, (batch,): how far along the curve, from the middle of row 0."""
-        x_hat = self.inner(y, sigma)
+        x_hat = widened(self.inner(y, sigma))
         row = torch.round(x_hat[:, 1] / self.spacing)
         along = x_hat[:, 0].clamp(-self.extent, self.extent)
-        return 2 * self.extent * row + _direction(row) * along
+        return self.period * row + _direction(row) * along
 
     def decode(self, code: Tensor) -> Tensor:
         """The place on the curve, (batch, 2)."""
-        row = torch.round(code / (2 * self.extent))
-        along = _direction(row) * (code - 2 * self.extent * row)
-        return torch.stack([along, self.spacing * row], dim=1)
+        row = torch.round(code / self.period)
+        rest = code - self.period * row
+        along = rest.clamp(-self.extent, self.extent)
+        return torch.stack([_direction(row) * along, self.spacing * row + rest - along], dim=1)
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
         return self.decode(self.encode(y, sigma.flatten() if sigma.ndim else sigma))

@@ -1,6 +1,7 @@
 """Gaussian mixtures: targets whose Bayes denoiser, density at every noise level, and moments are
 exact."""
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -166,6 +167,12 @@ class GaussianMixture(Denoiser):
         y = means[:, None] + torch.einsum("kde,kme->kmd", axes, z)
         residual = torch.einsum("kde,kme->kmd", axes, shrunk)
         return y.reshape(-1, d), (weights[:, None] * weight).flatten(), residual.reshape(-1, d)
+
+    def copied(self) -> "GaussianMixture":
+        """The same law, with tensors of its own: what keeps it may change its precision."""
+        found = copy.copy(self)
+        found._buffers = {name: t.clone() for name, t in self.named_buffers()}
+        return found
 
     def projected(self, basis: Tensor, offset: Tensor) -> "GaussianMixture":
         """The law of basis^T (x - offset), again a mixture; basis (d, r) with orthonormal columns."""
