@@ -6,12 +6,17 @@ coefficients of the clean face. spectrum-80: the leading eigenvalues of the 80 x
 beside those of Kadkhodaie et al. (2024, Fig. 3).
 errors: squared error, Stein's estimate of it, and sigma^2 tr J, against the noise level and the
 number of faces.
+peers: symmetry of networks that others have released (needs PEERS_ROOT).
 bases: which eigenvectors networks share, between networks, levels and faces, with Wiener's filter
 as control.
 
 Each section is written to src/helpers/recorded/shrinkage.json when it is done; *Shrinkage in an
 adaptive basis* draws from it. No picture leaves this file.
 """
+
+import itertools
+import os
+from pathlib import Path
 
 import record
 import torch
@@ -22,6 +27,7 @@ from helpers import models
 from helpers.data import load
 from helpers.denoisers import Denoiser, LinearDenoiser
 from helpers.jacobian import Eigen, Jacobian, asymmetry, eigen, svd
+from helpers.released import load_peer
 from helpers.systems.kadkhodaie import eigenbasis
 
 COUNTS = (1, 10, 100, 1000, 9442)
@@ -292,7 +298,39 @@ def memory(compared: dict[str, Denoiser], x: torch.Tensor, face: torch.Tensor) -
     }
 
 
-SECTIONS = {"spectrum": spectrum, "spectrum-80": spectrum_80, "errors": errors, "bases": bases}
+def peers(faces: int = 3, probes: int = 16) -> dict:
+    """Asymmetry of the Jacobians of networks that others have released (PEERS_ROOT), of ours of as
+    many pixels, and of the optimum for a Gaussian, which has none."""
+    x = load("celeba", "test", faces, 80).images
+    training = load("celeba", "train", 2000, 80).images
+    rows = {
+        path.stem: load_peer(path) for path in sorted(Path(os.environ["PEERS_ROOT"]).glob("*.npz"))
+    }
+    rows |= {"faces80": models.load("faces80"), "Wiener": LinearDenoiser.from_points(training)}
+    found: dict = {name: {"all": [], "ten": []} for name in rows}
+    for (name, network), sigma in itertools.product(rows.items(), LEVELS):
+        y, each = noisy(x, sigma), []
+        for i in range(faces):
+            jacobian = Jacobian(network, y[i : i + 1], sigma)
+            ten = eigen(jacobian, 10).vectors
+            asymmetries = (
+                eigenbasis.estimated_asymmetry(jacobian, probes),
+                eigenbasis.asymmetry_on(jacobian, ten),
+            )
+            each.append(asymmetries)
+        for key, values in zip(("all", "ten"), zip(*each, strict=True), strict=True):
+            found[name][key].append(rounded(values))
+        print(name, sigma, each, flush=True)
+    return {"levels": list(LEVELS), "faces": faces, "probes": probes, "size": 80, "measured": found}
+
+
+SECTIONS = {
+    "spectrum": spectrum,
+    "spectrum-80": spectrum_80,
+    "errors": errors,
+    "bases": bases,
+    "peers": peers,
+}
 
 if __name__ == "__main__":
     record.main(__doc__, "shrinkage", SECTIONS)

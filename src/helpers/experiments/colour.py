@@ -102,17 +102,8 @@ def colour() -> Iterator[tuple[str, Entry]]:
 
 
 def studies(unet: dict) -> Iterator[tuple[str, Entry]]:
-    """Small networks of clothes for the labs, and what Kadkhodaie et al. 2024 train until it
-    copies, or large."""
-    generate = replace(GENERATE, steps=240_000 // GENERATE.batch)
-    small = {**GENERATING, "blocks": 3, "channels": 4}  # below 300 kB for a page to load
-    changes = {variant: COLOUR[variant] for variant in HOUR[:5]} | {"channels-2": {"channels": 2}}
-    for variant, changed in changes.items():
-        data = {"name": "fashion-mnist", "size": 32, "n": 1000}
-        yield (
-            f"clothes-{variant}",
-            Entry("UNet", {**small, **changed}, data, generate, watched=True),
-        )
+    """What Kadkhodaie et al. 2024 train until it copies, or large; small networks of clothes for the
+    labs."""
     faces, wide = {"name": "celeba", "size": 40}, {**unet, "channels": 32}
     for n, images in ((100, 1_200_000), (10, 480_000)):
         for letter, split in (("a", "train"), ("b", "disjoint")):
@@ -129,3 +120,12 @@ def studies(unet: dict) -> Iterator[tuple[str, Entry]]:
         where = {**faces, "split": split, "n": 9442}
         long = replace(BASE, steps=480_000 // BASE.batch)
         yield f"faces-large-{letter}", Entry("UNet", {**wide, "blocks": 3}, where, long, False)
+    generate = replace(GENERATE, steps=240_000 // GENERATE.batch)
+    small = {**GENERATING, "blocks": 3, "channels": 4}  # below 300 kB for a page to load
+    changes = {variant: COLOUR[variant] for variant in HOUR[:5]} | {"channels-2": {"channels": 2}}
+    for variant, changed in changes.items():
+        data = {"name": "fashion-mnist", "size": 32, "n": 1000}
+        yield (
+            f"clothes-{variant}",
+            Entry("UNet", {**small, **changed}, data, generate, watched=True),
+        )

@@ -18,8 +18,9 @@ from ..files import write_atomically
 SHOWN, JUDGED = 8, 96  # samples in a row of the sheet; samples that are judged
 # where sampling starts, in units of the intensities, and calls of the denoiser
 SIGMA_MAX, STEPS = 40.0, 36
-# where it starts for a network that is not told the level: the largest that it was trained for
-BLIND_MAX = 5.0
+# where it starts for a network that is not told the level, as Kadkhodaie et al. 2024 do: from
+# farther up one of few images copies less
+BLIND_MAX = 1.0
 # and their size in pixels
 JUDGES = {"celeba": ("faces-autoencoder", 40), "fashion-mnist": ("fashion-autoencoder", 32)}
 ALIKE = 0.95  # correlation from which on a quadrant is one of a training image

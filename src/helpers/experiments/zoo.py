@@ -124,8 +124,8 @@ def _entries(profile: str) -> Iterator[tuple[str, Entry]]:
                     "UNet", {**unet, **options}, {"name": "fashion-mnist", "size": 28, "n": n}, made
                 ),
             )
-        yield from colour()
         yield from studies(unet)
+        yield from colour()
     faces = {"name": "celeba", "size": 40}
     wide = {**unet, "channels": 32}
     if profile == "full":
