@@ -2,8 +2,10 @@
 CELEBA_ROOT).
 
 faces: networks of two disjoint sets of N faces, the same noise through both: how alike are the two
-    samples, and how alike is each to the nearest image of its own training set?
+    samples, and how alike is each to the nearest image of its own training set? By four samplers.
 patches: where do the patches of a sample come from?
+pictures: a few of those samples between the training faces that are nearest to them, and what the
+    networks look for: eigenvectors of their Jacobians at one noisy image.
 repeats: the closest pairs between the two sets, and what was removed as a repeat.
 paths: how alike the estimates of the two networks are on the way down.
 sizes: the gap between training and test PSNR against N for images of three sizes; trains nine small
@@ -15,24 +17,30 @@ Each section is written to src/helpers/recorded/transition.json when it is done;
 generalising* draws from it.
 """
 
+import base64
+import io
 import itertools
 from dataclasses import replace
 from functools import cache
 
 import record
 import torch
+from PIL import Image
 from record import rounded
 from torch import Tensor
 
-from helpers import metrics, models, sampling
+from helpers import metrics, models, plots, sampling
 from helpers.data import load
 from helpers.denoisers import Denoiser
 from helpers.experiments import runner
 from helpers.experiments.zoo import BASE, Entry
+from helpers.jacobian import Jacobian, eigen
 
 COUNTS, SIZE, NOISES, SEED = (1, 10, 100, 1000, 9442), 40, 64, 0
 SETS = {"a": "train", "b": "disjoint"}
-SAMPLERS = ("reverse SDE", "ODE")
+# and the noise level from which each starts; the last is Kadkhodaie et al.'s own
+SAMPLERS = {"reverse SDE": 5.0, "ODE": 5.0, "reverse SDE from 1": 1.0, "Algorithm 1": 1.0}
+RANKS = (1, 2, 4, 8, 16, 32, 64, 128)  # of eigenvectors that are drawn
 
 
 @cache
@@ -40,10 +48,10 @@ def images(letter: str, n: int | None = None, size: int = SIZE) -> Tensor:
     return load("celeba", SETS.get(letter, letter), n, size).images
 
 
-def initial(size: int = SIZE) -> Tensor:
-    """The start of all samplers: noise around one gray."""
+def initial(size: int = SIZE, sigma: float = 5.0) -> Tensor:
+    """The start of all samplers: one noise around one gray."""
     gray = models.manifest()["faces-n9442-a"]["mean"]
-    return gray + sampling.initial_noise(NOISES, size, size, sigma=5.0, seed=SEED).float()
+    return gray + sampling.initial_noise(NOISES, size, size, sigma=sigma, seed=SEED).float()
 
 
 def path(n: int, letter: str, sampler: str) -> Tensor:
@@ -55,16 +63,19 @@ def path(n: int, letter: str, sampler: str) -> Tensor:
 
 @cache
 def _path(n: int, letter: str, sampler: str) -> Tensor:
-    return estimates(models.load(f"faces-n{n}-{letter}"), initial(), sampler)
+    start = initial(sigma=SAMPLERS[sampler])
+    return estimates(models.load(f"faces-n{n}-{letter}"), start, sampler)
 
 
 @torch.no_grad()
 def estimates(denoiser: Denoiser, start: Tensor, sampler: str) -> Tensor:
-    sigmas = sampling.edm(60, 0.02, 5.0).float()
-    states = {
-        "reverse SDE": lambda: sampling.reverse_sde(denoiser, start, sigmas, seed=SEED),
-        "ODE": lambda: sampling.euler(denoiser, start, sigmas),
-    }[sampler]()
+    sigmas = sampling.edm(60, 0.02, SAMPLERS[sampler]).float()
+    if sampler == "ODE":
+        states = sampling.euler(denoiser, start, sigmas)
+    elif sampler == "Algorithm 1":  # with the growing steps of the released code
+        states = sampling.stochastic_ascent(denoiser, start, 1.0, growing=True, seed=SEED)
+    else:
+        states = sampling.reverse_sde(denoiser, start, sigmas, seed=SEED)
     return torch.stack([state.x_hat for state in states])
 
 
@@ -88,6 +99,16 @@ def alike(a: Tensor, b: Tensor) -> dict[str, Tensor]:
         "uncentred": metrics.similarity(a, b, centred=False),
     }
     return pixels | {"features": metrics.similarity(features(a), features(b), centred=False)}
+
+
+def webp(batch: Tensor, columns: int) -> str:
+    """Images (n, h, w), or (n, 3, h, w) in colour, in rows of so many: WebP in base64."""
+    rows = [torch.cat(list(row), dim=-1) for row in batch.split(columns)]
+    sheet = (255 * torch.cat(rows, dim=-2)).round().clip(0, 255).byte().numpy()
+    file = io.BytesIO()
+    picture = Image.fromarray(sheet if sheet.ndim == 2 else sheet.transpose(1, 2, 0))
+    picture.save(file, "WEBP", quality=85, method=6)
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def faces() -> dict:
@@ -127,7 +148,11 @@ def patches(side: int = 10) -> dict:
     to them."""
     rows = []
     for n in COUNTS[1:]:
-        for what, x in (("samples", made(n, "a")), ("test faces", images("test", 1000)[:NOISES])):
+        for what, x in (
+            ("samples", made(n, "a")),
+            ("samples by Algorithm 1", made(n, "a", "Algorithm 1")),
+            ("test faces", images("test", 1000)[:NOISES]),
+        ):
             index, similarity = metrics.patch_sources(x, images("a", n), side)
             whole = metrics.similarity(x, images("a", n)).amax(1)
             valid = [i[i >= 0] for i in index]  # a constant patch comes from nowhere
@@ -143,6 +168,35 @@ def patches(side: int = 10) -> dict:
                 | {k: rounded(v, 3) for k, v in found.items()}
             )
     return {"side": side, "patches": (SIZE // side) ** 2, "rows": rows}
+
+
+def pictures(shown: int = 4) -> dict:
+    """Four rows for each N and sampler as in the paper's Fig. 2, nearest face of set a, sample of its
+    network, sample of the other one, nearest face of set b; and eigenvectors at a sample of the
+    network of the most faces with noise."""
+    rows, eigenvectors = [], []
+    clean = made(COUNTS[-1], "a")[:1]
+    g = torch.Generator().manual_seed(SEED)
+    y = clean + 0.15 * torch.randn(clean.shape, generator=g)
+    for n in COUNTS:
+        for sampler in ("reverse SDE", "Algorithm 1"):
+            some = {s: made(n, s, sampler)[:shown] for s in SETS}
+            near = {
+                s: images(s, n)[metrics.similarity(some[s], images(s, n)).argmax(1)] for s in SETS
+            }
+            sheet = torch.cat([near["a"], some["a"], some["b"], near["b"]])
+            rows.append({"N": n, "sampler": sampler, "webp": webp(sheet, shown)})
+        found = eigen(Jacobian(models.load(f"faces-n{n}-a"), y, 0.15))
+        at = torch.tensor(RANKS) - 1
+        drawn = plots.signed(found.vectors[at]).permute(0, 3, 1, 2)
+        values = rounded(found.values[at], 3)
+        eigenvectors.append({"N": n, "values": values, "webp": webp(drawn, len(RANKS))})
+    about = {"size": SIZE, "columns": shown, "ranks": list(RANKS), "sigma": 0.15}
+    return about | {
+        "rows": rows,
+        "eigenvectors": eigenvectors,
+        "at": webp(torch.cat([clean, y]), 2),
+    }
 
 
 def repeats() -> dict:
@@ -263,5 +317,5 @@ def chains(steps: int = 12_000, size: int = 20, count: int = 200) -> dict:
 
 
 if __name__ == "__main__":
-    measured = (faces, patches, repeats, paths, sizes, chains)
+    measured = (faces, patches, pictures, repeats, paths, sizes, chains)
     record.main(__doc__, "transition", {section.__name__: section for section in measured})
