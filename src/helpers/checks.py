@@ -138,6 +138,14 @@ def positive(name: str, value: float, remedy: str) -> float:
     return value
 
 
+def ordered(sigma_min: float, sigma_max: float) -> None:
+    """Refuses two noise levels unless 0 < sigma_min < sigma_max < infinity."""
+    if not (is_positive(sigma_min) and is_positive(sigma_max) and sigma_min < sigma_max):
+        raise ValueError(
+            f"noise levels from {sigma_max} down to {sigma_min}: take 0 < smallest < largest, both finite"
+        )
+
+
 def is_positive(value: float) -> bool:
     """Whether it is a finite number above 0."""
     try:

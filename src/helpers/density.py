@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import checked_sigma, positive_int
+from .checks import checked_sigma, ordered, positive_int
 from .denoisers.base import Denoiser
 
 
@@ -65,10 +65,7 @@ def generated_log_density(
     >>> round(float(log_q), 2)  # -log(2 pi (1 + .5^2))
     -2.06
     """
-    if not 0 < sigma_min < sigma_max:
-        raise ValueError(
-            f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < the first < the last"
-        )
+    ordered(sigma_min, sigma_max)
     checked_sigma(y, sigma_min, denoiser.event_shape)
     h = math.log(sigma_max / sigma_min) / positive_int("steps", steps)
     u = math.log(sigma_min)

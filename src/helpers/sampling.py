@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import checked_seed, is_positive, positive, positive_int
+from .checks import checked_seed, is_positive, ordered, positive, positive_int
 from .denoisers.base import Denoiser
 
 MOST = 10**6  # steps, or corrections of a step
@@ -43,7 +43,7 @@ def edm(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: floa
     >>> [round(sigma, 3) for sigma in edm(3).tolist()]
     [80.0, 2.515, 0.002, 0.0]
     """
-    _check_levels(steps, sigma_min, sigma_max)
+    _checked(steps, sigma_min, sigma_max)
     positive("rho", rho, "it must be positive, EDM takes 7")
     ends = (sigma_max ** (1 / rho), sigma_min ** (1 / rho))
     roots = torch.linspace(*ends, steps, dtype=torch.float64)
@@ -52,7 +52,7 @@ def edm(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: floa
 
 def log_linear(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Tensor:
     """Geometric levels from sigma_max to sigma_min, then 0 (Permenter & Yuan 2024; smalldiffusion)."""
-    _check_levels(steps, sigma_min, sigma_max)
+    _checked(steps, sigma_min, sigma_max)
     return _ending_in_zero(
         torch.logspace(math.log10(sigma_max), math.log10(sigma_min), steps, dtype=torch.float64)
     )
@@ -61,7 +61,7 @@ def log_linear(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0) ->
 def cosine_vp(steps: int, sigma_max: float = 80.0) -> Tensor:
     """Cosine schedule converted: a = cos^2(pi t / 2), so sigma = tan(pi t / 2), t evenly from
     sigma_max's to 0."""
-    _check_levels(steps, sigma_max / 2 if is_positive(sigma_max) else sigma_max, sigma_max)
+    _checked(steps, sigma_max / 2 if is_positive(sigma_max) else sigma_max, sigma_max)
     t = torch.linspace(2 / math.pi * math.atan(sigma_max), 0, steps + 1, dtype=torch.float64)
     return _ending_in_zero(torch.tan(math.pi / 2 * t[:-1]))
 
@@ -75,7 +75,7 @@ def ddim_linear(
     DDIM's "leading" spacing where steps divides T; where it does not, libraries round T / steps
     first and miss the noisiest steps.
     """
-    _check_levels(steps, beta_1, beta_n)
+    _checked(steps, beta_1, beta_n)
     if steps > positive_int("train_steps", train_steps, most=MOST):
         raise ValueError(
             f"steps is {steps}, above the {train_steps} training steps: choose at most {train_steps}"
@@ -91,12 +91,9 @@ def vp_to_ve(a: Tensor) -> Tensor:
     return torch.sqrt((1 - a) / a)
 
 
-def _check_levels(steps: int, sigma_min: float, sigma_max: float) -> None:
+def _checked(steps: int, sigma_min: float, sigma_max: float) -> None:
     positive_int("steps", steps, most=MOST)
-    if not (is_positive(sigma_min) and is_positive(sigma_max) and sigma_min < sigma_max):
-        raise ValueError(
-            f"noise levels from {sigma_max} down to {sigma_min}: take 0 < smallest < largest, both finite"
-        )
+    ordered(sigma_min, sigma_max)
 
 
 def _ending_in_zero(levels: Tensor) -> Tensor:

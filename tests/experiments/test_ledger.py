@@ -6,6 +6,7 @@ import math
 from collections import Counter
 
 import pytest
+import torch
 from conftest import ROOT
 
 from helpers.experiments.ledger import Claim, Figure, Table, around, figures, read_all, record
@@ -62,6 +63,17 @@ def test_what_must_not_pass_does_not():
     assert kept.row()["control"] == "noise: 0.4 to 0.6" and Claim.read(kept.data()) == kept
     with pytest.raises(ValueError, match="the control of 'claim', noise, passes with 0.07"):
         Claim("source", "claim", (0, 0.1), 0.05, control=("noise", 0.07))
+    for nothing in ([], [0.5, math.nan], torch.tensor(math.nan)):
+        with pytest.raises(ValueError, match="the control of 'claim', noise, is .*: measure it"):
+            Claim("source", "claim", (0, 0.1), 0.05, control=("noise", nothing))
+    with pytest.raises(ValueError, match="passes"):
+        Claim(
+            "source",
+            "claim",
+            (0, 0.1),
+            torch.tensor(0.05),
+            control=("noise", torch.tensor([0.5, 0.07])),
+        )
 
 
 def test_a_row_says_why_it_fails_and_where_its_numbers_come_from(tmp_path, monkeypatch):

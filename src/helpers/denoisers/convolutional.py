@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import accumulate_dtype, checked_points, exporting, positive_int, widened
+from ..checks import accumulate_dtype, checked_points, exporting, ordered, positive_int, widened
 from .base import Denoiser, per_level
 
 
@@ -135,10 +135,7 @@ class LinearConvolution(_Filter):
 
         by Gauss-Legendre quadrature in log sigma. Proved: `prop-field`.
         """
-        if not 0 < sigma_min < sigma_max:
-            raise ValueError(
-                f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < sigma_min < sigma_max"
-            )
+        ordered(sigma_min, sigma_max)
         t, w = map(torch.from_numpy, np.polynomial.legendre.leggauss(positive_int("nodes", nodes)))
         half = math.log(sigma_max / sigma_min) / 2
         levels = torch.exp(math.log(sigma_min) + half * (t + 1))
@@ -256,10 +253,7 @@ class PooledConvolution(_Filter):
         Magnus' expansion of order 4. The mean over phases is the covariance of a random pixel, its
         Fourier transform the generated spectrum. Proved: `prop-pooled`.
         """
-        if not 0 < sigma_min < sigma_max:
-            raise ValueError(
-                f"sigma_min {sigma_min}, sigma_max {sigma_max}: take 0 < sigma_min < sigma_max"
-            )
+        ordered(sigma_min, sigma_max)
         step = math.log(sigma_min / sigma_max) / positive_int("nodes", nodes)
         P, s = self.stride**2, self.stride
         identity = torch.eye(P).to(self.response(sigma_max))

@@ -55,9 +55,15 @@ class Claim:
             )
         if not self.values:
             raise ValueError(f"nothing was measured for {self.claim!r}: pass a number or several")
-        if self.control and any(map(self.holds, numbers(self.control[1]))):
+        name, control = self.control or ("none", math.inf)
+        controls = numbers(control)
+        if not controls or any(map(math.isnan, controls)):
             raise ValueError(
-                f"the control of {self.claim!r}, {self.control[0]}, passes with {self.control[1]}: "
+                f"the control of {self.claim!r}, {name}, is {controls}: measure it, or leave it out"
+            )
+        if any(map(self.holds, controls)):
+            raise ValueError(
+                f"the control of {self.claim!r}, {name}, passes with {control}: "
                 f"expect what it does not show, or drop the row"
             )
 
@@ -148,8 +154,8 @@ class Claim:
 
 
 def numbers(measured: float | Sequence[float]) -> list[float]:
-    """One value or several, as a list."""
-    return [float(v) for v in (measured if isinstance(measured, Sequence) else [measured])]
+    """One value or several, a tensor or numbers, as a list."""
+    return torch.as_tensor(measured, dtype=torch.float64).flatten().tolist()
 
 
 def around(value: float, tolerance: float) -> tuple[float, float]:

@@ -108,7 +108,11 @@ def read(path: Path) -> tuple[str, list[Sweep]]:
         raise ValueError(
             f"{path}: {error} is missing, see benchmarks/sweeps/fashion.toml"
         ) from None
-    except (TypeError, ValueError) as error:  # the decoder's is a ValueError, too
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(
+            f"{path} is no TOML, see benchmarks/sweeps/fashion.toml: {error}"
+        ) from None
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
     return title, sweeps
 
