@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import record
 import torch
+from harmonics import png
 from record import rounded
 from scipy.stats import spearmanr
 
@@ -24,7 +25,7 @@ from helpers.data.synthetic import c_alpha
 from helpers.denoisers import Denoiser, UNet
 from helpers.experiments.zoo import BASE
 from helpers.jacobian import Jacobian, eigen
-from helpers.systems.kadkhodaie import eigenbasis
+from helpers.systems.kadkhodaie import eigenbasis, harmonics
 from helpers.training import run, train
 
 ALPHAS, TEST, TRAIN = (1, 2, 3, 4, 5), 2, 0  # the seeds are those of `load`'s splits
@@ -159,8 +160,10 @@ def bases(images: int = 2, basis: int = 160) -> dict:
 
 def contours(images: int = 3, seen: int = 12_000, size: int = 40, beta: float = 8) -> dict:
     """Every network on the images of every contour, so that the image and the training can be told
-    apart."""
-    sigma, regularities, found, curve = 0.2, (1.5, 2, 4), {}, {}
+    apart. Pictures: of the first eight draws that of greatest contrast, to the network of its kind."""
+    sigma, regularities, found, curve, pictures = 0.2, (1.5, 2, 4), {}, {}, {}
+    parts = geometry.c_alpha_parts(8, 4, beta, size, seed=TEST)
+    drawn = int(harmonics.contrast(parts.backgrounds, parts.rows).argmax())
     for trained in regularities:
         data = c_alpha(8000, trained, beta, size, seed=TRAIN)
         network = UNet(
@@ -182,13 +185,21 @@ def contours(images: int = 3, seen: int = 12_000, size: int = 40, beta: float = 
                     for i in range(images)
                 ]
             )
+        x = c_alpha(8, trained, beta, size, seed=TEST)[drawn : drawn + 1]
+        e = eigen(Jacobian(network, noisy(x, sigma), sigma), 10, 96)
+        pictures[str(trained)] = {
+            "image": png(x - 0.5),
+            "values": rounded(e.values),
+            "vectors": png(e.vectors),
+        }
         print(
             trained,
             {k: (v["share near"], v["near"], v["on the contour"]) for k, v in found.items()},
             flush=True,
         )
     return {"images": images, "images seen": seen, "size": size, "beta": beta, "sigma": sigma, "top": TOP, "seed": SEED,
-            "regularities": list(regularities), "psnr": curve, "measured": found}  # fmt: skip
+            "regularities": list(regularities), "psnr": curve, "measured": found,
+            "pictures": pictures}  # fmt: skip
 
 
 SECTIONS = {"curves": curves, "bases": bases, "contours": contours}

@@ -100,27 +100,38 @@ def density(
     )
 
 
-def images(ax: Axes, batch: Tensor, columns: int = 8, gap: int = 1) -> None:
-    """A batch (n, h, w) of gray images in [0, 1] as one mosaic; values outside are drawn black or
-    white."""
-    n, h, w = batch.shape
-    rows = -(-n // columns)
-    mosaic = np.ones((rows * (h + gap) - gap, columns * (w + gap) - gap))
-    for i, image in enumerate(batch.numpy(force=True)):
+def images(
+    ax: Axes, batch: Tensor, columns: int = 8, gap: int = 1, labels: Sequence[str] = ()
+) -> None:
+    """A batch of images in [0, 1], gray (n, h, w) or coloured (n, h, w, 3), as one mosaic, a label
+    above each if `labels` are given; values outside are drawn black or white."""
+    n, h, w = batch.shape[:3]
+    rows, above = -(-n // columns), gap + (h // 4 if labels else 0)
+    mosaic = np.ones((rows * (h + above) - gap, columns * (w + gap) - gap, *batch.shape[3:]))
+    for i, image in enumerate(batch.numpy(force=True).clip(0, 1)):
         r, c = divmod(i, columns)
-        mosaic[r * (h + gap) : r * (h + gap) + h, c * (w + gap) : c * (w + gap) + w] = image
+        top, left = r * (h + above) + above - gap, c * (w + gap)
+        mosaic[top : top + h, left : left + w] = image
+        if batch.ndim == 4:  # whose zero may be as white as the page
+            frame = plt.Rectangle((left - 0.5, top - 0.5), w, h, fill=False, lw=0.4, ec="#888888")
+            ax.add_patch(frame)
+        if labels:
+            ax.text(left + w / 2, top - 1, labels[i], fontsize=7, ha="center", va="bottom")
     ax.imshow(mosaic, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set_axis_off()
 
 
 def signed(vectors: Tensor) -> Tensor:
-    """Vectors (k, H, W) as images in [0, 1]: zero is mid-gray, the pixel farthest from it white.
-    Signs mean nothing."""
+    """Vectors (k, H, W) as colours (k, H, W, 3): zero is white, the pixel farthest from it the
+    darkest red, its opposite the darkest blue, between them by the root of the size, so that what
+    is faint shows its sign. Signs as a whole mean nothing."""
     x = widened(checked_points(vectors, "vectors")).flatten(1)
     peak = x.gather(1, x.abs().argmax(1, keepdim=True))
     if not bool(peak.all()):
         raise ValueError("one of the vectors is zero: it has no picture, leave it out")
-    return (0.5 + x / (2 * peak)).view_as(vectors)
+    ratio = (x / peak).view_as(vectors)
+    levels = (0.5 + ratio.sign() * ratio.abs().sqrt() / 2).numpy(force=True)
+    return torch.from_numpy(matplotlib.colormaps["RdBu_r"](levels)[..., :3])
 
 
 def line_trace(

@@ -7,6 +7,8 @@ import math
 import re
 from functools import partial
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from nets import noise as plain_noise
@@ -92,13 +94,28 @@ def test_edges_and_energy():
     )
 
 
-def test_pictures_have_zero_at_mid_gray():
-    vectors = noise(3, 8, 8)
-    shown = plots.signed(vectors)
-    scale = vectors.abs().amax((1, 2), keepdim=True)
-    torch.testing.assert_close((shown - 0.5).abs(), vectors.abs() / (2 * scale))
-    assert float(shown.min()) >= 0 and shown.amax((1, 2)).tolist() == [1, 1, 1]
-    torch.testing.assert_close(plots.signed(-5 * vectors), shown)
+def test_pictures_are_red_and_blue_about_white():
+    """The palette is matplotlib's, which is told apart by the colour-blind; a quarter of the peak
+    is drawn at half of the scale, and a vector and its opposite are one picture."""
+    vectors = torch.tensor([[[-2.0, 2 / 4], [0, -2 / 4]]])
+    want = matplotlib.colormaps["RdBu_r"]([[1.0, 0.25], [0.5, 0.75]])[None, ..., :3]
+    torch.testing.assert_close(plots.signed(vectors), torch.from_numpy(want), atol=0.01, rtol=0)
+    assert torch.equal(plots.signed(-5 * vectors), plots.signed(vectors))
+
+
+def test_a_mosaic_of_colours_with_labels():
+    fig, axes = plt.subplots(2)
+    colours = plots.signed(noise(3, 8, 8))
+    plots.images(axes[0], colours, columns=2, labels=["a", "b", "c"])
+    (drawn,) = axes[0].images
+    mosaic = torch.from_numpy(drawn.get_array())
+    assert mosaic.shape == (2 * (8 + 2) + 2 * 1 - 1, 2 * 8 + 1, 3)  # a quarter of 8 for each label
+    assert [t.get_text() for t in axes[0].texts] == ["a", "b", "c"]
+    top = 2 + 8 + 1 + 2
+    torch.testing.assert_close(mosaic[top : top + 8, :8], colours[2])
+    plots.images(axes[1], noise(3, 8, 8), columns=2)
+    assert axes[1].images[0].get_array().shape == (17, 17)
+    plt.close(fig)
 
 
 # The Jacobian -------------------------------------------------------------------------------------
