@@ -4,11 +4,19 @@ import math
 
 import pytest
 import torch
+from scipy.integrate import solve_ivp
 
 from helpers import density, sampling
-from helpers.data import swiss_roll
+from helpers.data import ring, star, swiss_roll, three_points
 from helpers.denoisers import GaussianMixture, LinearDenoiser, Polynomial
-from helpers.polynomial_law import carried, cumulant, escaping, first_order, support
+from helpers.polynomial_law import (
+    carried,
+    cumulant,
+    escaping,
+    escaping_along,
+    first_order,
+    support,
+)
 
 TWO = GaussianMixture([[-1.0], [1.0]])
 SKEWED = GaussianMixture([[-0.5], [2.0]], weights=[0.8, 0.2])
@@ -161,6 +169,67 @@ def test_the_sign_change_of_the_skewed_target():
     )
 
 
+def around_the_clock(m):
+    angle = 2 * math.pi * (torch.arange(m, dtype=torch.float64) + 0.5) / m
+    return torch.stack([angle.cos(), angle.sin()], 1)
+
+
+@pytest.mark.theorem("prop-escape-plane", "prop-escape")
+@pytest.mark.parametrize("k", [2, 4, 5])
+def test_on_the_line_the_two_directions_are_the_two_sides(k):
+    """Half of the starts point to each side; `escaping` follows infinity upwards, by LSODA."""
+    sides = escaping_along(Polynomial(SKEWED, k), torch.tensor([[-1.0], [3.0]]), 10.0, 0.002)
+    assert sides.div(2).tolist() == pytest.approx(
+        escaping(Polynomial(SKEWED, k), 10.0, 0.002), rel=0.01, abs=1e-14
+    )
+
+
+@pytest.mark.theorem("prop-escape-plane")
+def test_a_ring_loses_the_same_in_every_direction_and_one_radius_says_how_much():
+    """Degree 5 sees a circle in eight clusters. The watershed by another solver, upwards."""
+    round_fit = Polynomial(ring(8), 5)
+    along = escaping_along(round_fit, around_the_clock(7), 10.0, steps=60)
+    assert along.max() - along.min() < 1e-3 * along.max()
+
+    def slope(u, y):
+        x_hat = round_fit(torch.tensor([[y[0], 0.0]], dtype=torch.float64), math.exp(u))
+        return [y[0] - float(x_hat[0, 0])]
+
+    up = solve_ivp(slope, (math.log(0.02), math.log(80.0)), [10.0], method="LSODA", rtol=1e-7)
+    share = math.exp(-((up.y[0, -1] / 80) ** 2) / 2)
+    assert along.mean() == pytest.approx(share, rel=0.02)
+    starry = escaping_along(Polynomial(ring(5), 5), around_the_clock(7), 10.0, steps=60)
+    assert starry.max() > 2 * starry.min()  # what five clusters lose has corners
+
+
+@pytest.mark.theorem("prop-escape-plane")
+def test_the_share_lost_in_the_plane_is_the_mass_that_the_density_lacks():
+    """By another route: the density at sigma = .3, which knows nothing of starts."""
+    uneven = GaussianMixture([[-0.5, 0.0], [2.0, 1.0]], 0.2, [0.85, 0.15])
+    quadratic, sigma = Polynomial(uneven, 2), 0.3
+    g = density.grid(10, 80, 2)
+    log_q = density.generated_log_density(quadratic, g.points, sigma, steps=80)
+    lost = float(escaping_along(quadratic, around_the_clock(60), 10.0, sigma).mean())
+    assert lost > 1e-3
+    assert 1 - density.mass(log_q, g.cell) == pytest.approx(lost, rel=0.01)
+
+
+@pytest.mark.theorem("prop-escape-plane", "prop-cumulant")
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize(("target", "k"), [(three_points(), 2), (star(), 4)])
+def test_far_out_the_directions_of_a_positive_cumulant_leave(target, k, gradient):
+    """All of those at some height and above, from far enough out, and none from nearer."""
+    u, sigma_max = around_the_clock(60), 3.0
+    height = cumulant(target, k + 1, u)
+    cone = u[height >= 0.5 * height.max()]
+    assert 0 < len(cone) < len(u) / 2
+    fit, down = Polynomial(target, k, gradient), sampling.log_linear(120, 0.5, sigma_max)[:-1]
+    near, far = (
+        sampling.last(sampling.heun(fit, r * sigma_max * cone, down)) for r in (0.3, 300.0)
+    )
+    assert bool((near.abs() <= 10).all()) and not bool((far.abs() <= 10).any())
+
+
 @pytest.mark.theorem("prop-support", "prop-p6")
 def test_the_support_of_the_cubic_and_the_density_outside():
     """Inside the density is finite, outside -inf and rightly: upwards 1.45 leaves every bound
@@ -215,9 +284,12 @@ def test_a_gaussian_lives_on_the_whole_line(degree):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p: support(p, 80.0, 0.02), "sigma_min 80.0, sigma_max 0.02"),
+        (lambda p: support(p, 80.0, 0.02), "noise levels from 0.02 down to 80.0"),
         (lambda p: escaping(p, -10.0), "far is -10.0"),
         (lambda p: carried(p, torch.zeros(1), 1.0, 1.0), "start and end are 1.0"),
+        (lambda p: escaping_along(p, torch.ones(3, 2), 10.0), r"directions have shape \(3, 2\)"),
+        (lambda p: escaping_along(p, torch.zeros(1, 1), 10.0), "none of length 0"),
+        (lambda p: escaping_along(p, torch.ones(1, 1), 0.0), "far is 0.0"),
         (lambda p: first_order(WIDE, 3, torch.zeros(4)), "y has shape"),
         (lambda p: cumulant(swiss_roll(), 3), "directions are missing"),
     ],
