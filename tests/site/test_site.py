@@ -5,6 +5,7 @@ import html
 import json
 import re
 from collections import Counter
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urldefrag, urlsplit
 
 import pytest
@@ -12,14 +13,21 @@ from bs4 import BeautifulSoup
 from conftest import ROOT
 from press_fixtures import BOOK, PAGES, PREFIXES, SITE, serious_faults
 
+from press.chapters import read_notebook
+
 pytestmark = pytest.mark.site
 # bytes, gzip: what a page loads before the reader scrolls; pictures, its content, are not counted
 WEIGHT = 800_000
-LESSONS = [
-    html.unescape(link)
-    for link in re.findall(
-        r'<a href="([^"]*\?lab=[^"]*)"', (ROOT / "book/teach.md").read_text("utf-8")
+TEXTS = {Path("book/teach.md"): (ROOT / "book/teach.md").read_text("utf-8")} | {
+    chapter: "\n".join(
+        cell.source for cell in read_notebook(ROOT / chapter).cells if cell.cell_type == "markdown"
     )
+    for chapter in BOOK.chapters
+}
+STATES = [  # of labs, as the teaching page and chapters link to them
+    (page.parent / html.unescape(link)).as_posix()
+    for page, text in TEXTS.items()
+    for link in re.findall(r'<a href="([^"]*\?lab=[^"]*)"', text)
 ]
 TEX = re.compile(r"\$\$|\\(begin|end|frac|sigma|hat|mathbb|mathbf|operatorname|left|label|eqref)\b")
 
@@ -147,9 +155,9 @@ def test_page_is_accessible(opened, page):
         assert not serious, "\n".join([theme, *serious])
 
 
-@pytest.mark.parametrize("link", LESSONS)
-def test_a_lab_opens_in_the_state_that_the_teaching_page_names(opened, link):
-    tab = opened(f"book/{link}")
+@pytest.mark.parametrize("link", STATES)
+def test_a_lab_opens_in_the_state_that_a_link_names(opened, link):
+    tab = opened(link)
     asked = {
         key: values[0].replace("~", ",") for key, values in parse_qs(urlsplit(link).query).items()
     }
