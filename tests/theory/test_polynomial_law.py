@@ -7,7 +7,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 from helpers import density, sampling
-from helpers.data import ring, star, swiss_roll, three_points
+from helpers.data import moons, ring, star, swiss_roll, three_points
 from helpers.denoisers import GaussianMixture, LinearDenoiser, Polynomial
 from helpers.polynomial_law import (
     carried,
@@ -228,6 +228,23 @@ def test_far_out_the_directions_of_a_positive_cumulant_leave(target, k, gradient
         sampling.last(sampling.heun(fit, r * sigma_max * cone, down)) for r in (0.3, 300.0)
     )
     assert bool((near.abs() <= 10).all()) and not bool((far.abs() <= 10).any())
+
+
+@pytest.mark.theorem("prop-escape-plane")
+def test_where_every_direction_is_benign_all_arrive_however_far_they_start():
+    """The moons at degree 3. From a hundred times farther a start ends at nearly the same place."""
+    cubic, u = Polynomial(moons(), 3), around_the_clock(16)
+    for sigma in (80.0, 5.0, 1.0, 0.3):
+        assert float((u * cubic(1e6 * u, sigma)).sum(1).max()) < 0
+    for direction in u[3:4].numpy():
+        ends = [
+            solve_ivp(
+                lambda v, y: y - cubic(torch.tensor(y)[None], math.exp(v))[0].numpy(),
+                (math.log(80.0), math.log(0.3)), r * 80.0 * direction, method="LSODA", rtol=1e-6,
+            ).y[:, -1]
+            for r in (9.0, 900.0)
+        ]  # fmt: skip
+        assert math.hypot(*ends[1]) < 1.2 * math.hypot(*ends[0]) < 5
 
 
 @pytest.mark.theorem("prop-support", "prop-p6")
