@@ -2,7 +2,8 @@
 CELEBA_ROOT).
 
 faces: networks of two disjoint sets of N faces, the same noise through both: how alike are the two
-    samples, and how alike is each to the nearest image of its own training set? By four samplers.
+    samples, and how alike is each to the nearest image of its own training set?
+starts: the same by samplers that start where the paper's does.
 patches: where do the patches of a sample come from?
 pictures: a few of those samples between the training faces that are nearest to them, and what the
     networks look for: eigenvectors of their Jacobians at one noisy image.
@@ -40,7 +41,7 @@ COUNTS, SIZE, NOISES, SEED = (1, 10, 100, 1000, 9442), 40, 64, 0
 SETS = {"a": "train", "b": "disjoint"}
 # and the noise level from which each starts; the last is Kadkhodaie et al.'s own
 SAMPLERS = {"reverse SDE": 5.0, "ODE": 5.0, "reverse SDE from 1": 1.0, "Algorithm 1": 1.0}
-RANKS = (1, 2, 4, 8, 16, 32, 64, 128)  # of eigenvectors that are drawn
+RANKS = (1, 2, 4, 8, 16, 32, 64)  # of eigenvectors that are drawn
 
 
 @cache
@@ -111,10 +112,10 @@ def webp(batch: Tensor, columns: int) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def faces() -> dict:
+def compared(*samplers: str) -> list[dict]:
     """Similarity of the two samples of each noise, and of each to the nearest image of its own set."""
     rows = []
-    for sampler in SAMPLERS:
+    for sampler in samplers:
         for n in COUNTS:
             a, b = (made(n, letter, sampler) for letter in SETS)
             own = {letter: alike(made(n, letter, sampler), images(letter, n)) for letter in SETS}
@@ -135,6 +136,12 @@ def faces() -> dict:
             row["apart"] = rounded((a - b).flatten(1).norm(dim=1) / SIZE, 4)
             row["diverged"] = metrics.diverged(a) + metrics.diverged(b)
             rows.append(row)
+    return rows
+
+
+def faces() -> dict:
+    """From sigma = 5, and what faces that no network has made show."""
+    rows = compared("reverse SDE", "ODE")
     real, other = images("test", 1000)[:NOISES], images("test", 1000)[NOISES : 2 * NOISES]
     unseen: dict = {"apart": rounded((real - other).flatten(1).norm(dim=1) / SIZE, 4)}
     unseen |= {"pairs": {k: rounded(v.diag(), 3) for k, v in alike(real, other).items()}}
@@ -143,16 +150,18 @@ def faces() -> dict:
     return {"noises": NOISES, "size": SIZE, "rows": rows, "test faces": unseen}
 
 
+def starts() -> dict:
+    """From sigma = 1, where the paper's sampler starts, by it and by the reverse SDE."""
+    rows = compared("Algorithm 1", "reverse SDE from 1")
+    return {"noises": NOISES, "size": SIZE, "rows": rows}
+
+
 def patches(side: int = 10) -> dict:
     """Share of a sample's patches from its most frequent source, number of sources, and similarity
     to them."""
     rows = []
     for n in COUNTS[1:]:
-        for what, x in (
-            ("samples", made(n, "a")),
-            ("samples by Algorithm 1", made(n, "a", "Algorithm 1")),
-            ("test faces", images("test", 1000)[:NOISES]),
-        ):
+        for what, x in (("samples", made(n, "a")), ("test faces", images("test", 1000)[:NOISES])):
             index, similarity = metrics.patch_sources(x, images("a", n), side)
             whole = metrics.similarity(x, images("a", n)).amax(1)
             valid = [i[i >= 0] for i in index]  # a constant patch comes from nowhere
@@ -172,24 +181,24 @@ def patches(side: int = 10) -> dict:
 
 def pictures(shown: int = 4) -> dict:
     """Four rows for each N and sampler as in the paper's Fig. 2, nearest face of set a, sample of its
-    network, sample of the other one, nearest face of set b; and eigenvectors at a sample of the
-    network of the most faces with noise."""
+    network, sample of the other one, nearest face of set b; and eigenvectors at one noisy sample of
+    the network of the most faces."""
     rows, eigenvectors = [], []
-    clean = made(COUNTS[-1], "a")[:1]
-    g = torch.Generator().manual_seed(SEED)
-    y = clean + 0.15 * torch.randn(clean.shape, generator=g)
+    for n, sampler in itertools.product(COUNTS, ("reverse SDE", "Algorithm 1")):
+        start = initial(sigma=SAMPLERS[sampler])[:shown]
+        some, near = {}, {}
+        for letter in SETS:
+            denoiser, own = models.load(f"faces-n{n}-{letter}"), images(letter, n)
+            some[letter] = estimates(denoiser, start, sampler)[-1]
+            near[letter] = own[metrics.similarity(some[letter], own).argmax(1)]
+        sheet = torch.cat([near["a"], some["a"], some["b"], near["b"]])
+        rows.append({"N": n, "sampler": sampler, "webp": webp(sheet, shown)})
+    clean, g = some["a"][:1], torch.Generator().manual_seed(SEED)
+    y, at = clean + 0.15 * torch.randn(clean.shape, generator=g), torch.tensor(RANKS) - 1
     for n in COUNTS:
-        for sampler in ("reverse SDE", "Algorithm 1"):
-            some = {s: made(n, s, sampler)[:shown] for s in SETS}
-            near = {
-                s: images(s, n)[metrics.similarity(some[s], images(s, n)).argmax(1)] for s in SETS
-            }
-            sheet = torch.cat([near["a"], some["a"], some["b"], near["b"]])
-            rows.append({"N": n, "sampler": sampler, "webp": webp(sheet, shown)})
-        found = eigen(Jacobian(models.load(f"faces-n{n}-a"), y, 0.15))
-        at = torch.tensor(RANKS) - 1
-        drawn = plots.signed(found.vectors[at]).permute(0, 3, 1, 2)
-        values = rounded(found.values[at], 3)
+        space = eigen(Jacobian(models.load(f"faces-n{n}-a"), y, 0.15), max(RANKS), 5 * max(RANKS))
+        drawn = plots.signed(space.vectors[at]).permute(0, 3, 1, 2)
+        values = rounded(space.values[at], 3)
         eigenvectors.append({"N": n, "values": values, "webp": webp(drawn, len(RANKS))})
     about = {"size": SIZE, "columns": shown, "ranks": list(RANKS), "sigma": 0.15}
     return about | {
@@ -317,5 +326,5 @@ def chains(steps: int = 12_000, size: int = 20, count: int = 200) -> dict:
 
 
 if __name__ == "__main__":
-    measured = (faces, patches, pictures, repeats, paths, sizes, chains)
+    measured = (faces, starts, patches, pictures, repeats, paths, sizes, chains)
     record.main(__doc__, "transition", {section.__name__: section for section in measured})

@@ -1,11 +1,14 @@
 """Weights that others have released, read without running any code from the file."""
 
+import contextlib
+import hashlib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -13,7 +16,7 @@ from torch.nn.functional import pad
 from .denoisers.base import Denoiser
 from .denoisers.networks.cnn import CNN
 from .denoisers.networks.unet import UNet, as_images
-from .files import refuse_bomb
+from .files import cache_folder, refuse_bomb, write_atomically
 
 LARGEST = 2**28  # bytes of one array: theirs have at most ten million
 
@@ -56,17 +59,27 @@ def load_released(path: str | Path) -> Denoiser:
     BF-CNN as a CNN.
 
     The file is a PyTorch state dict, as their repository offers it; a prefix `module.` of its keys
-    is dropped, sizes are read from the shapes. Raises ValueError naming the file and the remedy
+    is dropped, sizes are read from the shapes. It is unpickled once: a copy as safetensors is kept in
+    the cache folder under the checksum of the file. Raises ValueError naming the file and the remedy
     when it is missing, damaged, of another network, or would have to run code to be read.
     """
 
     def read(file: Path) -> dict[str, Tensor]:
+        with file.open("rb") as data:
+            checksum = hashlib.file_digest(data, "sha256").hexdigest()
+        kept = cache_folder() / "released" / f"{checksum}.safetensors"
+        if kept.is_file():
+            return safetensors.torch.load(kept.read_bytes())
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
                 refuse_bomb(archive, LARGEST)
                 if archive.testzip():  # torch.load does not look at the checksums
                     raise ValueError("a checksum differs")
-        return torch.load(file, map_location="cpu", weights_only=True)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        whole = safetensors.torch.save({k: v.clone().contiguous() for k, v in state.items()})
+        with contextlib.suppress(ValueError):  # a full disk does not make the weights worse
+            write_atomically(kept, whole)
+        return state
 
     return _load(path, read)
 
