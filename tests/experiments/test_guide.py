@@ -1,12 +1,14 @@
-"""The guide to a new architecture in CONTRIBUTING.md: its file, its row and its cell do what it says."""
+"""The guides in CONTRIBUTING.md: their files, rows and code do what they say."""
 
 import os
 import re
 import subprocess
 import sys
 
+import torch
 from conftest import ROOT
 
+from helpers import models
 from helpers.models import MODELS
 
 
@@ -31,3 +33,16 @@ def test_the_guide_to_a_new_architecture(tmp_path):
     environment = os.environ | {MODELS: str(tmp_path / "models")}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True)
     assert (tmp_path / "models/mine.safetensors").exists()
+
+
+def test_the_forward_pass_of_the_guide_needs_no_package(monkeypatch):
+    """The code in CONTRIBUTING, by torch alone."""
+    guide = (ROOT / "CONTRIBUTING.md").read_text().split("## Weights without the package")[1]
+    code = guide.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(ROOT)
+    named: dict = {}
+    exec(code, named)
+    y = torch.randn(2, 1, 40, 40, generator=torch.Generator().manual_seed(0))
+    assert "helpers" not in code
+    want = models.load("faces-n9442-a")(y[:, 0], 0.5)[:, None]
+    torch.testing.assert_close(named["denoised"](y), want)
