@@ -63,7 +63,8 @@ def measured(vectors: Tensor, image: Tensor) -> Tensor:
 
 
 def compared(bases: dict[str, list[Tensor]], images: Tensor) -> dict:
-    """Of each basis, one for each image: its measures at every rank, and their rank correlations.
+    """Of each basis, one for each image: its measures at every rank, mean and half width of the
+    95 % interval over images, and their rank correlations, a row for each image.
 
     The row "another's contour" takes the vectors of "network" with the next image's contour.
     """
@@ -73,7 +74,8 @@ def compared(bases: dict[str, list[Tensor]], images: Tensor) -> dict:
     for name, pairs in rows.items():
         each = torch.stack([measured(vectors, image) for vectors, image in pairs])
         found[name] = {
-            "changes": rounded(each, 3),
+            "mean": rounded(each.mean(0), 3),
+            "interval": rounded(1.96 * each.std(0) / n**0.5, 3),
             "rises": rounded([[harmonics.rises(row) for row in rows] for rows in each]),
         }
         print(name, torch.tensor(found[name]["rises"]).median(0).values, flush=True)
@@ -127,7 +129,7 @@ def faces(count: int = 6, basis: int = 512) -> dict:
         return vectors[[k - 1 for k in shown]]
 
     tables = {}
-    for part, shown in (("ranks", RANKS), ("head", HEAD)):
+    for part, shown in (("ranks of figure 3", RANKS), ("head", HEAD)):
         bases = {"network": [ranks(e.vectors, shown) for e in found[1:]]}
         bases["mixed"] = [ranks(mixed(e.vectors), shown) for e in found[1:]]
         bases["Wiener's axes"] = [ranks(axes, shown)] * count

@@ -59,6 +59,26 @@ def test_overlap_of_spaces_within_beside_and_at_random():
     assert sum(found) / 400 == pytest.approx(6 / 64, abs=0.006)
 
 
+def test_spaces_without_what_both_hold():
+    """Two spaces that share one direction and nothing else share nothing without it."""
+    common, *others = basis(5, 8, 8)
+    a, b = torch.stack([common, *others[:2]]), torch.stack([common, *others[2:]])
+    assert eigenbasis.overlap(a, b) == pytest.approx(1 / 3)
+    mixed = torch.linalg.qr(noise(3, 3)).Q
+    a = (mixed @ a.flatten(1)).view_as(a)
+    tilted = (others[0] + common)[None]  # of which one vector must go, not the span
+    left = eigenbasis.without(a[:2], tilted)
+    torch.testing.assert_close(left.flatten(1) @ left.flatten(1).T, torch.eye(2).double())
+    assert float((left.flatten(1) @ tilted.flatten()).abs().max()) < 1e-12
+    kept = eigenbasis.overlap(*(eigenbasis.without(v[1:], common[None]) for v in (b, b)))
+    assert kept == pytest.approx(1)
+    torch.testing.assert_close(
+        eigenbasis.overlap(eigenbasis.without(b, b[:0]), b), 1.0, atol=1e-12, rtol=0
+    )
+    with pytest.raises(ValueError, match="leave one of them out"):
+        eigenbasis.without(b, common[None])
+
+
 # One basis ----------------------------------------------------------------------------------------
 
 

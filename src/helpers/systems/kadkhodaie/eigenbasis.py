@@ -43,6 +43,21 @@ def overlap(a: Tensor, b: Tensor) -> float:
     return float(principal_cosines(a, b).square().mean())
 
 
+def without(vectors: Tensor, removed: Tensor) -> Tensor:
+    """Orthonormal basis of the span of `vectors` (k, *event) after the directions `removed` (m,
+    *event), any m >= 0, were taken out of each, (k, *event).
+
+    Raises ValueError where nothing of one of the vectors is left.
+    """
+    rows, gone = _rows(vectors, "vectors"), torch.linalg.qr(widened(removed).flatten(1).T).Q
+    rows = rows - (rows @ gone) @ gone.T
+    if int(torch.linalg.matrix_rank(rows, rtol=TILTED)) < len(rows):
+        raise ValueError(
+            "a direction of vectors lies in the span of removed: leave one of them out"
+        )
+    return torch.linalg.qr(rows.T).Q.T.view(vectors.shape)
+
+
 # One basis ----------------------------------------------------------------------------------------
 
 
