@@ -365,6 +365,16 @@ def test_javascript_reshapes_as_python(panel, javascript, labs):
     assert answer["scopes"] == [[2], [0, 1, 2], [2, 3, 4, 5]] and answer["db"] == pytest.approx(20)
 
 
+def test_javascript_colours_as_python(javascript, labs):
+    vector = noise(1, 8, 8)
+    answer = javascript(
+        f"import {{ redAndBlue }} from {json.dumps(labs)};\n"
+        f"console.log(JSON.stringify([...redAndBlue({vector.flatten().tolist()})]));\n"
+    )
+    found = torch.tensor(answer, dtype=torch.float64).view(3, 8, 8).permute(1, 2, 0)
+    torch.testing.assert_close(found, plots.signed(vector)[0], atol=0.02, rtol=0)
+
+
 def shown(tab):
     """Number of the eigenvector, its eigenvalue and the PSNR that the panel tells."""
     text = tab.inner_text(".eigen [role=status]").replace("−", "-")

@@ -18,6 +18,27 @@ export function reshape({ values, noisy, clean, answer, error }, chosen) {
 
 export const psnr = (error, pixels) => -10 * Math.log10(error / pixels);
 
+// Red and blue about white by the root of the size, the value farthest from zero darkest red: three
+// channels in [0, 1]. As `plots.signed`; the colours are ColorBrewer's RdBu.
+const RED_BLUE = [
+  [5, 48, 97], [33, 102, 172], [67, 147, 195], [146, 197, 222], [209, 229, 240], [247, 247, 247],
+  [253, 219, 199], [244, 165, 130], [214, 96, 77], [178, 24, 43], [103, 0, 31],
+];
+
+export function redAndBlue(vector) {
+  const peak = vector.reduce((most, v) => (Math.abs(v) > Math.abs(most) ? v : most), 0) || 1;
+  const channels = new Float64Array(3 * vector.length);
+  vector.forEach((v, p) => {
+    const place = 5 + 5 * Math.sign(v / peak) * Math.sqrt(Math.abs(v / peak));
+    const below = Math.min(Math.floor(place), 9), part = place - below;
+    for (let c = 0; c < 3; c++) {
+      const [from, to] = [RED_BLUE[below][c], RED_BLUE[below + 1][c]];
+      channels[c * vector.length + p] = (from + part * (to - from)) / 255;
+    }
+  });
+  return channels;
+}
+
 // Which eigenvectors a press of a button changes.
 export function scope(kind, k, count) {
   const [first, last] = { one: [k, k], before: [0, k], after: [k, count - 1] }[kind];
@@ -119,7 +140,7 @@ export class Eigen extends Panel {
     steps.forEach((step, i) => {
       if (step) for (let p = 0; p < pixels; p++) x_hat[p] += step * basis[i * pixels + p];
     });
-    const e = part(basis, k).map((v) => 0.5 + v / (2 * now.peaks[k]));
+    const e = redAndBlue(part(basis, k));
     const changed = chosen.filter((v) => v !== null).length;
     const answer = changed ? `answer, ${changed} changed` : "network's answer";
     const db = (v) => `${psnr(v, pixels).toFixed(2)} dB`;
@@ -127,7 +148,7 @@ export class Eigen extends Panel {
       ["clean", x, "The clean picture, which the network does not see"],
       [`noisy, σ = ${sigma}`, y, `The picture with noise of level ${sigma}`, sigma],
       [answer, x_hat, `The answer, ${db(error)}`],
-      [`eigenvector ${k + 1}`, e, `Eigenvector ${k + 1}, zero is mid-gray`],
+      [`eigenvector ${k + 1}`, e, `Eigenvector ${k + 1}, zero is white`],
     ]);
     this.drawBars(now.values);
     const [value, noisy, clean, own, here] = [
