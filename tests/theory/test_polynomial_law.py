@@ -184,22 +184,31 @@ def test_on_the_line_the_two_directions_are_the_two_sides(k):
     )
 
 
-@pytest.mark.theorem("prop-escape-plane")
-def test_a_ring_loses_the_same_in_every_direction_and_one_radius_says_how_much():
-    """Degree 5 sees a circle in eight clusters. The watershed by another solver, upwards."""
-    round_fit = Polynomial(ring(8), 5)
-    along = escaping_along(round_fit, around_the_clock(7), 10.0, steps=60)
-    assert along.max() - along.min() < 1e-3 * along.max()
+def share_on_the_axis(fit, side, far=10.0, sigma_min=0.02, sigma_max=80.0):
+    """exp(-a^2 / 2) with a the watershed on one side of the first axis, which D must keep, by
+    another solver and upwards from far."""
 
     def slope(u, y):
-        x_hat = round_fit(torch.tensor([[y[0], 0.0]], dtype=torch.float64), math.exp(u))
-        return [y[0] - float(x_hat[0, 0])]
+        x_hat = fit(torch.tensor([[y[0], 0.0]], dtype=torch.float64), math.exp(u))[0]
+        assert abs(float(x_hat[1])) < 1e-9 * max(1.0, abs(y[0]))
+        return [y[0] - float(x_hat[0])]
 
-    up = solve_ivp(slope, (math.log(0.02), math.log(80.0)), [10.0], method="LSODA", rtol=1e-7)
-    share = math.exp(-((up.y[0, -1] / 80) ** 2) / 2)
-    assert along.mean() == pytest.approx(share, rel=0.02)
-    starry = escaping_along(Polynomial(ring(5), 5), around_the_clock(7), 10.0, steps=60)
-    assert starry.max() > 2 * starry.min()  # what five clusters lose has corners
+    ends = math.log(sigma_min), math.log(sigma_max)
+    up = solve_ivp(slope, ends, [side * far], method="LSODA", rtol=1e-7)
+    return math.exp(-((up.y[0, -1] / sigma_max) ** 2) / 2)
+
+
+@pytest.mark.theorem("prop-escape-plane")
+def test_a_ring_loses_the_same_in_every_direction_and_one_radius_says_how_much():
+    """Degree 5 sees a circle in eight clusters, and five corners in five, one on the axis."""
+    along = escaping_along(Polynomial(ring(8), 5), around_the_clock(7), 10.0, steps=60)
+    assert along.max() - along.min() < 1e-3 * along.max()
+    assert along.mean() == pytest.approx(share_on_the_axis(Polynomial(ring(8), 5), 1), rel=0.02)
+    corners, axis = Polynomial(ring(5), 5), torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    on_the_axis = escaping_along(corners, axis, 10.0)
+    for share, side in zip(on_the_axis.tolist(), (1, -1), strict=True):
+        assert share == pytest.approx(share_on_the_axis(corners, side), rel=0.02)
+    assert on_the_axis.max() > 2 * on_the_axis.min()
 
 
 @pytest.mark.theorem("prop-escape-plane")
