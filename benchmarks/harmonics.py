@@ -33,7 +33,7 @@ RANKS = list(range(5, 246, 12))  # of the paper's figure 3
 HEAD = list(range(1, 21))
 SIGMA, SEED = 0.15, 0
 CONTRAST = (0.75, 0.85)  # of the C^alpha images whose eigenvectors are looked at
-MEASURES = ["along", "across", "flat", "whole image"]
+MEASURES = ["along", "per length", "across", "flat", "whole image"]
 
 
 def noisy(x: Tensor, sigma: float) -> Tensor:
@@ -57,7 +57,7 @@ def mixed(vectors: Tensor, seed: int = 1) -> Tensor:
 
 
 def measured(vectors: Tensor, image: Tensor) -> Tensor:
-    """The four measures of each vector, (4, k)."""
+    """The five measures of each vector, (5, k)."""
     counted = harmonics.sign_changes(vectors, image)
     return torch.stack([*counted, eigenbasis.frequency(vectors)])
 

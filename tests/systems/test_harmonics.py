@@ -87,6 +87,11 @@ def test_sign_changes_of_waves(periods):
     assert found.across[0] == 0
     lines = across[12:29, 0].sign()
     assert float(found.across[1]) == pytest.approx(int((lines.diff() != 0).sum()), abs=1)
+    half = along.clone()
+    half[:, N // 2 :] = 0
+    part = harmonics.sign_changes(torch.stack([along, half]), step())
+    assert part.along[1] == pytest.approx(part.along[0] / 2, abs=1)
+    assert part.per_length[1] == pytest.approx(2 * float(part.along[1]), rel=0.1)
     turned = harmonics.sign_changes(torch.stack([along, across]), step(1))
     assert turned.along.tolist() == [pytest.approx(0), 2 * periods]
     assert turned.across[1] == 0

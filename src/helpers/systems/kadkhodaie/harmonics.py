@@ -19,10 +19,12 @@ DEAD = 0.1  # of the largest value: what is nearer to zero has no sign
 
 
 class SignChanges(NamedTuple):
-    """Means over lines, each (k,): along the contour, across it, and on rows and columns of the
-    flat half of the image."""
+    """Each (k,): along the contour, a count; the same over the share of the contour on which the
+    vector has a sign, a frequency (nan for one that is zero there); across the contour, and on rows
+    and columns of the flat half of the image, means over lines."""
 
     along: Tensor
+    per_length: Tensor
     across: Tensor
     flat: Tensor
 
@@ -94,9 +96,12 @@ def sign_changes(vectors: Tensor, image: Tensor, dead: float = DEAD) -> SignChan
         )
     points, (_, steep) = contour(image), _smooth(image)
     band = straightened(vectors, points, ALONG).mean(1, keepdim=True)
+    held = (band.abs() > dead * band.abs().amax(2, keepdim=True)).double().mean((1, 2))
+    along = changes(band, dead)
     flat = widened(vectors) * torch.from_numpy(steep <= np.median(steep)).to(vectors.device)
     return SignChanges(
-        changes(band, dead),
+        along,
+        along / held,
         changes(straightened(vectors, points, ACROSS).mT, dead),
         changes(torch.cat([flat, flat.mT], 1), dead),
     )
