@@ -298,7 +298,7 @@ def memory(compared: dict[str, Denoiser], x: torch.Tensor, face: torch.Tensor) -
     }
 
 
-def peers(faces: int = 3, probes: int = 16) -> dict:
+def peers(faces: int = 2, probes: int = 8) -> dict:
     """Asymmetry of the Jacobians of networks that others have released (PEERS_ROOT), of ours of as
     many pixels, and of the optimum for a Gaussian, which has none."""
     x = load("celeba", "test", faces, 80).images

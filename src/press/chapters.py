@@ -22,8 +22,9 @@ from helpers.files import write_atomically
 from press.reach import digest, reached
 
 PROFILES = ("quick", "full")
-# the one chapter that reads what the others measured: it runs last and depends on their claims
 LEDGER = "ledger"
+# what reads what the others measured: it runs last and depends on their claims
+COLLECTING = (LEDGER, "corrections")
 MANIFEST = "models/manifest.json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG = "image/png"
@@ -258,7 +259,7 @@ class Book:
             files |= reached(re.sub(magic, r"\1pass", code), self.root / "src", words)
         except SyntaxError:  # the run itself will show it, with the cell
             pass
-        if chapter.stem == LEDGER:
+        if chapter.stem in COLLECTING:
             files |= {file for file in self.results.glob("claims/*.json")}
         found = {"the chapter": sha256(json.dumps(cells, sort_keys=True).encode())}
         found |= {"python": platform.python_version(), "profile": profile}

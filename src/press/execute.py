@@ -15,7 +15,7 @@ from rich.table import Table
 
 from helpers.files import cache_folder, write_atomically
 from press.chapters import (
-    LEDGER,
+    COLLECTING,
     PROFILES,
     Book,
     clean,
@@ -209,15 +209,16 @@ def execute(
         if file.suffix != ".json" or file.stem not in stems:
             file.unlink()
     run = Run(book, profile, jobs, force, console)
-    run.wave([c for c in chosen if c.stem != LEDGER])
-    for ledger in [c for c in chosen if c.stem == LEDGER]:
-        missing = [c.stem for c in book.chapters if c != ledger and not book.state(c).get("ok")]
-        if missing:
-            run.failures[ledger] = (
-                f"not executed: it lists the claims of {', '.join(missing)}, which did not succeed"
-            )
-        else:
-            run.wave([ledger])
+    run.wave([c for c in chosen if c.stem not in COLLECTING])
+    missing = [
+        c.stem for c in book.chapters if c.stem not in COLLECTING and not book.state(c).get("ok")
+    ]
+    collecting = [c for c in chosen if c.stem in COLLECTING]
+    if missing:
+        reason = f"not executed: it lists the claims of {', '.join(missing)}, which did not succeed"
+        run.failures |= dict.fromkeys(collecting, reason)
+    else:
+        run.wave(collecting)
     run.report()
     return not run.failures
 

@@ -7,12 +7,12 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from press.chapters import LEDGER, Book, tags
+from press.chapters import COLLECTING, Book, tags
 
 BOOK = Book(ROOT)
 NOTEBOOKS = sorted((ROOT / "book").rglob("*.ipynb"))
-# the ledger teaches nothing: it collects
-TAUGHT = [path for path in NOTEBOOKS if path.stem != LEDGER]
+# they teach nothing: they collect
+TAUGHT = [path for path in NOTEBOOKS if path.stem not in COLLECTING]
 # of a code cell; longer belongs into helpers. Lists of names and the table of claims are no code to
 # follow:
 LINES = 18

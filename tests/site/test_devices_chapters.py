@@ -19,7 +19,7 @@ import helpers.lab
 from helpers import checks, devices
 from helpers.experiments import ledger
 from helpers.files import RESULTS
-from press.chapters import LEDGER, Book, tags
+from press.chapters import COLLECTING, Book, tags
 
 # what is imported for the first time is not to meet another Generator, or that device
 for name in (
@@ -29,7 +29,7 @@ for name in (
     if not name.endswith("__main__"):
         importlib.import_module(name)
 CHAPTERS = {
-    path.stem[:2]: path for path in (ROOT / c for c in Book(ROOT).chapters) if path.stem != LEDGER
+    path.stem[:2]: path for path in (ROOT / c for c in Book(ROOT).chapters) if path.stem not in COLLECTING
 }
 SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
     "01": (

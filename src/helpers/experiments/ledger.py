@@ -273,9 +273,10 @@ def figures(chapters: dict[str, list[Claim]], listed: Iterable[Figure]) -> Table
                 raise ValueError(
                     f"figure {figure.name}: no claim of chapter {number} begins with {words!r}"
                 )
-            measured += [
-                f"{k[:2]}, {c.claim}: {c.row()['measured']}, {c.verdict}" for k, c in found
-            ]
+            for k, c in found:
+                row = c.row()
+                control = f" ({row['control']})" if c.control else ""
+                measured.append(f"{k[:2]}, {c.claim}: {row['measured']}{control}, {c.verdict}")
         ours = "; ".join(measured) or "not tested here"
         table.append(
             {"figure": figure.name, "shows": figure.shows, "ours": ours, "differs": figure.differs}
