@@ -29,7 +29,9 @@ for name in (
     if not name.endswith("__main__"):
         importlib.import_module(name)
 CHAPTERS = {
-    path.stem[:2]: path for path in (ROOT / c for c in Book(ROOT).chapters) if path.stem not in COLLECTING
+    path.stem[:2]: path
+    for path in (ROOT / c for c in Book(ROOT).chapters)
+    if path.stem not in COLLECTING
 }
 SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
     "01": (
@@ -186,6 +188,7 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             "faces": {"edm(60": "edm(6", "2, 40, 40": "2, 16, 16", "(40, 40": "(16, 16"},
             "full": {"12 * top": "2 * top"},
             "fig-vectors": {", 1279]": "]"},
+            "fig-clothes": {"topk(4)": "topk(2)", "basis=280": "basis=113"},
             "clothes": {"n=1000": "n=60", '"test", 100': '"test", 5', "(400": "(10"},
             "fig-copying": {"(10, 100, 1000, 5000)": "(10, 5000)", "basis=96": "basis=16"},
             "fig-counts": {", 9, 14, 19]": "]", "basis=8": "basis=2"},
@@ -193,7 +196,10 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             "lab": {"basis=160": "basis=16"},
         },
     ),
-    "17": ({}, {"fig-vectors": {"basis=72": "basis=16"}, "lab-vectors": {"basis=72": "basis=16"}}),
+    "17": (
+        {},
+        {"fig-vectors": {"20, basis=128": "20, basis=20"}, "lab-vectors": {"basis=72": "basis=16"}},
+    ),
     "18": (
         {"disks_shown": 3},
         {
@@ -201,6 +207,7 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             "taken-apart": {"basis=100": "basis=32", "probes=8": "probes=1"},
             "disk-psnr": {"[:100]": "[:5]"},
             "shuffled": {"edm(60": "edm(6"},
+            "shape": {"basis=240": "basis=32"},
             "lab": {"basis=160": "basis=16"},
         },
     ),
