@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -46,18 +47,12 @@ if __name__ == "__main__":
         )
     if not PYTHON.exists():
         subprocess.run([sys.executable, "-m", "venv", PYTHON.parents[1]], check=True)
-    shutil.rmtree(ROOT / "build/lib", ignore_errors=True)  # what an older build of the package left
-    install = [
-        PYTHON,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-compile",
-        "--requirement",
-        "tests/colab.txt",
-        ".",
-    ]
-    subprocess.run(install, cwd=ROOT, check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        # pip builds a package where it lies: there an older build may lie, or another run
+        unwanted = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "unshipped")
+        copy = shutil.copytree(ROOT, Path(folder) / "package", ignore=unwanted)
+        install = [PYTHON, "-m", "pip", "install", "--quiet", "--no-compile"]
+        install += ["--requirement", "tests/colab.txt", copy]
+        subprocess.run(install, cwd=ROOT, check=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         sys.exit(max(pool.map(run, wanted)) and 1)

@@ -45,9 +45,9 @@ def run(book: Book, *arguments: str, **environment: str) -> int:
     ).returncode
 
 
-def pytest(book: Book, *arguments: str) -> None:
+def pytest(book: Book, *arguments: str, **environment: str) -> None:
     """Runs pytest on the book and ends with its status."""
-    raise typer.Exit(run(book, "-m", "pytest", *arguments))
+    raise typer.Exit(run(book, "-m", "pytest", *arguments, **environment))
 
 
 @app.command("book")
@@ -76,7 +76,8 @@ def test() -> None:
             run(book, "-m", "press", step)
         workers = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")
         fresh = ("-p", "press.replay", "--replay", "build/run", "tests", "book")
-        pytest(book, *workers, "--durations", "15", "-rs", *fresh)
+        # threads that wait leave the core, which another worker has a use for, instead of spinning
+        pytest(book, *workers, "--durations", "15", "-rs", *fresh, OMP_WAIT_POLICY="passive")
 
 
 @app.command()

@@ -264,9 +264,8 @@ def test_what_lies_damaged_among_the_trainings_is_named(tiny, tmp_path):
     state.unlink()
     for text in ("[]", "{", '{"a": 0}', "5", "", '{"a": null}'):
         (tmp_path / "speeds.json").write_text(text)
-        assert campaign.progress(["good"], tiny, "cpu", tmp_path)[-1].startswith(
-            "0 networks are there, 1 to go"
-        )
+        told = campaign.progress(["good"], tiny, "cpu", tmp_path, seconds=0.01)
+        assert told[-1].startswith("0 networks are there, 1 to go")
 
 
 def test_weights_that_do_not_ship_stay_on_the_machine_and_are_not_asked_for_again(

@@ -101,6 +101,12 @@ def test_every_internal_link_leads_somewhere(soup, page):
 # In a browser -------------------------------------------------------------------------------------
 
 
+def assert_accessible(tab):
+    for theme in ("light", "dark"):
+        serious = serious_faults(tab, theme)
+        assert not serious, "\n".join([theme, *serious])
+
+
 @pytest.mark.parametrize("prefix", PREFIXES, ids=["root", "prefix"])
 @pytest.mark.parametrize("page", PAGES)
 def test_page_in_a_browser(opened, address, page, prefix):
@@ -118,6 +124,9 @@ def test_page_in_a_browser(opened, address, page, prefix):
     assert tab.locator("mjx-assistive-mml").count() == typeset, (
         "a formula that a screen reader cannot read"
     )
+    # what does not depend on the address is tried once, on the page that is open already
+    if not prefix:
+        assert_accessible(tab)
 
     for lab in tab.locator(".plotly-lab").all():
         lab.scroll_into_view_if_needed()
@@ -147,14 +156,6 @@ def test_page_in_a_browser(opened, address, page, prefix):
     assert weight < WEIGHT, f"{page} loads {weight} bytes"
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_page_is_accessible(opened, page):
-    tab = opened(page)
-    for theme in ("light", "dark"):
-        serious = serious_faults(tab, theme)
-        assert not serious, "\n".join([theme, *serious])
-
-
 @pytest.mark.parametrize("link", STATES)
 def test_a_lab_opens_in_the_state_that_a_link_names(opened, link):
     tab = opened(link)
@@ -173,10 +174,7 @@ def test_a_lab_opens_in_the_state_that_a_link_names(opened, link):
 
 @pytest.mark.parametrize("page", ["search.html?q=bottleneck", "genindex.html"])
 def test_search_and_index_are_accessible(opened, page):
-    tab = opened(page)
-    for theme in ("light", "dark"):
-        serious = serious_faults(tab, theme)
-        assert not serious, "\n".join([theme, *serious])
+    assert_accessible(opened(page))
 
 
 def test_every_chapter_says_how_its_claims_fared(soup):
