@@ -230,6 +230,13 @@ def test_points_and_axes_may_have_any_precision(kind, given):
         assert found.dtype == y.dtype and torch.allclose(found.double(), want, atol=1e-5)
 
 
+@pytest.mark.parametrize("given", [torch.float16, torch.bfloat16])
+def test_a_line_through_points_of_half_precision(given):
+    points = TWELVE.to(given)
+    want = LinearDenoiser.from_points(points.float())(torch.ones(2, 2), 0.3)
+    torch.testing.assert_close(LinearDenoiser.from_points(points)(torch.ones(2, 2), 0.3), want)
+
+
 def test_a_code_may_be_of_half_precision():
     """Squares of its differences, over those of a small level, are above what that can hold."""
     code, denoiser = torch.tensor([[2.0], [-1.0]]).half(), FreeDecoder(TWELVE, 1)

@@ -64,7 +64,9 @@ class LinearDenoiser(Denoiser):
     def from_points(cls, points: Tensor, rank: int | None = None) -> "LinearDenoiser":
         """From a training set (N, *event), through its singular value decomposition (population
         variance, 1/N)."""
-        mean = checked_points(points).mean(0)
+        points = checked_points(points)
+        points = points if points.element_size() > 2 else points.float()  # which LAPACK has not
+        mean = points.mean(0)
         flat = (points - mean).flatten(1)
         rank = checked_rank(rank, flat.shape[1])
         _, s, vt = torch.linalg.svd(flat, full_matrices=False)
