@@ -17,8 +17,12 @@ pytest_plugins = ["press_fixtures"] if (ROOT / "src/press").is_dir() else []
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """The long ones first, so that no worker is left alone with one of them at the end."""
-    items.sort(key=lambda item: "test_site_labs" not in item.nodeid)
+    """Those of the built site first, which one worker builds while others go on from elsewhere; of
+    these the long ones, so that no worker is left alone with one of them at the end."""
+    long = ("test_plain", "test_site_labs")
+    items.sort(
+        key=lambda i: (not i.get_closest_marker("site"), not any(f in i.nodeid for f in long))
+    )
 
 
 @pytest.fixture(scope="session")

@@ -15,13 +15,14 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from filelock import FileLock
+from rich.console import Console
 from typer.testing import CliRunner
 
 from helpers.lab.scripts import STATIC, joined
 from press.__main__ import app
 from press.chapters import Book
 from press.pdf import FLAGS, chromium
-from press.site import fetch_scripts, prepare
+from press.site import build, fetch_scripts, prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -140,11 +141,15 @@ PREFIXES = ["", "/under/a/prefix"]  # as on a domain of its own, and as on GitHu
 
 
 @pytest.fixture(scope="session")
-def fresh_site():
-    stamp, state = SITE / "built", ""
+def fresh_site(request):
+    """The site of this state of the book. `make test` has it built here, on one core, while other
+    tests have the others."""
+    stamp, made = SITE / "built", request.config.getoption("replay", None)
     try:
         with FileLock(ROOT / "build/prepare.lock"):  # workers begin together
             state = prepare(BOOK)[1]
+            if made and not (stamp.is_file() and stamp.read_text() == state):
+                build(BOOK, "quick", Console(quiet=True))
     except ValueError as error:
         pytest.fail(str(error), pytrace=False)
     if not stamp.is_file() or stamp.read_text() != state:

@@ -68,12 +68,8 @@ def everything() -> None:
 def test() -> None:
     """All tests: of the units, of every chapter, executed and compared, and of the built pages."""
     with the_book() as book:
-        # the tests report what fails here, and have the last word
-        for step in (
-            "execute",
-            "build",
-        ):
-            run(book, "-m", "press", step)
+        # the tests report what fails here, and have the last word; they build the site themselves
+        run(book, "-m", "press", "execute")
         workers = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")
         fresh = ("-p", "press.replay", "--replay", "build/run", "tests", "book")
         # threads that wait leave the core, which another worker has a use for, instead of spinning
