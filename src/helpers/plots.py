@@ -159,18 +159,6 @@ def heat_trace(log_p: Tensor, grid: Grid, name: str = "", peak: float | None = N
             "zmin": 0, "zmax": peak, "colorscale": MAGMA, "showscale": False, "hoverinfo": "skip"}  # fmt: skip
 
 
-def picture_trace(webp: str, panel: int) -> dict:
-    """A picture of a record, WebP in base64, for Plotly, in panel number `panel`, from 1, of
-    `panel_layout`."""
-    axes = {"xaxis": f"x{panel}", "yaxis": f"y{panel}"}
-    return {
-        "type": "image",
-        "source": f"data:image/webp;base64,{webp}",
-        "hoverinfo": "skip",
-        **axes,
-    }
-
-
 class Slider:
     """A Plotly figure whose slider chooses a frame; it works on the static page, in Jupyter and on
     Colab.
