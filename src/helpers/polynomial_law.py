@@ -73,13 +73,14 @@ def cumulant(target: GaussianMixture, order: int, directions: Tensor | None = No
             f"directions have shape {tuple(u.shape)}: pass (m, {len(target.mean)}), one a row"
         )
     x, weights, _ = target.nodes(0.0, positive_int("order", order) // 2 + 1)
-    along = (x - exact(target.mean)) @ u.T
+    x, weights, mean = x.to(u), weights.to(u), target.mean.to(u)
+    along = (x - mean) @ u.T
     m = [weights @ along**j for j in range(order + 1)]
     kappa = [torch.zeros_like(m[0])]
     for n in range(1, order + 1):
         lower = (math.comb(n - 1, j - 1) * kappa[j] * m[n - j] for j in range(1, n))
         kappa.append(m[n] - sum(lower))
-    return kappa[order] + (u @ exact(target.mean) if order == 1 else 0)
+    return kappa[order] + (u @ mean if order == 1 else 0)
 
 
 def carried(denoiser: Polynomial, y: Tensor, start: float, end: float) -> Tensor:

@@ -82,6 +82,24 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             "relax": {"0, 10, 30, 100, 300, 600 if": "0, 1, 2, 6 if"},
             "exact-laws": {"401": "41", "sigma_max, 50": "sigma_max, 5"},
             "laws": {"sigma_max, 100": "sigma_max, 5"},
+            "law": {"300 if": "30 if", "40, d": "12, d", "1000.0, 70": "1000.0, 7"},
+            "law-degrees": {"161": "21", "0.02, sigma_max)": "0.02, sigma_max, 10)"},
+            "support-edge": {
+                "901": "41",
+                "stop, sigma_max).cpu": "stop, sigma_max, 10).cpu",
+                "log_linear(400": "log_linear(40",
+            },
+            "plane-escapes": {"steps=60": "steps=6", "linear(60": "linear(6"},
+            "own": {
+                "5.0, 40": "5.0, 12",
+                "0.05, sigma_max)": "0.05, sigma_max, 10)",
+                "directions, far)": "directions, far, steps=6)",
+            },
+            "predict-escapes": {
+                "log_linear(120": "log_linear(12",
+                '("three", 5), ("three", 7), ': "",
+                "(2, 3, 4, 5)": "(2,)",
+            },
         },
     ),
     "05": (
@@ -106,6 +124,7 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             "sizes": {"61 if": "9 if", "1000, 2": "100, 2"},
             "learn": {"steps=20": "steps=4"},
             "run": {"(10, 30, 60, 100, 200, 400, 700)": "(100, 700)"},
+            "longer-run": {"4000 if": "12 if", "512, 1e-2": "16, 1e-2"},
             "lab-time": {"start=4": "start=0"},
             "features-runs": {"4, 8, 16, 32, 64, 128": "4, 8", "edm(14": "edm(4"},
             "lab-features": {"start=2": "start=0"},
@@ -123,7 +142,11 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             "fig-order": {"edm(800)": "edm(80)", ", 40, 80, 160]": "]"},
             "fig-imperfect": {"(heun, 100)": "(heun, 10)", "300)": "30)", "=5), 100)": "=5), 10)"},
             "diagnosis": {"edm(200)": "edm(20)"},
-            "claims-data": {"edm(2000,": "edm(50,"},
+            "claims-data": {"edm(2000,": "edm(50,", "4001": "41"},
+            "fig-second": {", 160, 320]": "]"},
+            "adds-run": {"(40,": "(8,", "(20,": "(4,", "(8, partial": "(2, partial"},
+            "adds-measured": {"edm(100)": "edm(10)"},
+            "adds-table": {"range(3)": "range(1)"},
         },
     ),
     "08": (
@@ -179,7 +202,6 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             "sizes": {"split, n)": "split, min(n, 100))"},
             "curves": {"[:100]": "[:10]"},
             "variance": {"[:200]": "[:20]"},
-            "fig-faces": {"edm(40": "edm(4"},
         },
     ),
     "16": (
