@@ -291,7 +291,8 @@ const take = (into, module) => {
     if (name !== "default") into[name] = typeof value === "function" ? String(value) : value;
   }
 };
-for (const file of readdirSync(new URL(folder)).filter((name) => name.endsWith(".js"))) {
+const own = (name) => name.endsWith(".js") && name !== "train.js"; // runs in a worker of its own
+for (const file of readdirSync(new URL(folder)).filter(own)) {
   take(found.modules, await import(new URL(file, folder)));
 }
 const whole = await import(joined);
