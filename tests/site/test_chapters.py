@@ -17,7 +17,7 @@ TAUGHT = [path for path in NOTEBOOKS if path.stem not in COLLECTING]
 # follow:
 LINES = 18
 IMPORTS = re.compile(r"(?ms)^(?:import|from) (?:[^(\n]*\(.*?\)|[^(\n]*)$")
-TABLE = re.compile(r"(?ms)^(?:record|figures)\(.*")
+TABLE = re.compile(r"(?ms)^(?:rows = )?(?:record|figures)\(.*")
 MACHINE_PATH = re.compile(r"(?<![\w./:])/(home|root|tmp|Users|mnt|usr|opt|var|private)/|[A-Z]:\\\\")
 
 

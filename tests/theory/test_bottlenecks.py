@@ -11,6 +11,7 @@ from helpers.denoisers import (
     FreeDecoder,
     FreeEncoder,
     GaussianMixture,
+    LinearDenoiser,
     Polynomial,
     PosteriorMean,
     ProjectedDenoiser,
