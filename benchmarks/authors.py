@@ -40,10 +40,16 @@ def found(folder: Path) -> Found:
     there: Found = {}
     for path in sorted(folder.glob("**/model.pt")):
         name = path.relative_to(folder).as_posix()
-        alpha = re.search(r"C_alpha(\d+)", name)
-        data = f"c-alpha-{alpha[1]}" if alpha else "disks" if "dis" in name.lower() else "faces"
+        alpha = re.search(r"C_alpha(\d)_beta\1_", name)
+        data = f"c-alpha-{alpha[1]}" if alpha else ""
+        data = data or ("faces" if "img_align_celeba_80x80" in name else "")
+        data = data or ("disks" if re.search(r"(^|/)dis[ck]s?[_/]", name.lower()) else "")
         size = re.search(r"set_size_(\d+)", name)
-        there[data, int(size[1]) if size else 0, "b" if "swapped" in name else "a"] = path
+        key = data, int(size[1]) if size else 0, "b" if "swapped" in name else "a"
+        if not data or "BF_CNN" in name or key in there:  # bedrooms, other sizes, other networks
+            print(f"left out: {name}")
+            continue
+        there[key] = path
     if not there:
         raise SystemExit(
             f"no model.pt below {folder}: pass the folder 'denoisers' of their repository"
@@ -131,8 +137,8 @@ def vectors(
 
 def figure_3(there: Found) -> None:
     """Eigenvectors at a face, sigma = .15, of the network of the most faces."""
-    largest = max(n for d, n, s in there if (d, s) == ("faces", "a"))
-    rows = {f"theirs, N = {largest:,}": load_released(there["faces", largest, "a"])}
+    largest, letter = max((n, s) for d, n, s in there if d == "faces")
+    rows = {f"theirs, N = {largest:,}": load_released(there["faces", largest, letter])}
     face = load("celeba", "test", 1, 80).images
     vectors("3", {**rows, "ours, N = 18,000": models.load("faces80")}, face, 0.15, RANKS)
 
@@ -179,7 +185,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     there = found(parser.parse_args().folder)
     kinds = {data.split("-")[0] for data, *_ in there}
-    both = any((d, s) == ("faces", "b") for d, _, s in there)
+    both = any((d, s) == ("faces", "b") and (d, n, "a") in there for d, n, s in there)
     wanted: dict[Callable[[Found], None], bool] = {
         figure_1: "faces" in kinds, figure_2: both, figure_3: "faces" in kinds,
         figure_4: "c" in kinds, figure_5: "disks" in kinds,

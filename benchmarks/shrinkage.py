@@ -315,7 +315,7 @@ def peers(faces: int = 2, probes: int = 8) -> dict:
             ten = eigen(jacobian, 10).vectors
             asymmetries = (
                 eigenbasis.estimated_asymmetry(jacobian, probes),
-                eigenbasis.asymmetry_on(jacobian, ten),
+                eigenbasis.asymmetry_along(jacobian, ten),
             )
             each.append(asymmetries)
         for key, values in zip(("all", "ten"), zip(*each, strict=True), strict=True):

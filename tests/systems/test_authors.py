@@ -52,14 +52,23 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_checkpoints_are_told_by_their_folders(authors, folder):
+def test_checkpoints_are_told_by_their_folders(authors, folder, capsys):
     want = {
         ("faces", 1000, "a"),
         ("faces", 1000, "b"),
         ("c-alpha-4", 100_000, "a"),
         ("disks", 100_000, "a"),
     }
+    for other in (
+        "UNet/LSUN_bedroom_80x80",
+        "BF_CNN/img_align_celeba_80x80",
+        "UNet/C_alpha1_beta8_line_80x80",
+    ):
+        (folder / "denoisers" / other).mkdir(parents=True)
+        (folder / "denoisers" / other / "model.pt").touch()
     assert set(authors.found(folder)) == want
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 3 and all(line.startswith("left out: denoisers/") for line in said)
     with pytest.raises(SystemExit, match="no model.pt below"):
         authors.found(folder / "denoisers/UNet/disks/none")
 

@@ -197,6 +197,9 @@ def test_asymmetry_of_a_part_and_its_estimate():
     want = float((inner - inner.T).norm() / inner.norm())
     assert want > 0.1
     assert eigenbasis.asymmetry_on(jacobian, v) == pytest.approx(want, rel=1e-9)
+    odd = (jacobian.matrix - jacobian.matrix.T) @ rows.T
+    want = float(odd.norm() / (jacobian.matrix @ rows.T).norm())
+    assert eigenbasis.asymmetry_along(jacobian, v) == pytest.approx(want, rel=1e-9)
     assert eigenbasis.estimated_asymmetry(jacobian, 200) == pytest.approx(
         asymmetry(jacobian), rel=0.06
     )

@@ -116,6 +116,18 @@ def asymmetry_on(jacobian: Jacobian, vectors: Tensor) -> float:
     return float((inner - inner.T).norm() / inner.norm())
 
 
+def asymmetry_along(jacobian: Jacobian, vectors: Tensor) -> float:
+    """||(J - J^T) V^T|| / ||J V^T||, Frobenius, V orthonormal rows (k, *event): how far from
+    symmetric is all that J makes of them.
+
+    `asymmetry_on` sees only what stays in their span, of which a large antisymmetric matrix has
+    little: v . (J - J^T) v = 0 for each.
+    """
+    _rows(vectors, "vectors")
+    pushed, pulled = widened(jacobian.matvec(vectors)), widened(jacobian.adjoint(vectors))
+    return float((pushed - pulled).norm() / pushed.norm())
+
+
 def estimated_asymmetry(jacobian: Jacobian, probes: int = 16, seed: int = 0) -> float:
     """`jacobian.asymmetry` from random vectors v, sqrt( sum ||J v - J^T v||^2 / sum ||J v||^2 ),
     without the matrix.
