@@ -211,7 +211,10 @@ def escaping_along(
         ends = last(heun(denoiser, (sigma_max * r[:, None] * u).contiguous(), levels))
         return ~(ends.abs() <= far).all(1)  # NaN has left the range of numbers
 
-    r = torch.linspace(0, REACH, 4 * REACH + 1).to(u)
+    reach = REACH + math.ceil(
+        math.sqrt(max(d - 2, 0))
+    )  # the length of a start grows as a root of d
+    r = torch.linspace(0, reach, 4 * reach + 1).to(u)
     lost = leaves(r.repeat_interleave(len(u)), u.repeat(len(r), 1)).view(len(r), len(u))
     i, j = (lost[1:] != lost[:-1]).nonzero(as_tuple=True)
     low, high, outwards = r[i], r[i + 1], lost[i + 1, j]

@@ -69,7 +69,10 @@ def load_released(path: str | Path) -> Denoiser:
             checksum = hashlib.file_digest(data, "sha256").hexdigest()
         kept = cache_folder() / "released" / f"{checksum}.safetensors"
         if kept.is_file():
-            return safetensors.torch.load(kept.read_bytes())
+            try:
+                return safetensors.torch.load(kept.read_bytes())
+            except safetensors.SafetensorError:
+                kept.unlink()  # damaged: the file itself is read again
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
                 refuse_bomb(archive, LARGEST)

@@ -250,6 +250,18 @@ def test_files_in_the_layout_of_their_authors_load(name, prefix, tmp_path):
         assert torch.equal(again(y, 0.5), net(y, 0.5))
 
 
+def test_a_released_file_is_read_again_where_its_copy_is_damaged(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    net, y = small(receptive_field=7), noise(2, 1, 12, 12)
+    torch.save(net.state_dict(), tmp_path / "model.pt")
+    want = load_released(tmp_path / "model.pt")(y, 0.5)
+    (copy,) = (tmp_path / "creative-denoiser/released").iterdir()
+    whole = copy.read_bytes()
+    copy.write_bytes(whole[:100])
+    assert torch.equal(load_released(tmp_path / "model.pt")(y, 0.5), want)
+    assert copy.read_bytes() == whole
+
+
 def test_the_released_unet_has_the_size_of_the_paper(tmp_path):
     torch.save(UNet().state_dict(), tmp_path / "model.pt")
     assert count(load_released(tmp_path / "model.pt")) == 7_659_264

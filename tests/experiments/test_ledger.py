@@ -63,7 +63,7 @@ def test_what_must_not_pass_does_not():
     assert kept.row()["control"] == "noise: 0.4 to 0.6" and Claim.read(kept.data()) == kept
     with pytest.raises(ValueError, match="the control of 'claim', noise, passes with 0.07"):
         Claim("source", "claim", (0, 0.1), 0.05, control=("noise", 0.07))
-    for nothing in ([], [0.5, math.nan], torch.tensor(math.nan)):
+    for nothing in ([], [0.5, math.nan], torch.tensor(math.nan), math.inf):
         with pytest.raises(ValueError, match="the control of 'claim', noise, is .*: measure it"):
             Claim("source", "claim", (0, 0.1), 0.05, control=("noise", nothing))
     with pytest.raises(ValueError, match="passes"):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from scipy.integrate import solve_ivp
+from scipy.stats import chi
 
 from helpers import density, sampling
 from helpers.data import moons, ring, star, swiss_roll, three_points
@@ -323,3 +324,13 @@ def test_a_gaussian_lives_on_the_whole_line(degree):
 def test_what_is_no_level_distance_or_point_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(Polynomial(WIDE, 3))
+
+
+@pytest.mark.theorem("prop-escape-plane")
+def test_starts_in_many_dimensions_lie_far_out():
+    """The flow of N(0, I) takes a start sigma_max r u to about r u, and r is near the root of d."""
+    d = 100
+    normal = LinearDenoiser.from_moments(torch.zeros(d), torch.eye(d))
+    axis = torch.eye(d)[:1]
+    found = float(escaping_along(normal, axis, 9.0))
+    assert found == pytest.approx(chi(d).sf(9.0), abs=0.02)

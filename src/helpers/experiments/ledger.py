@@ -55,9 +55,9 @@ class Claim:
             )
         if not self.values:
             raise ValueError(f"nothing was measured for {self.claim!r}: pass a number or several")
-        name, control = self.control or ("none", math.inf)
+        name, control = self.control or ("none", -math.inf)
         controls = numbers(control)
-        if not controls or any(map(math.isnan, controls)):
+        if self.control and not (name and controls and all(map(math.isfinite, controls))):
             raise ValueError(
                 f"the control of {self.claim!r}, {name}, is {controls}: measure it, or leave it out"
             )
