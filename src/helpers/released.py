@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -70,8 +72,8 @@ def load_released(path: str | Path) -> Denoiser:
         kept = cache_folder() / "released" / f"{checksum}.safetensors"
         if kept.is_file():
             try:
-                return safetensors.torch.load(kept.read_bytes())
-            except safetensors.SafetensorError:
+                return read_tensors(kept.read_bytes())
+            except SafetensorError:
                 kept.unlink()  # damaged: the file itself is read again
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
@@ -79,7 +81,7 @@ def load_released(path: str | Path) -> Denoiser:
                 if archive.testzip():  # torch.load does not look at the checksums
                     raise ValueError("a checksum differs")
         state = torch.load(file, map_location="cpu", weights_only=True)
-        whole = safetensors.torch.save({k: v.clone().contiguous() for k, v in state.items()})
+        whole = tensor_bytes({k: v.clone().contiguous() for k, v in state.items()})
         with contextlib.suppress(ValueError):  # a full disk does not make the weights worse
             write_atomically(kept, whole)
         return state

@@ -125,7 +125,10 @@ def test_a_key_changes_with_all_that_decides_a_result_and_with_nothing_else(tiny
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("[recipe]", "[recipe"), "tiny.toml is no TOML, see .*: Expected ']'"),
+        (
+            ("[recipe]", "[recipe"),
+            "tiny.toml is no TOML, see benchmarks/sweeps/fashion.toml: Expected ']'",
+        ),
         (("[[sweep]]", "[[net]]"), "'sweep' is missing"),
         (('name = "tiny"', 'name = "tiny"\nepochs = 3'), "unexpected keyword argument 'epochs'"),
         (("ema = 0.9", "momentum = 0.9"), "unexpected keyword argument 'momentum'"),

@@ -379,7 +379,7 @@ BAD = [
     (lambda: PooledConvolution.from_spectrum(-SPECTRUM, 2), "spectrum has shape (8, 8)", "variances >= 0"),
     (lambda: PooledConvolution(torch.ones(4, 4, 4, 4), torch.ones(3, 3), 3), "mean (3, 3)", "(stride, stride)"),
     (lambda: PooledConvolution(-torch.eye(4).expand(1, 1, 4, 4), torch.ones(2, 2), 1), "has eigenvalue -1", "random"),
-    (lambda: PooledConvolution.from_points(X, 2).generated_covariance(2.0, 1.0), "sigma_min 2.0", "< sigma_max"),
+    (lambda: PooledConvolution.from_points(X, 2).generated_covariance(2.0, 1.0), "from 1.0 down to 2.0", "< smallest"),
     (lambda: HermitePolynomial(X, 20)(Y[:, :7], 1.0), "y has shape (5, 7, 8)", "(batch, 8, 8)"),
 ]  # fmt: skip
 
