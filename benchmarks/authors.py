@@ -15,7 +15,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from record import ROOT
+from record import ROOT, SEED, noisy
 from torch import Tensor
 
 from helpers import geometry, metrics, models, plots, sampling
@@ -26,9 +26,9 @@ from helpers.jacobian import Jacobian, eigen
 from helpers.released import load_released
 
 LEVELS = [10 ** (k * 2.5 / 9) for k in range(10)]  # of 255, the grid of the released code
-RANKS = (5, 17, 29, 41, 53, 65, 77, 89, 101, 113)  # of which the paper draws eigenvectors
 MIDDLE = slice(2, 8)  # of them, over which slopes are fitted
-IMAGES, NOISES, SEED = 16, 4, 0
+RANKS = (5, 17, 29, 41, 53, 65, 77, 89, 101, 113)  # of which the paper draws eigenvectors
+IMAGES, NOISES = 16, 4
 # eigenvectors of C^alpha images and disks; the space in which all are looked for
 TOP, BASIS = 20, 320
 
@@ -55,10 +55,6 @@ def found(folder: Path) -> Found:
             f"no model.pt below {folder}: pass the folder 'denoisers' of their repository"
         )
     return there
-
-
-def noisy(x: Tensor, sigma: float) -> Tensor:
-    return x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(SEED))
 
 
 def curve(network: Denoiser, x: Tensor) -> list[float]:

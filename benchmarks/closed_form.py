@@ -7,13 +7,11 @@ kept as a picture only when no sample of its row resembles a training face (corr
 below ALIKE): a picture of a face never is.
 """
 
-import base64
-import io
 from collections.abc import Callable
 
 import record
 import torch
-from PIL import Image
+from record import encoded
 from torch import Tensor
 
 from helpers import metrics, realism, sampling
@@ -41,10 +39,8 @@ def faces() -> tuple[Tensor, Tensor]:
 
 def png(images: Tensor) -> str:
     """Images (n, h, w) side by side, 8-bit gray, values outside [0, 1] black or white."""
-    row = (255 * torch.cat(list(images), dim=1)).round().clip(0, 255).byte().numpy()
-    file = io.BytesIO()
-    Image.fromarray(row).save(file, "PNG", optimize=True)
-    return base64.b64encode(file.getvalue()).decode()
+    row = (255 * torch.cat(list(images), dim=1)).round().clip(0, 255)
+    return encoded(row, "PNG", optimize=True)
 
 
 def measured(

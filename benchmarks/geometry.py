@@ -17,7 +17,7 @@ from dataclasses import replace
 import record
 import torch
 from harmonics import png
-from record import rounded
+from record import SEED, noisy, rounded
 from scipy.stats import spearmanr
 
 from helpers import geometry, models
@@ -32,11 +32,7 @@ ALPHAS, TEST, TRAIN = (1, 2, 3, 4, 5), 2, 0  # the seeds are those of `load`'s s
 LEVELS = [10 ** (k * 2.5 / 9) / 255 for k in range(10)]  # the grid of the released code
 # first and last level
 RANGES = {"all": (0, 9), "middle": (2, 7), "low noise": (2, 5), "high noise": (5, 9)}
-TOP, SEED = 20, 0
-
-
-def noisy(x: torch.Tensor, sigma: float) -> torch.Tensor:
-    return x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(SEED))
+TOP = 20
 
 
 def curves(images: int = 64, spun: int = 16) -> dict:

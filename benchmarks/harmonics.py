@@ -12,13 +12,9 @@ Each section is written to src/helpers/recorded/harmonics.json when it is done; 
 18 draw from it.
 """
 
-import base64
-import io
-
 import record
 import torch
-from PIL import Image
-from record import rounded
+from record import SEED, encoded, noisy, rounded
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,22 +27,15 @@ from helpers.systems.kadkhodaie import eigenbasis, harmonics
 
 RANKS = list(range(5, 246, 12))  # of the paper's figure 3
 HEAD = list(range(1, 21))
-SIGMA, SEED = 0.15, 0
+SIGMA = 0.15
 CONTRAST = (0.75, 0.85)  # of the C^alpha images whose eigenvectors are looked at
 MEASURES = ["along", "per length", "across", "flat", "whole image"]
-
-
-def noisy(x: Tensor, sigma: float) -> Tensor:
-    return x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(SEED))
 
 
 def png(vectors: Tensor) -> str:
     """Vectors (k, H, W) side by side in 8 bits: 128 is zero, 255 or 1 the pixel farthest from it."""
     levels = 128 + 127 * vectors / vectors.abs().amax((1, 2), keepdim=True)
-    file = io.BytesIO()
-    row = torch.cat(list(levels.round().byte()), dim=1).numpy()
-    Image.fromarray(row).save(file, "PNG", optimize=True)
-    return base64.b64encode(file.getvalue()).decode()
+    return encoded(torch.cat(list(levels.round()), dim=1), "PNG", optimize=True)
 
 
 def mixed(vectors: Tensor, seed: int = 1) -> Tensor:

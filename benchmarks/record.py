@@ -2,6 +2,8 @@
 src/helpers/recorded."""
 
 import argparse
+import base64
+import io
 import json
 import os
 import platform
@@ -14,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
+from torch import Tensor
 
 from helpers.files import write_atomically
 from helpers.models import manifest, weights
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+SEED = 0
 OPENED: set[str] = set()  # files of weights, whoever opens them
 
 
@@ -53,6 +58,19 @@ def write(name: str, section: str, found: dict[str, Any]) -> None:
 def rounded(values: Any, digits: int = 4) -> list:
     """A tensor or nested lists as nested lists of rounded numbers."""
     return torch.as_tensor(values, dtype=torch.float64).round(decimals=digits).tolist()
+
+
+def noisy(x: Tensor, sigma: float) -> Tensor:
+    """x with normal noise drawn from SEED, the same for every network and level."""
+    return x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(SEED))
+
+
+def encoded(pixels: Tensor, kind: str, **options: Any) -> str:
+    """8-bit pixels (H, W), or (3, H, W) in colour, as a picture in base64."""
+    file, values = io.BytesIO(), pixels.byte().numpy()
+    picture = Image.fromarray(values if values.ndim == 2 else values.transpose(1, 2, 0))
+    picture.save(file, kind, **options)
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def provenance() -> dict[str, str]:

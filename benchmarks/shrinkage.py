@@ -20,7 +20,7 @@ from pathlib import Path
 
 import record
 import torch
-from record import rounded
+from record import SEED, noisy, rounded
 from scipy.stats import spearmanr
 
 from helpers import models
@@ -33,11 +33,7 @@ from helpers.systems.kadkhodaie import eigenbasis
 COUNTS = (1, 10, 100, 1000, 9442)
 HEADLINE = list(range(5, 246, 12))  # the eigenvalues that the paper's figure names
 LEVELS, SIGMA = (0.05, 0.15, 0.5), 0.15
-TOP, SEED = 20, 0
-
-
-def noisy(x: torch.Tensor, sigma: float) -> torch.Tensor:
-    return x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(SEED))
+TOP = 20
 
 
 def spectrum(faces: int = 2) -> dict:

@@ -18,16 +18,13 @@ Each section is written to src/helpers/recorded/transition.json when it is done;
 generalising* draws from it.
 """
 
-import base64
-import io
 import itertools
 from dataclasses import replace
 from functools import cache
 
 import record
 import torch
-from PIL import Image
-from record import rounded
+from record import SEED, encoded, noisy, rounded
 from torch import Tensor
 
 from helpers import metrics, models, plots, sampling
@@ -37,7 +34,7 @@ from helpers.experiments import runner
 from helpers.experiments.zoo import BASE, Entry
 from helpers.jacobian import Jacobian, eigen
 
-COUNTS, SIZE, NOISES, SEED = (1, 10, 100, 1000, 9442), 40, 64, 0
+COUNTS, SIZE, NOISES = (1, 10, 100, 1000, 9442), 40, 64
 SETS = {"a": "train", "b": "disjoint"}
 # and the noise level from which each starts; the last is Kadkhodaie et al.'s own
 SAMPLERS = {"reverse SDE": 5.0, "ODE": 5.0, "reverse SDE from 1": 1.0, "Algorithm 1": 1.0}
@@ -105,11 +102,8 @@ def alike(a: Tensor, b: Tensor) -> dict[str, Tensor]:
 def webp(batch: Tensor, columns: int) -> str:
     """Images (n, h, w), or (n, 3, h, w) in colour, in rows of so many: WebP in base64."""
     rows = [torch.cat(list(row), dim=-1) for row in batch.split(columns)]
-    sheet = (255 * torch.cat(rows, dim=-2)).round().clip(0, 255).byte().numpy()
-    file = io.BytesIO()
-    picture = Image.fromarray(sheet if sheet.ndim == 2 else sheet.transpose(1, 2, 0))
-    picture.save(file, "WEBP", quality=85, method=6)
-    return base64.b64encode(file.getvalue()).decode()
+    sheet = (255 * torch.cat(rows, dim=-2)).round().clip(0, 255)
+    return encoded(sheet, "WEBP", quality=85, method=6)
 
 
 def compared(*samplers: str) -> list[dict]:
@@ -193,8 +187,8 @@ def pictures(shown: int = 4) -> dict:
             near[letter] = own[metrics.similarity(some[letter], own).argmax(1)]
         sheet = torch.cat([near["a"], some["a"], some["b"], near["b"]])
         rows.append({"N": n, "sampler": sampler, "webp": webp(sheet, shown)})
-    clean, g = some["a"][:1], torch.Generator().manual_seed(SEED)
-    y, at = clean + 0.15 * torch.randn(clean.shape, generator=g), torch.tensor(RANKS) - 1
+    clean, at = some["a"][:1], torch.tensor(RANKS) - 1
+    y = noisy(clean, 0.15)
     for n in COUNTS:
         space = eigen(Jacobian(models.load(f"faces-n{n}-a"), y, 0.15), max(RANKS), 5 * max(RANKS))
         drawn = plots.signed(space.vectors[at]).permute(0, 3, 1, 2)
