@@ -107,11 +107,9 @@ class _Functional(nn.Module):
         return self.call(state, y.to(self.dtype), sigma.to(self.dtype)).float()
 
 
-def _trace(
-    denoiser: Denoiser, state: dict[str, Tensor], event: tuple[int, ...], dtype: torch.dtype
-) -> Any:
-    names = list(state)
-    shapes = {"y": {0: torch.export.Dim("batch", min=1)}, "sigma": {}, "state": [{} for _ in names]}
+def traced(module: Any, given: tuple, **named: Any) -> Any:
+    """The ONNX model of a module traced at `given`, in silence, without what is left of the tracing:
+    paths of this machine, names that change from run to run, shapes nobody asks for."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -119,36 +117,43 @@ def _trace(
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                _Functional(denoiser, names, dtype).eval(),
-                (torch.ones(3, *event), torch.tensor(1.0), [state[n] for n in names]),
-                input_names=["y", "sigma", *names],
-                output_names=["x_hat"],
-                dynamic_shapes=shapes,
-                opset_version=OPSET,
-                dynamo=True,
-                external_data=False,
+                module, given, opset_version=OPSET, dynamo=True, external_data=False, **named
             )
+    finally:
+        logger.setLevel(level)
+    assert program is not None  # only old exporters return nothing
+    model = program.model_proto
+    del model.graph.value_info[:], model.metadata_props[:], model.graph.metadata_props[:]
+    model.doc_string = model.graph.doc_string = ""
+    for i, node in enumerate(model.graph.node):
+        del node.metadata_props[:]
+        node.doc_string, node.name = "", str(i)
+    return model
+
+
+def _trace(
+    denoiser: Denoiser, state: dict[str, Tensor], event: tuple[int, ...], dtype: torch.dtype
+) -> Any:
+    names = list(state)
+    shapes = {"y": {0: torch.export.Dim("batch", min=1)}, "sigma": {}, "state": [{} for _ in names]}
+    try:
+        model = traced(
+            _Functional(denoiser, names, dtype).eval(),
+            (torch.ones(3, *event), torch.tensor(1.0), [state[n] for n in names]),
+            input_names=["y", "sigma", *names],
+            output_names=["x_hat"],
+            dynamic_shapes=shapes,
+        )
     # the exporter has many classes of errors, all of which mean the same here
     except Exception as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ValueError(
             f"{type(denoiser).__name__} cannot be exported to ONNX: {reason}"
         ) from error
-    finally:
-        logger.setLevel(level)
-    assert program is not None  # only old exporters return nothing
-    model = program.model_proto
     used = {name for node in model.graph.node for name in node.input}
     kept = [i for i in model.graph.input if i.name in used or i.name in ("y", "sigma")]
     del model.graph.input[:]
     model.graph.input.extend(kept)
-    # What is left of the tracing: paths of this machine, names that change from run to run, shapes
-    # nobody asks for.
-    del model.graph.value_info[:], model.metadata_props[:], model.graph.metadata_props[:]
-    model.doc_string = model.graph.doc_string = ""
-    for i, node in enumerate(model.graph.node):
-        del node.metadata_props[:]
-        node.doc_string, node.name = "", str(i)
     for function in model.functions:
         raise ValueError(
             f"{type(denoiser).__name__} exports the function {function.name}, which browsers do not have"

@@ -3,7 +3,6 @@ page and Python share."""
 
 import copy
 import io
-import logging
 import math
 import warnings
 from contextlib import redirect_stdout
@@ -20,7 +19,7 @@ from ..denoisers.base import Denoiser
 from ..denoisers.mlp import MLP
 from ..noise import normal, threefry
 from ..recipe import LEAST, NOISE, Recipe
-from .export import OPSET
+from .export import traced
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam, as torch has them
 # Sizes to trace with, all different: the tracer takes equal ones for one and the same.
@@ -194,30 +193,15 @@ def _resize(denoiser: MLP, sizes: list[int]) -> None:
 def _graph(step: Any, given: tuple, free: tuple, names: list[str]) -> bytes:
     """The step traced at `given`, with the free sizes, and without what is left of the tracing."""
     inputs, outputs = [*names, "mean", "square"], [f"new.{n}" for n in (*names, "mean", "square")]
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            # torch.export does not trace a gradient; what make_fx has traced is plain arithmetic
-            program = torch.onnx.export(
-                make_fx(step, tracing_mode="symbolic")(*given),
-                given,
-                input_names=[*inputs, "step", "rate", "batch"],
-                output_names=[*outputs, "loss"],
-                dynamic_shapes=free,
-                opset_version=OPSET,
-                dynamo=True,
-                external_data=False,
-            )
-    finally:
-        logger.setLevel(level)
-    assert program is not None  # only old exporters return nothing
-    model = program.model_proto
-    del model.graph.value_info[:], model.metadata_props[:], model.graph.metadata_props[:]
-    model.doc_string = model.graph.doc_string = ""
-    for i, node in enumerate(model.graph.node):
-        del node.metadata_props[:]
-        node.doc_string, node.name = "", str(i)
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        # torch.export does not trace a gradient; what make_fx has traced is plain arithmetic
+        plain = make_fx(step, tracing_mode="symbolic")(*given)
+    model = traced(
+        plain,
+        given,
+        input_names=[*inputs, "step", "rate", "batch"],
+        output_names=[*outputs, "loss"],
+        dynamic_shapes=free,
+    )
     return model.SerializeToString(deterministic=True)
