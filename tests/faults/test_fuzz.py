@@ -561,7 +561,7 @@ def test_networks(network, changed):
 @fuzz(400)
 @given(
     name=st.sampled_from(
-        ["c-alpha", "disks", "sine", "black-white", "fashion-mnist", "ray", "shuffled"]
+        ["c-alpha", "disks", "sine", "black-white", "fashion-mnist", "ray", "shuffled", "folder"]
     )
     | JSON,
     asked=st.fixed_dictionaries(

@@ -21,8 +21,10 @@ from . import synthetic
 from .celeba import celeba
 from .download import resumed
 from .fashion_mnist import fashion_mnist
+from .folder import folder
 
 SPLITS = ("train", "disjoint", "test")
+COLOURED = ("celeba", "folder")
 FASHION = {  # the original files: name, its MD5 as published, SHA-256 of the unpacked bytes
     "pool": (
         "train-images-idx3-ubyte.gz",
@@ -79,6 +81,9 @@ def load(
                                                    the embedded 10,000 + 1,000
     celeba                  80, 40, 20; others     colour="gray" or "rgb"; needs CELEBA_ROOT, see
                             from the JPEGs         helpers.data.celeba
+    folder                  80, any                path: a folder of your own images, see
+                                                   helpers.data.folder; colour="gray" or "rgb";
+                                                   skip=True leaves out what cannot be used
     c-alpha, disks, sine    80, any                those of helpers.data.synthetic, as alpha=2;
                                                    splits have seeds of their own, which `seed`
                                                    shifts
@@ -97,8 +102,8 @@ def load(
         raise ValueError(f"name is {name!r}: choose one of {', '.join(LOADERS)}")
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}: choose one of {', '.join(SPLITS)}")
-    if colour not in ("gray", "rgb") or (colour == "rgb" and name != "celeba"):
-        raise ValueError(f"colour is {colour!r}: choose gray, or rgb for celeba")
+    if colour not in ("gray", "rgb") or (colour == "rgb" and name not in COLOURED):
+        raise ValueError(f"colour is {colour!r}: choose gray, or rgb for {' or '.join(COLOURED)}")
     n = n if n is None else positive_int("n", n)
     size = size if size is None else checked_size("size", size)
     seed = checked_seed(seed)
@@ -173,6 +178,25 @@ def _celeba(split: str, n: int | None, size: int | None, colour: str, seed: int)
     return ImageSet(images, "celeba", split, size, colour, source)
 
 
+def _folder(
+    split: str,
+    n: int | None,
+    size: int | None,
+    colour: str,
+    seed: int,
+    path: str | Path,
+    skip: bool = False,
+) -> ImageSet:
+    size = size or 80
+    pixels, source = folder(path, "test" if split == "test" else "pool", size, skip)
+    pixels = _taken(pixels, split, n, source)
+    if colour == "gray":
+        images = pixels.sum(-1).float() / 765  # the plain mean, as for celeba
+    else:
+        images = pixels.permute(0, 3, 1, 2).float().contiguous() / 255
+    return ImageSet(images, "folder", split, size, colour, source)
+
+
 def _class(name: str, make: Callable[..., Tensor]) -> Callable[..., ImageSet]:
     def loader(
         split: str, n: int | None, size: int | None, colour: str, seed: int, **options
@@ -240,4 +264,5 @@ LOADERS: dict[str, Callable[..., ImageSet]] = {
     "black-white": _black_white,
     "ray": _ray,
     "shuffled": _shuffled,
+    "folder": _folder,
 }
