@@ -23,10 +23,9 @@ import record
 import torch
 from torch import Tensor
 
-from helpers import metrics, models, realism, sampling
+from helpers import looks, metrics, models, realism, sampling
 from helpers.data import ImageSet, load
 from helpers.denoisers import Denoiser, UNet
-from helpers.experiments import looks
 from helpers.experiments.zoo import BASE, GENERATE, GENERATING
 from helpers.recipe import Recipe
 from helpers.training import train

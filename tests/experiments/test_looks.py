@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers import looks
 from helpers.data import load
 from helpers.denoisers import PerLevel, UNet
-from helpers.experiments import looks
 
 SEEN, UNSEEN = load("fashion-mnist", n=100), load("fashion-mnist", "test", 300)
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import recorded
+from helpers import looks, recorded
 from helpers.data.images import ImageSet
-from helpers.experiments import looks
 
 ROOT = Path(__file__).resolve().parents[2]
 

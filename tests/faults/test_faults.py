@@ -133,8 +133,8 @@ def test_a_site_is_built_after_kill_9_at_any_moment(book):
 TRAIN = """
 import functools, pathlib, sys
 from dataclasses import replace
-from helpers import training
-from helpers.experiments import looks, runner, zoo
+from helpers import looks, training
+from helpers.experiments import runner, zoo
 from helpers.experiments import campaign
 recipe = training.Recipe(60, 4, 1e-2, ("log-uniform", 0.05, 1.0), "level", ema=0.9)
 small = {"blocks": 1, "channels": 2, "normalisation": "none"}

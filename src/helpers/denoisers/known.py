@@ -5,12 +5,12 @@ import importlib
 import pkgutil
 
 from . import networks
-from .base import Network
+from .base import Denoiser, Network
 
 
-def classes() -> dict[str, type[Network]]:
-    """Those in files of `helpers.denoisers.networks`, and what the reader has defined, the newest of
-    a name; nothing takes the name of one of ours."""
+def classes(base: type[Denoiser] = Network) -> dict[str, type]:
+    """Those in files of `helpers.denoisers.networks`, and what the reader has defined below `base`,
+    the newest of a name; nothing takes the name of one of ours."""
 
     def below(cls: type) -> list[type]:
         subclasses: list[type] = cls.__subclasses__()
@@ -19,5 +19,11 @@ def classes() -> dict[str, type[Network]]:
     ours = f"{networks.__name__}."
     for file in pkgutil.iter_modules(networks.__path__, ours):
         importlib.import_module(file.name)
-    ordered = sorted(below(Network), key=lambda cls: cls.__module__.startswith(ours))
+    package = f"{__name__.partition('.')[0]}."  # where closed forms are that nobody trains
+    found = [
+        cls
+        for cls in below(base)
+        if cls.__module__.startswith(ours) or not cls.__module__.startswith(package)
+    ]
+    ordered = sorted(found, key=lambda cls: cls.__module__.startswith(ours))
     return {cls.__name__: cls for cls in ordered}

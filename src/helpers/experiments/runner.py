@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import models
+from .. import looks, models
 from ..cards import NAME, digest
 from ..data import ImageSet, load
 from ..denoisers import Denoiser, Network
@@ -24,7 +24,6 @@ from ..files import write_atomically
 from ..systems.bastek.darcy import Darcy, darcy
 from ..systems.bastek.physics import PhysicsRecipe
 from ..training import Progress, train
-from . import looks
 from .zoo import LOOKS, Entry
 
 

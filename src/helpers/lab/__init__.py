@@ -3,7 +3,9 @@ eigenvectors."""
 
 from .eigen import Shrinkage
 from .export import export
+from .guess import Guess
 from .lab import Family, Lab
 from .voters import Voters
+from .workbench import Workbench
 
-__all__ = ["Family", "Lab", "Shrinkage", "Voters", "export"]
+__all__ = ["Family", "Guess", "Lab", "Shrinkage", "Voters", "Workbench", "export"]

@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from .. import metrics, models, realism, sampling
-from ..data import ImageSet
-from ..denoisers import Denoiser, PerLevel
-from ..files import write_atomically
+from . import metrics, models, realism, sampling
+from .data import ImageSet
+from .denoisers import Denoiser, PerLevel
+from .files import write_atomically
 
 SHOWN, JUDGED = 8, 96  # samples in a row of the sheet; samples that are judged
 # where sampling starts, in units of the intensities, and calls of the denoiser
@@ -26,46 +27,67 @@ JUDGES = {"celeba": ("faces-autoencoder", 40), "fashion-mnist": ("fashion-autoen
 ALIKE = 0.95  # correlation from which on a quadrant is one of a training image
 
 
-@torch.no_grad()
-def samples(denoiser: Denoiser, images: Tensor, device: str) -> Tensor:
-    """JUDGED images like the training images (N, *event), on the CPU; from the same noise whenever
-    it is called.
-
-    By the reverse SDE around their mean gray; at the levels of the denoiser where it has some.
-    """
-    blind = getattr(denoiser, "arguments", {}).get("blind", True) and not isinstance(
-        denoiser, PerLevel
-    )
-    levels = sampling.edm(STEPS, 0.01, BLIND_MAX if blind else SIGMA_MAX)
+def levels(denoiser: Denoiser, steps: int = STEPS) -> Tensor:
+    """The schedule at which a network is looked at, (steps + 1,), float64: EDM's, from SIGMA_MAX or,
+    where the network is not told the level, from BLIND_MAX; its own levels where it has some."""
     if isinstance(denoiser, PerLevel):
-        levels = torch.tensor([*sorted(denoiser.levels, reverse=True), 0.0], dtype=torch.float64)
+        return torch.tensor([*sorted(denoiser.levels, reverse=True), 0.0], dtype=torch.float64)
+    blind = getattr(denoiser, "arguments", {}).get("blind", True)
+    return sampling.edm(steps, 0.01, BLIND_MAX if blind else SIGMA_MAX)
+
+
+@torch.no_grad()
+def samples(
+    denoiser: Denoiser,
+    images: Tensor,
+    device: str | torch.device,
+    count: int = JUDGED,
+    sigmas: Tensor | None = None,
+    sampler: Callable = sampling.reverse_sde,
+    seed: int = 0,
+) -> Tensor:
+    """`count` images like the training images (N, *event), on the CPU; from the same noise whenever
+    it is called with the same seed.
+
+    By the reverse SDE around their mean gray, or another sampler of `helpers.sampling`; at `levels`,
+    or at sigmas.
+    """
+    sigmas = levels(denoiser) if sigmas is None else sigmas
     start = sampling.initial_noise(
-        JUDGED, *images.shape[1:], sigma=float(levels[0]), dtype=torch.float32
+        count, *images.shape[1:], sigma=float(sigmas[0]), seed=seed, dtype=torch.float32
     )
     around = float(images.mean())
-    return sampling.last(sampling.reverse_sde(denoiser, (around + start).to(device), levels)).cpu()
+    return sampling.last(sampler(denoiser, (around + start).to(device), sigmas)).cpu()
 
 
 def judged(made: Tensor, data: ImageSet, test: ImageSet) -> dict[str, float]:
     """kid: kernel distance to the test images on an autoencoder's features of their gray,
-    kid_error: its standard error by the choice of samples; copies: share by the ratio of
-    distances; quadrants: share that matches the same place of a training image; grain: power above
-    a third of all frequencies over that of the test images; lost: share that diverged."""
+    kid_error: its standard error by the choice of samples, both where there is a judge of such
+    data; copies: share by the ratio of distances; quadrants: share that matches the same place of a
+    training image; grain: power above a third of all frequencies over that of the test images;
+    lost: share that diverged."""
     kept = metrics.finite(made)
     found = {"lost": 1 - len(kept) / len(made)}
     if len(kept) > 1:
-        name, size = JUDGES[data.name]
-        judge = models.load(name)
-        features = [judge.features(_sized(_gray(x), size)) for x in (test.images, kept)]
         gray, seen, unseen = (_gray(x) for x in (kept, data.images, test.images))
-        found |= dict(zip(("kid", "kid_error"), realism.kid_with_error(*features), strict=True))
+        if data.name in JUDGES:
+            name, size = JUDGES[data.name]
+            judge = models.load(name)
+            features = [judge.features(_sized(x, size)) for x in (unseen, gray)]
+            found |= dict(zip(("kid", "kid_error"), realism.kid_with_error(*features), strict=True))
         found["grain"] = float(realism.grain(gray).mean() / realism.grain(unseen).mean())
-        found["quadrants"] = float(
-            (metrics.patch_sources(gray, seen, gray.shape[-1] // 2)[1] > ALIKE).double().mean()
-        )
+        found["quadrants"] = quadrants(kept, data.images)
         if len(data) > 1:
             found["copies"] = metrics.share_of_copies(kept, data.images)
     return {name: round(value, 4) for name, value in found.items() if math.isfinite(value)}
+
+
+def quadrants(made: Tensor, images: Tensor) -> float:
+    """Share of the quadrants of images (n, *event) that match the same place of a training image."""
+    gray, seen = _gray(made), _gray(images)
+    return float(
+        (metrics.patch_sources(gray, seen, gray.shape[-1] // 2)[1] > ALIKE).double().mean()
+    )
 
 
 def add_row(sheet: Path, made: Tensor, row: int) -> None:

@@ -1,0 +1,71 @@
+"""What a workbench says of a network: against closed forms, in the plane of creativity, for the
+ledger."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import looks, metrics, sampling
+from ..denoisers import Denoiser, LinearDenoiser, LocalMean, PosteriorMean
+from .bench import LEVEL, STEPS, Run, psnr
+
+WINDOWS = (5, 9, 15)  # sides in pixels of the local machines that are compared with a network
+BETTER = 0.5  # dB that a network must be ahead of closed forms, for a row of the ledger
+
+
+def agreement(run: Run, count: int = 16) -> dict[str, float]:
+    """Median Pearson's r of a network's `count` samples with those of closed forms fitted to the
+    same images, all by Heun's ODE from the same noise at the same levels.
+
+    linear: the best affine denoiser; local, w: the local machine with windows of w pixels; ideal:
+    the posterior mean, which copies.
+    """
+    images, levels = run.data.images, looks.levels(run.network, STEPS)
+    forms: dict[str, Denoiser] = {"linear": LinearDenoiser.from_points(images)}
+    forms |= {f"local, {w}": LocalMean(images, w) for w in WINDOWS if w < images.shape[-1]}
+    forms["ideal"] = PosteriorMean(images)
+
+    def made(denoiser: Denoiser, device: torch.device | str) -> Tensor:
+        return looks.samples(denoiser, images, device, count, levels, sampling.heun)
+
+    ours = made(run.network, run.device)
+    alike = {name: metrics.pearson(ours, made(form, "cpu")) for name, form in forms.items()}
+    return {name: float(r.nanmedian()) for name, r in alike.items()}
+
+
+def point(run: Run) -> dict[str, float]:
+    """A network's place in the plane of creativity of chapter 13: `closeness`, and what
+    `helpers.looks.judged` says of its samples, "kid" among it for clothes and faces."""
+    made = looks.samples(run.network, run.data.images, run.device)
+    return {"closeness": closeness(run, made), **looks.judged(made, run.data, run.test)}
+
+
+def closeness(run: Run, made: Tensor) -> float:
+    """Distance of an image to the nearest training image over that to the nearest of as many test
+    images, the median of `made` (n, *event): 0 for a copy, 1 where the training images are no
+    closer; NaN where all diverged."""
+    seen, unseen = run.data.images, run.test.images
+    n, kept = min(len(seen), len(unseen)), metrics.finite(made)
+    if not len(kept):
+        return math.nan
+    near, other = (metrics.nearest(kept, x[:n], k=1)[0][:, 0] for x in (seen, unseen))
+    return float((near / other).median())
+
+
+def row(run: Run) -> dict[str, Any]:
+    """What `helpers.experiments.ledger.Claim` takes: that the network denoises unseen images better
+    than the best of what only copies and of what is linear, by BETTER dB at LEVEL of 255."""
+    here, images = torch.device("cpu"), run.data.images
+    forms = (PosteriorMean(images), LinearDenoiser.from_points(images))
+    known = [psnr(form, run.test.images, here) for form in forms]
+    best = max(known)
+    return {
+        "source": "the workbench",
+        "claim": f"{run.name} on {len(images)} images of {run.data.name}: PSNR at {LEVEL}/255 on "
+        "unseen ones less that of the better of copier and linear denoiser, dB",
+        "expected": (BETTER, math.inf),
+        "measured": psnr(run.network, run.test.images, run.device) - best,
+        "control": ("copier and linear denoiser", [value - best for value in known]),
+    }

@@ -1,0 +1,252 @@
+"""The workbench without a front end: every architecture, training in slices, resuming, faults in
+words, and what is asked of a network afterwards."""
+
+import inspect
+import math
+from typing import Literal
+
+import pytest
+import torch
+from torch import nn
+
+from helpers import jacobian, models, noise
+from helpers.cards import MODELS
+from helpers.data import load
+from helpers.denoisers import Denoiser, PosteriorMean
+from helpers.denoisers.base import Network, drawn_from
+from helpers.experiments.ledger import Claim
+from helpers.lab import Workbench, bench, verdicts
+
+torch.set_num_threads(1)
+TINY = {"blocks": 1, "channels": 2}
+DISKS = {"data": "disks", "n": 12, "size": 8, "device": "cpu"}
+
+
+class OwnNet(Network):
+    """What a reader may write in a cell; the options are read from its signature."""
+
+    def __init__(self, width: int = 3, kind: Literal["plain", "twice"] = "plain", seed: int = 0):
+        super().__init__()
+        self.arguments = {"width": width, "kind": kind, "seed": seed}
+        with drawn_from(seed):
+            first, last = nn.Conv2d(1, width, 3, padding=1), nn.Conv2d(width, 1, 3, padding=1)
+        self.layers = nn.Sequential(first, nn.ReLU(), last)
+
+    def estimate(self, y, sigma):
+        return y - self.layers(y[:, None].to(self.layers[0].weight.dtype))[:, 0].to(y)
+
+
+class OwnShape(OwnNet):
+    def estimate(self, y, sigma):
+        return y.flatten(1)
+
+
+class OwnBare(Denoiser):
+    """No Network: it trains, and cannot be kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.5))
+
+    def estimate(self, y, sigma):
+        return self.gain * y
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Two networks, trained for a few steps."""
+    work = Workbench(**DISKS, networks=[("UNet", TINY), OwnNet], steps=6)
+    work.run()
+    return work
+
+
+def weights(run):
+    return torch.cat([p.flatten() for p in run.network.parameters()])
+
+
+OURS = [name for name, cls in models.classes().items() if cls.__module__.startswith("helpers.")]
+
+
+@pytest.mark.parametrize("network", [*OURS, "OwnNet", "OwnBare"])
+def test_every_architecture_trains_with_its_first_options(network):
+    options = {c.name: c.value for c in bench.controls(network)}
+    work = Workbench(**DISKS, networks=[(network, options)], steps=2)
+    work.run()
+    (run,) = work.runs
+    assert type(run.network) is bench.architectures()[network] and run.ended
+    assert run.sheet.shape == (bench.SHOWN, 8, 8) and len(run.near) == bench.SHOWN
+
+
+def test_controls_are_the_signature():
+    for network, cls in bench.architectures().items():
+        named = {c.name for c in bench.controls(network)}
+        taken = {
+            k for k, p in inspect.signature(cls).parameters.items() if p.kind is not p.VAR_KEYWORD
+        }
+        assert taken - {*bench.TOLD} <= named and not named & {*bench.TOLD}, network
+    known = {c.name: c for c in bench.controls("UNet")}
+    assert known["pooling"].choices == ("average", "max", "strided", "none")
+    assert known["bias"].choices == (False, True) and known["blocks"].choices is None
+    own = {c.name: c for c in bench.controls("OwnNet")}
+    assert own["kind"].choices == ("plain", "twice") and own["width"].value == 3
+
+
+def test_colour_is_told():
+    clothes = load("fashion-mnist", n=4, size=28)
+    rgb = clothes.images[:, None].expand(-1, 3, -1, -1)
+    data = type(clothes)(rgb, "folder", "train", 28, "rgb", "a test")
+    assert bench.built("UNet", {**TINY, "blocks": 2}, data).arguments["image_channels"] == 3
+
+
+def test_two_networks_take_turns_on_the_same_noise(pair):
+    first, second = pair.runs
+    assert first.step == second.step == 6 and first.ended and second.ended
+    alone = Workbench(**DISKS, networks=[OwnNet], steps=6)
+    alone.run()
+    assert torch.equal(weights(second), weights(alone.runs[0]))
+    assert torch.equal(second.sheet, alone.runs[0].sheet)
+    assert [row["images"] for row in first.history][0] == 0
+    assert first.history[-1]["images"] == 6 * first.recipe.batch
+
+
+def test_pausing_changes_nothing(pair):
+    work = Workbench(**DISKS, networks=[("UNet", TINY), OwnNet], steps=6)
+    for _ in range(8):  # each a fresh loop that is left after its first breath
+        next(work.slices(1e-9), None)
+    assert 0 < work.runs[0].step < 6
+    work.run()
+    assert torch.equal(weights(work.runs[0]), weights(pair.runs[0]))
+
+
+def test_what_died_goes_on(tmp_path, pair, monkeypatch):
+    """From the folder alone: choices, weights, and what was measured."""
+    options = {**DISKS, "networks": [("UNet", TINY), OwnNet], "steps": 6, "folder": tmp_path}
+    work = Workbench(**options)
+    monkeypatch.setattr(bench, "KEPT", 0.0)  # a checkpoint after each step
+    for _ in range(8):
+        next(work.slices(1e-9), None)
+    reached = work.runs[0].step
+    again = Workbench(folder=tmp_path, device="cpu")
+    assert again.choices == work.choices
+    again.start()
+    assert 0 < again.runs[0].step == reached < 6
+    again.run()
+    for run, other in zip(again.runs, pair.runs, strict=True):
+        assert torch.equal(weights(run), weights(other))
+        assert torch.equal(run.sheet, other.sheet)
+        seen = [row["images"] for row in run.history]
+        assert seen == sorted(set(seen)) and seen[-1] == 6 * run.recipe.batch
+    # of other choices it is another training
+    other = Workbench(**{**options, "seed": 1})
+    other.start()
+    assert other.runs[0].step == 0
+
+
+def test_a_damaged_note_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(ValueError, match=r"a\.json is damaged: remove it"):
+        Workbench(folder=tmp_path)
+
+
+def test_minutes_are_planned_as_fast_as_it_is_here():
+    work = Workbench(**DISKS, networks=[OwnNet, ("UNet", TINY)], minutes=0.5)
+    work.start()
+    cost = sum(bench.seconds_a_step(r.denoiser, r.data.images, r.recipe) for r in work.runs)
+    planned = {run.recipe.steps for run in work.runs}
+    assert len(planned) == 1 and 5 < planned.pop() * cost < 100  # seconds; 24 on a quiet machine
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"networks": ["Nobody"]}, "network is 'Nobody': choose one of UNet, .*run the cell"),
+        (
+            {"networks": [OwnShape]},
+            r"OwnShape answers images \(2, 8, 8\) by \(2, 64\): .*shape of y",
+        ),
+        ({"networks": [("UNet", {"colour": 1})]}, "UNet has no colour: it has blocks"),
+        ({"networks": [("UNet", {"blocks": 4})]}, "height is 8: 4 poolings need a multiple of 16"),
+        ({"networks": []}, "0 networks: choose one, or two"),
+        ({"networks": [OwnNet, OwnNet]}, "both networks are OwnNet: change an option"),
+        ({"data": "fashion-mnist", "size": 28, "n": 99_999}, "99999"),
+        ({"data": "nothing"}, "name is 'nothing': choose one of"),
+        ({"changes": {"rate": -1.0}}, "rate is -1"),
+        ({"minutes": 0.0}, "minutes is 0"),
+        ({"steps": 0}, "steps is 0"),
+    ],
+)
+def test_faults_are_said_in_words(options, words):
+    with pytest.raises(ValueError, match=words):
+        Workbench(**{**DISKS, "networks": [("UNet", TINY)], **options}).start()
+    with pytest.raises(ValueError, match="no choice is called 'size'"):
+        Workbench(**DISKS).choose(size=9)
+
+
+def test_faces_that_are_not_there_are_named(monkeypatch, tmp_path):
+    monkeypatch.delenv("CELEBA_ROOT", raising=False)
+    with pytest.raises(ValueError, match="CELEBA_ROOT"):
+        Workbench("celeba", n=8, size=20, networks=[("UNet", TINY)], device="cpu").start()
+
+
+def test_divergence_is_said_and_what_was_seen_stays():
+    options = {"networks": [OwnBare], "changes": {"rate": 1e30, "clip": None}, "steps": 99}
+    work = Workbench(**{**DISKS, **options})
+    with pytest.raises(ValueError, match="lower the learning rate"):
+        work.run()
+    assert work.runs[0].sheet is not None and work.runs[0].history
+
+
+def test_what_is_asked_afterwards(pair, tmp_path, monkeypatch):
+    first, second = pair.runs
+    by = pair.samples(1, "Heun", 6, 3)
+    assert by.shape == (3, 8, 8) and not torch.equal(by, pair.samples(0, "Heun", 6, 3))
+    with pytest.raises(ValueError, match="sampler is 'none': choose one of Heun"):
+        pair.samples(0, "none")
+    found = pair.eigenvectors(first.data.images[0], 0, 0.1, 3)
+    y = first.data.images[0] + 0.1 * noise.normal(8, 8, seed=0).float()
+    expected = jacobian.eigen(jacobian.Jacobian(first.network, y[None], 0.1), 3)
+    assert torch.equal(found.values, expected.values)
+    assert {"linear", "local, 5", "ideal"} == set(pair.agreement(0, 4))
+    assert {"closeness", "quadrants", "copies"} <= set(pair.point(1))
+    assert Claim(**pair.row(0)).control is not None
+    monkeypatch.setenv(MODELS, str(tmp_path))
+    card, kept = pair.save("mine", 1), models.load("mine")
+    assert card["class"] == "OwnNet" and card["images_seen"] == 6 * second.recipe.batch
+    saved = torch.cat([p.flatten() for p in kept.parameters()])
+    assert torch.allclose(weights(second), saved, atol=1e-3)
+    manifest = pair.lab("pair").write(tmp_path / "lab")
+    assert len(manifest["models"]) == 2 and all(
+        (tmp_path / "lab" / m["file"]).exists() for m in manifest["models"].values()
+    )
+    with pytest.raises(ValueError, match="which is 2: there are networks 0 to 1"):
+        pair.point(2)
+
+
+def test_a_copier_copies_and_new_images_do_not():
+    """closeness and the row for the ledger, of what is known."""
+    data, test = load("disks", n=30, size=8), load("disks", "test", n=60, size=8)
+    unet = bench.built("UNet", TINY, data)
+    run = bench.Run("net", unet, bench.recipe_for(unet), data, test)
+    copies, new = data.images[:20], load("disks", "test", n=60, size=8, seed=5).images
+    assert verdicts.closeness(run, copies) == 0 and verdicts.closeness(run, new) > 0.5
+    assert math.isnan(verdicts.closeness(run, torch.full((2, 8, 8), math.nan)))
+    with pytest.raises(ValueError, match="lower|control|passes"):
+        Claim(**{**verdicts.row(run), "expected": (-math.inf, 0.0)})
+
+
+def test_copies_are_seen_in_a_look():
+    """A network that answers as the posterior mean makes copies, and its sheet names of which."""
+
+    class OwnCopier(OwnBare):
+        def __init__(self):
+            super().__init__()
+            self.of = PosteriorMean(load("disks", n=12, size=8).images)
+
+        def estimate(self, y, sigma):
+            return self.of(y, sigma) + 0 * self.gain
+
+    work = Workbench(**DISKS, networks=[OwnCopier], steps=1)
+    row = work.look()
+    run = work.runs[0]
+    assert row["copies"] == 1 and row["psnr"][0] > row["psnr"][1]
+    assert float((run.sheet - run.data.images[run.near]).abs().max()) < 0.02
