@@ -2,6 +2,7 @@
 
 import { Kernel, Page } from "./answers.js";
 import { Eigen } from "./eigen.js";
+import { Guess } from "./guess.js";
 import { Images } from "./images.js";
 import { Plane } from "./plane.js";
 import { Voters } from "./voters.js";
@@ -10,6 +11,7 @@ const LABS = {
   "denoise-lab": (spec) => (spec.image ? Images : Plane),
   "patch-voters": () => Voters,
   "eigen-shrinkage": () => Eigen,
+  "reader-guess": () => Guess,
 };
 
 let page;
