@@ -20,38 +20,53 @@ class PanelWidget(anywidget.AnyWidget):
         super().__init__(element=element, spec=spec, caption=caption)
 
 
-class Widget(PanelWidget):
-    """Sends a lab's choices to its front end and answers what it asks: data of a target, or samples
-    of a state."""
+class Asked(PanelWidget):
+    """Answers what its front end asks, by `reply`; whatever goes wrong there is said in the panel."""
 
-    def __init__(self, lab: Any):
-        super().__init__("denoise-lab", lab.spec(), lab.caption)
-        self.lab = lab
+    def __init__(self, element: str, spec: dict, caption: str):
+        super().__init__(element, spec, caption)
         self.on_msg(self._answer)
 
-    def __repr__(
-        self,
-    ) -> str:
-        return f"Lab: {self.caption} Run this cell to use it."
+    def reply(self, question: dict) -> tuple[dict, dict]:
+        """What is told, such as JSON can hold, and arrays by name."""
+        raise NotImplementedError
 
     def _answer(self, _: Any, question: dict, buffers: Any) -> None:
         about = question if isinstance(question, dict) else {}
         # so that the front end knows that there is a kernel
         self.send({"id": about.get("id"), "working": True})
         try:
-            if about.get("ask") not in ("data", "sample"):
-                raise ValueError(
-                    f"asked for {about.get('ask')!r}: this kernel answers data and sample"
-                )
-            answer, arrays = self._data(about) if about["ask"] == "data" else self._sample(about)
+            answer, arrays = self.reply(about)
         # a reader's own denoiser may fail in any way: the panel shows how
         except Exception as error:
             answer, arrays = {"error": f"{type(error).__name__}: {error}"}, {}
-        answer |= {
-            "id": about.get("id"),
-            "arrays": [[k, str(v.dtype)[6:], list(v.shape)] for k, v in arrays.items()],
-        }
-        self.send(answer, [v.contiguous().numpy().tobytes() for v in arrays.values()])
+        self.tell({**answer, "id": about.get("id")}, arrays)
+
+    def tell(self, content: dict, arrays: dict) -> None:
+        """Send both."""
+        content["arrays"] = [[k, str(v.dtype)[6:], list(v.shape)] for k, v in arrays.items()]
+        self.send(content, [v.contiguous().numpy().tobytes() for v in arrays.values()])
+
+
+class Widget(Asked):
+    """Sends a lab's choices to its front end and answers what it asks: data of a target, or samples
+    of a state."""
+
+    def __init__(self, lab: Any):
+        super().__init__("denoise-lab", lab.spec(), lab.caption)
+        self.lab = lab
+
+    def __repr__(
+        self,
+    ) -> str:
+        return f"Lab: {self.caption} Run this cell to use it."
+
+    def reply(self, question: dict) -> tuple[dict, dict]:
+        if question.get("ask") not in ("data", "sample"):
+            raise ValueError(
+                f"asked for {question.get('ask')!r}: this kernel answers data and sample"
+            )
+        return self._data(question) if question["ask"] == "data" else self._sample(question)
 
     def _data(self, question: dict) -> tuple[dict, dict]:
         target, count = (self.lab.checked(question, key) for key in ("target", "count"))
