@@ -11,6 +11,7 @@ import typer
 
 import press
 from helpers.experiments.console import console, message_not_traceback
+from press import colab as notebooks
 from press import execute as execution
 from press import maps as drawing
 from press import plain as plain_sphinx
@@ -186,6 +187,14 @@ def maps() -> None:
     """Draw the maps of README.md and of the first page from the notebooks in _toc.yml."""
     with the_book() as book:
         console.print(f"drawn: {', '.join(drawing.draw(book)) or 'nothing new'}", soft_wrap=True)
+
+
+@app.command()
+def colab() -> None:
+    """Write the chapters as notebooks for Colab, JupyterLab and VS Code into colab/."""
+    with the_book() as book:
+        made = notebooks.convert(book)
+        console.print(f"{len(made)} notebooks: {book.root / notebooks.FOLDER}", soft_wrap=True)
 
 
 @app.command()

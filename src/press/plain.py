@@ -30,6 +30,7 @@ def configuration(book: Book) -> dict[str, Any]:
         "nb_output_stderr": config["execute"]["stderr_output"],
         "numfig": True,
         "html_theme": "sphinx_book_theme",
+        "html_baseurl": html["baseurl"],
         "html_favicon": html["favicon"],
         "html_theme_options": {
             "launch_buttons": config["launch_buttons"],

@@ -25,6 +25,7 @@ from press.chapters import (
     sha256,
     write_notebook,
 )
+from press.colab import address
 from press.finish import finish
 from press.reference import links
 from press.worker import PARENT, die_with_parent
@@ -71,11 +72,10 @@ def fetch_scripts(book: Book) -> Path:
 
 
 def colab_badge(book: Book, chapter: Path) -> str:
-    """A line of Markdown: the badge that opens the chapter in Colab, at the address that
-    `_config.yml` names."""
-    repository, colab = book.config["repository"], book.config["launch_buttons"]["colab_url"]
-    place = f"{repository['url'].removeprefix('https://github.com/')}/blob/{repository['branch']}/{chapter.as_posix()}"
-    return f"[![Open this chapter in Colab](/book/assets/colab-badge.svg)]({colab}/github/{place})"
+    """A line of Markdown: the badge that opens the chapter's notebook in Colab."""
+    return (
+        f"[![Open this chapter in Colab](/book/assets/colab-badge.svg)]({address(book, chapter)})"
+    )
 
 
 def ledger_badge(book: Book, chapter: Path) -> str:
