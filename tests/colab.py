@@ -1,8 +1,10 @@
-"""The chapters as on Colab, with its versions: `python tests/colab.py [NUMBER ...]`, none means
-all.
+"""The notebooks of colab/ as on Colab, with its versions: `python tests/colab.py [NUMBER ...]`,
+none means all.
 
 In an environment of their own, build/colab/venv, with the package installed; each is executed in a
-folder of its own, without the checkout, its data or its results around it; 1 when one fails.
+folder of its own, without the checkout, its data or its results around it. Then the same chapters
+run once more, in small, on the pretend device of tests/pretend.py, which mixes with the CPU no
+better than a GPU. 1 when one fails.
 """
 
 import os
@@ -17,11 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / "build/colab/venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
+UNSET = ("CELEBA_ROOT", "PEERS_ROOT", "FASHION_MNIST_ROOT", "PYTHONPATH")
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in UNSET} | {"OMP_NUM_THREADS": "1"}
+
+
 def run(chapter: Path) -> int:
     folder = ROOT / "build/colab/run" / chapter.stem
     folder.mkdir(parents=True, exist_ok=True)
-    unset = ("CELEBA_ROOT", "PEERS_ROOT", "FASHION_MNIST_ROOT", "PYTHONPATH")
-    environment = {k: v for k, v in os.environ.items() if k not in unset} | {"OMP_NUM_THREADS": "1"}
     command = [
         PYTHON,
         "-m",
@@ -32,14 +36,21 @@ def run(chapter: Path) -> int:
         chapter,
         "out.ipynb",
     ]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     print(f"{chapter.stem}: {'failed' if done.returncode else 'ok'}", flush=True)
     print("\n".join(done.stderr.splitlines()[-25:]) if done.returncode else "", end="")
     return done.returncode
 
 
+def pretend(numbers: list[str]) -> int:
+    """The chapters of these numbers on a device that is none."""
+    command = [PYTHON, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider"]
+    command += ["tests/site/test_devices_chapters.py", "-k", " or ".join(numbers)]
+    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT | {"PYTHONPATH": "tests"}).returncode
+
+
 if __name__ == "__main__":
-    chapters = sorted((ROOT / "book").rglob("*.ipynb"))
+    chapters = sorted((ROOT / "colab").glob("*.ipynb"))
     wanted = [c for c in chapters if not sys.argv[1:] or c.stem.split("_")[0] in sys.argv[1:]]
     if not wanted:
         sys.exit(
@@ -55,4 +66,6 @@ if __name__ == "__main__":
         install += ["--requirement", "tests/colab.txt", copy]
         subprocess.run(install, cwd=ROOT, check=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        sys.exit(max(pool.map(run, wanted)) and 1)
+        failed = max(pool.map(run, wanted))
+    numbers = [c.stem[:2] for c in wanted if c.stem[0].isdigit()]
+    sys.exit(1 if failed or numbers and pretend(numbers) else 0)
