@@ -1,8 +1,12 @@
-"""The workbench without a front end: every architecture, training in slices, resuming, faults in
-words, and what is asked of a network afterwards."""
+"""The workbench: every architecture, training in slices, resuming, faults in words, what is asked of
+a network afterwards, and its widget, by messages and in a browser."""
 
+import asyncio
+import base64
 import inspect
+import json
 import math
+import threading
 from typing import Literal
 
 import pytest
@@ -16,6 +20,8 @@ from helpers.denoisers import Denoiser, PosteriorMean
 from helpers.denoisers.base import Network, drawn_from
 from helpers.experiments.ledger import Claim
 from helpers.lab import Workbench, bench, verdicts
+from helpers.lab.bench_widget import BenchWidget
+from helpers.plots import SITE
 
 torch.set_num_threads(1)
 TINY = {"blocks": 1, "channels": 2}
@@ -250,3 +256,181 @@ def test_copies_are_seen_in_a_look():
     run = work.runs[0]
     assert row["copies"] == 1 and row["psnr"][0] > row["psnr"][1]
     assert float((run.sheet - run.data.images[run.near]).abs().max()) < 0.02
+
+
+# The widget ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def beside(monkeypatch):
+    """A widget, what it has sent, and a function that asks it: the answer and its arrays."""
+    sent = []
+    monkeypatch.setattr(
+        BenchWidget, "send", lambda self, content, buffers=None: sent.append((content, buffers))
+    )
+
+    def opened(**options):
+        work = Workbench(**{**DISKS, "networks": [("UNet", TINY), OwnNet], "steps": 6, **options})
+        widget = BenchWidget(work)
+
+        def ask(what, **question):
+            widget._answer(widget, {"id": 7, "ask": what, **question}, [])
+            content, buffers = next(s for s in sent if s[0].get("id") == 7 and "arrays" in s[0])
+            sent.clear()
+            json.dumps(content, allow_nan=False)
+            names = [(name, shape) for name, _, shape in content["arrays"]]
+            arrays = {
+                name: torch.frombuffer(bytearray(data), dtype=torch.float32).view(shape)
+                for (name, shape), data in zip(names, buffers, strict=True)
+                if len(data)
+            }
+            return content, arrays
+
+        return widget, ask, sent
+
+    return opened
+
+
+def trained(widget, ask):
+    """To the end, as a kernel's loop does it."""
+
+    async def loop():
+        answer, _ = ask("train")
+        await widget.task
+        return answer
+
+    return asyncio.run(loop())
+
+
+def test_the_widget_trains_in_the_kernels_loop(beside):
+    widget, ask, sent = beside()
+    opened, _ = ask("all")
+    assert {"UNet", "OwnNet"} <= set(opened["architectures"]) and "disks" in opened["data"]
+    assert opened["runs"] == [] and not opened["running"]
+    heard = []
+
+    async def pause():
+        ask("train")
+        while not widget.work.runs or widget.work.runs[0].step < 2:
+            await asyncio.sleep(0)  # what else the kernel has to do is done meanwhile
+            heard.append(widget.wanted)
+        ask("pause")
+        await widget.task
+        return widget.work.runs[0].step
+
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patched:  # slices of one step
+        patched.setattr(Workbench.slices, "__defaults__", (1e-9,))
+        reached = asyncio.run(pause())
+    assert 2 <= reached < 6 and any(heard) and not widget.wanted
+    sent.clear()
+    trained(widget, ask)
+    pushes = [(content, buffers) for content, buffers in sent if content.get("push")]
+    for content, _ in pushes:
+        json.dumps(content, allow_nan=False)
+    last = pushes[-1][0]
+    assert last["ended"] and not last["running"] and last["fault"] == ""
+    assert [run["step"] for run in last["runs"]] == [6, 6]
+    reopened, arrays = ask("all")
+    assert torch.equal(arrays["sheet1"], widget.work.runs[1].sheet)
+    assert reopened["runs"] == json.loads(json.dumps(last["runs"]))
+
+
+def test_what_the_widget_is_asked(beside, tmp_path, monkeypatch):
+    widget, ask, _ = beside(folder=tmp_path)
+    trained(widget, ask)
+    work = widget.work
+    answer, arrays = ask("sample", which=1, sampler="Heun", steps=5, seed=3)
+    assert torch.equal(arrays["sheet1"], work.samples(1, "Heun", 5, bench.SHOWN, 3))
+    assert answer["near"] == work.runs[1].near
+    answer, arrays = ask("eigenvectors", which=0, image=2, sigma=0.3)
+    found = work.eigenvectors(work.runs[0].sheet[2], 0, 0.3)
+    assert torch.equal(arrays["vectors"], found.vectors) and len(answer["values"]) == 6
+    assert ask("agreement", which=0)[0]["found"] == work.agreement(0)
+    assert ask("point", which=0)[0]["found"] == work.point(0)
+    assert "copier and linear denoiser" in ask("row", which=0)[0]["found"]["control"]
+    monkeypatch.setenv(MODELS, str(tmp_path / "models"))
+    assert ask("save", which=1, name="kept")[0]["found"]["class"] == "OwnNet"
+    assert ask("lab")[0]["found"]["written to"] == str(tmp_path / "lab")
+    answer, _ = ask("choose", choices={**work.choices, "networks": [["OwnNet", {"width": 2}]]})
+    assert answer["runs"] == [] and work.choices["networks"] == [["OwnNet", {"width": 2}]]
+    trained(widget, ask)
+    assert work.runs[0].network.arguments["width"] == 2
+
+
+def test_the_widget_says_faults_in_words(beside):
+    widget, ask, sent = beside(networks=[OwnShape])
+    trained(widget, ask)
+    assert "must return the shape of y" in widget.fault and not widget.wanted
+    assert ask("nothing")[0]["error"].startswith("ValueError: asked for 'nothing': this kernel")
+    assert "there is no folder" in ask("lab")[0]["error"]
+    answer, _ = ask("choose", choices={**widget.work.choices, "networks": [["OwnNet", {}]]})
+    assert answer["fault"] == ""
+    trained(widget, ask)
+    assert widget.fault == "" and widget.work.runs[0].ended
+
+
+FRONT = """async ([text, css]) => {
+  const { default: front } = await import(
+    URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
+  const hear = [], view = (base64) =>
+    new DataView(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)).buffer);
+  const model = { get: () => null, send: (question) => { post(question); } };
+  model.on = (event, call) => event === "msg:custom" && hear.push(call);
+  setInterval(async () => {
+    for (const [content, buffers] of await drain()) {
+      for (const call of hear) call(content, buffers.map(view));
+    }
+  }, 50);
+  front.render({ model, el: document.body });
+}"""
+
+
+def test_the_widget_in_a_browser(tab, beside):
+    """Choices are read from the controls, training is shown, and a click asks for eigenvectors."""
+    widget, _, sent = beside(networks=[("UNet", TINY)], steps=2)
+
+    def post(question):
+        if question["ask"] != "train":
+            return widget._answer(widget, question, [])
+        widget.wanted = True
+        asker = threading.Thread(target=lambda: asyncio.run(widget.train()))
+        asker.start()
+        asker.join()
+        return widget.tell({"id": question["id"]}, {})
+
+    def drain():
+        told = [[c, [base64.b64encode(b).decode() for b in buffers or []]] for c, buffers in sent]
+        sent.clear()
+        return told
+
+    tab.expose_function("post", post)
+    tab.expose_function("drain", drain)
+    tab.set_content("<!doctype html><html lang=en><body></body></html>")
+    tab.evaluate(FRONT, [widget._esm, widget._css])
+    tab.get_by_role("spinbutton", name="channels").fill("3")
+    tab.get_by_role("spinbutton", name="channels").press("Tab")
+    tab.get_by_role("button", name="Train").click()
+    tab.wait_for_selector(".bench-run canvas")
+    tab.get_by_text("step 2 of 2").wait_for()
+    assert widget.work.choices["networks"] == [["UNet", {"blocks": 1, "channels": 3}]]
+    assert widget.work.runs[0].network.arguments["channels"] == 3
+    canvas = tab.locator(".bench-run canvas")
+    canvas.focus()
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector(".bench-vectors canvas")
+    assert tab.locator(".bench-vectors canvas").count() == 6
+    assert "sample 2" in tab.locator(".bench p").last.inner_text()
+    tab.get_by_role("button", name="Write as a lab").click()
+    tab.get_by_text("there is no folder").wait_for()
+    assert tab.problems == []
+
+
+def test_on_a_page_its_state_stands_still(pair, monkeypatch):
+    monkeypatch.setenv(SITE, "1")
+    found = pair._repr_mimebundle_()["text/html"]
+    assert found.count("data:image/png") == 2 and "96 images seen" in found
+    assert "OwnNet" in found and "<script" not in found
+    before = Workbench(**DISKS)._repr_mimebundle_()["text/html"]
+    assert "Beside a kernel" in before and "data:image" not in before

@@ -222,11 +222,16 @@ class Run:
             row["copies"] = metrics.share_of_copies(kept, images)
             if not any(side % 2 for side in images.shape[-2:]):
                 row["quadrants"] = looks.quadrants(kept, images)
-        self.near = metrics.nearest(made.nan_to_num(), images, k=1)[1][:, 0].tolist()
-        self.sheet = made
+        self.show(made)
         self.film.append(made[: looks.SHOWN])
         self.history.append(row)
         return row
+
+    def show(self, made: Tensor) -> None:
+        """Make these samples the sheet, and find the training images nearest to them."""
+        self.sheet = made
+        near = metrics.nearest(made.nan_to_num().clamp(-10, 10), self.data.images, k=1)
+        self.near = near[1][:, 0].tolist()
 
 
 @torch.no_grad()

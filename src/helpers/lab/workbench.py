@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,8 @@ from ..data import load
 from ..files import write_atomically
 from ..jacobian import Eigen, Jacobian, eigen
 from ..noise import normal
-from . import bench, verdicts
+from ..plots import SITE
+from . import bench, still, verdicts
 from . import lab as labs
 from .lab import Family, Lab
 
@@ -33,7 +35,8 @@ class Workbench:
     on the same images in the same order, each the name of a class or the class, or (name, its
     options); `bench.architectures` has the names and `bench.controls` the options, those of classes
     from a cell of yours among them. minutes: of training and looks together, from which the number
-    of `steps` is planned on this machine unless it is given. changes: of the recipe, as
+    of `steps` is planned on this machine unless it is given. every: a look after so many steps; None
+    takes as many looks as fit into a fifth of the time. changes: of the recipe, as
     {"rate": 1e-3}. device: as `helpers.devices.resolve`. seed: of weights, batches and noise.
     folder: where it keeps itself every few seconds, as on Google Drive; with a folder and nothing
     else it is the last training that is kept there, which goes on where it was.
@@ -56,6 +59,7 @@ class Workbench:
         networks: Sequence = ("UNet",),
         minutes: float = 2.0,
         steps: int | None = None,
+        every: int | None = None,
         changes: dict[str, Any] | None = None,
         device: str | torch.device = "auto",
         seed: int = 0,
@@ -66,7 +70,7 @@ class Workbench:
         self.choices: dict[str, Any] = {
             "data": {"name": data or "fashion-mnist", "n": n, "size": size, "colour": colour, **options},
             "networks": [_pair(network) for network in networks],
-            "minutes": minutes, "steps": steps, "changes": changes or {}, "seed": seed,
+            "minutes": minutes, "steps": steps, "every": every, "changes": changes or {}, "seed": seed,
         }  # fmt: skip
         if data is None and self.folder and (kept := sorted(self.folder.glob("*.json"), key=_age)):
             self.choices = _read(kept[-1])["choices"]
@@ -75,7 +79,7 @@ class Workbench:
     # Training -------------------------------------------------------------------------------------
 
     def choose(self, **choices: Any) -> None:
-        """Other choices, of `data`, `networks`, `minutes`, `steps`, `changes`, `seed`: the next
+        """Other choices, of `data`, `networks`, `minutes`, `steps`, `every`, `changes`, `seed`: the next
         training starts with them, and of the same as before it goes on from what the folder keeps."""
         if unknown := set(choices) - set(self.choices):
             raise ValueError(f"no choice is called {unknown.pop()!r}: {', '.join(self.choices)}")
@@ -120,6 +124,7 @@ class Workbench:
             if run.sheet is None:
                 run.look()
                 yield run
+        every = self.choices["every"]
         trained, looking = dict.fromkeys(range(len(self.runs)), 0.0), 1.0
         while not all(run.ended for run in self.runs):
             begun = time.perf_counter()
@@ -129,7 +134,8 @@ class Workbench:
                 run.advance()
                 now = time.perf_counter()
                 trained[i] += now - before
-                due = run.ended or trained[i] * bench.LOOKING > looking * (1 - bench.LOOKING)
+                full = trained[i] * bench.LOOKING > looking * (1 - bench.LOOKING)
+                due = run.ended or (full if every is None else run.step % every == 0)
                 if due or now - begun > seconds:
                     break
             if due:
@@ -234,6 +240,13 @@ class Workbench:
             centre=float(data.images.mean()),
             right=("network", names[-1]),
         )
+
+    def _repr_mimebundle_(self, **arguments: Any) -> Any:
+        if os.environ.get(SITE):
+            return {"text/html": still.html(self), "text/plain": repr(self)}
+        from .bench_widget import BenchWidget
+
+        return BenchWidget(self)._repr_mimebundle_(**arguments)
 
     def __repr__(self) -> str:
         chosen = self.choices
