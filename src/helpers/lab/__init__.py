@@ -5,7 +5,20 @@ from .eigen import Shrinkage
 from .export import export
 from .guess import Guess
 from .lab import Family, Lab
+from .presets import PRESETS
+from .trainer import Preset, Trainer
 from .voters import Voters
 from .workbench import Workbench
 
-__all__ = ["Family", "Guess", "Lab", "Shrinkage", "Voters", "Workbench", "export"]
+__all__ = [
+    "PRESETS",
+    "Family",
+    "Guess",
+    "Lab",
+    "Preset",
+    "Shrinkage",
+    "Trainer",
+    "Voters",
+    "Workbench",
+    "export",
+]

@@ -90,14 +90,14 @@ def write(lab: Any, folder: Path) -> dict[str, Any]:
             arrays = {"generated": torch.stack(pictures), "target": lab.target_picture(target),
                       "reference": lab.reference(target).float()}  # fmt: skip
             manifest["targets"][target] = _stored(
-                new / f"{_file(target)}.safetensors.gz", _packed(arrays)
+                new / f"{_file(target)}.safetensors.gz", packed(arrays)
             )
         for count in lab.counts:
             points = lab.training(target, count)
             if points is not None:  # images come from 8 bits and go back to them
                 points = torch.round(255 * points).to(torch.uint8) if lab.image else points.float()
                 entry = _stored(
-                    new / f"{_file(target)}-{count}.safetensors.gz", _packed({"training": points})
+                    new / f"{_file(target)}-{count}.safetensors.gz", packed({"training": points})
                 )
                 manifest["training"][f"{target}/{count}"] = entry
     write_atomically(new / "manifest.json", json.dumps(manifest, indent=1) + "\n")
@@ -133,7 +133,7 @@ def _file(name: str) -> str:
     return re.sub(r"[ ,']+", "_", name)
 
 
-def _packed(arrays: dict[str, Tensor]) -> bytes:
+def packed(arrays: dict[str, Tensor]) -> bytes:
     return gzip.compress(save({k: v.contiguous() for k, v in arrays.items()}), mtime=0)
 
 

@@ -25,13 +25,11 @@ def picture(lab: Any, ends: Mapping[str, Tensor]) -> str:
     panels = [
         (
             "target",
-            _images(lab.targets[target][:16])
-            if lab.image
-            else _plane(lab, lab.target_picture(target)),
+            _images(lab.targets[target][:16]) if lab.image else _heat(lab.target_picture(target)),
         )
     ]
     if points is not None and not lab.image:
-        panels[0] = ("target", panels[0][1] + _dots(lab, points, "currentColor", 3))
+        panels[0] = ("target", panels[0][1] + _dots(lab.extent, points, "currentColor", 3))
     for side, y in ends.items():
         family, value, sampler = lab.start[side]
         knob = lab.families[family].knob
@@ -43,18 +41,29 @@ def picture(lab: Any, ends: Mapping[str, Tensor]) -> str:
         else:
             shown = lab.densities(target, count, family, value, lab.start["schedule"])[0]
             panels.append(
-                (title, _plane(lab, shown, ACCENT) + _dots(lab, y[:DOTS], GENERATED, 2.2))
+                (title, _heat(shown, ACCENT) + _dots(lab.extent, y[:DOTS], GENERATED, 2.2))
             )
+    return row(lab.alt, panels)
+
+
+def row(alt: str, panels: list[tuple[str, str]]) -> str:
+    """Panels beside each other: title, and what stands in its SVG."""
     drawn = "".join(
         f'<div style="flex:1"><div>{html.escape(title)}</div><svg viewBox="0 0 {SIDE} {SIDE}" width="100%" role="img" '
         f'aria-label="{html.escape(title, quote=True)}">{body}</svg></div>'
         for title, body in panels
     )
-    label = html.escape(lab.alt, quote=True)
+    label = html.escape(alt, quote=True)
     return f'<div role="group" aria-label="{label}" style="display:flex;gap:.8em">{drawn}</div>'
 
 
-def _plane(lab: Any, density: Tensor, colour: str = TARGET) -> str:
+def plane(extent: float, density: Tensor, ends: Tensor, points: Tensor) -> str:
+    """A generated density, some ends and the training points."""
+    dots = _dots(extent, ends[:DOTS], GENERATED, 2.2) + _dots(extent, points, "currentColor", 3)
+    return _heat(density, ACCENT) + dots
+
+
+def _heat(density: Tensor, colour: str = TARGET) -> str:
     """A density as one colour whose opacity is the density: it suits a light page and a dark one."""
     rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
     solid = torch.tensor(rgb, dtype=torch.uint8).expand(*density.shape, 3)
@@ -62,12 +71,12 @@ def _plane(lab: Any, density: Tensor, colour: str = TARGET) -> str:
     return _png(torch.cat([solid, density[..., None]], -1)) + frame
 
 
-def _dots(lab: Any, points: Tensor, colour: str, size: float) -> str:
+def _dots(extent: float, points: Tensor, colour: str, size: float) -> str:
     inside = metrics.finite(points)
-    inside = inside[inside.abs().amax(1) < lab.extent]
-    pixels = (
-        SIDE * (0.5 + torch.stack([inside[:, 0], -inside[:, 1]], 1) / (2 * lab.extent))
-    ).round(decimals=1)
+    inside = inside[inside.abs().amax(1) < extent]
+    pixels = (SIDE * (0.5 + torch.stack([inside[:, 0], -inside[:, 1]], 1) / (2 * extent))).round(
+        decimals=1
+    )
     path = "".join(f"M{x:g} {y:g}h0" for x, y in pixels.tolist())
     return f'<path d="{path}" stroke="{colour}" stroke-width="{size}" stroke-linecap="round" fill="none"/>'
 

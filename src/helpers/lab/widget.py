@@ -1,5 +1,7 @@
 """Labs beside a kernel: the scripts of the page as anywidgets, and this kernel's answers."""
 
+import math
+import time
 from typing import Any
 
 import anywidget
@@ -91,3 +93,38 @@ class Widget(Asked):
             )
             arrays["generated"] = picture
         return {"numbers": numbers}, arrays
+
+
+class TrainWidget(Asked):
+    """Trains both sides of a `Trainer`, in slices, as its front end asks."""
+
+    def __init__(self, lab: Any):
+        super().__init__("train-lab", lab.spec(), lab.caption)
+        self.lab = lab
+        self.trainings: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"Lab: {self.caption} Run this cell to use it."
+
+    def reply(self, question: dict) -> tuple[dict, dict]:
+        asked, side = question.get("ask"), question.get("side")
+        if side not in ("left", "right"):
+            raise ValueError(f"side is {side!r}: there are left and right")
+        if asked in ("data", "begin"):
+            state = self.lab.checked(question.get("state"))
+            if asked == "data":
+                return {}, self.lab.data(state)
+            self.trainings[side] = training = self.lab.training(state, side)
+            return {"floor": training.floor(), "weights": training.weights()}, {}
+        if asked not in ("train", "look") or side not in self.trainings:
+            raise ValueError(f"asked for {asked!r}: begin, then train and look")
+        training = self.trainings[side]
+        if asked == "look":
+            return training.look(question)
+        began, took, most = time.perf_counter(), 0.0, question.get("steps") or math.inf
+        losses: list[float] = []
+        while training.step < training.steps and len(losses) < most:
+            losses.append(training.next())
+            if 1000 * (took := time.perf_counter() - began) > question["milliseconds"]:
+                break
+        return {"step": training.step, "losses": losses, "milliseconds": 1000 * took}, {}

@@ -124,7 +124,7 @@ export class Denoise extends Panel {
   }
 
   update() {
-    this.writeLink();
+    this.writeLink(linkOfState(this.spec, this.state));
     clearTimeout(this.soon);
     const begin = () => { this.soon = 0; this.run(); };
     this.soon = this.started ? setTimeout(begin, 120) : 0;
@@ -141,29 +141,7 @@ export class Denoise extends Panel {
     if (all) this.say(`The link asks for what this lab does not have: ${all}.`, true);
   }
 
-  writeLink() {
-    if (!this.linked) return;
-    const query = linkOfState(this.spec, this.state), { pathname, hash } = location;
-    const address = query ? `${query}#lab-${this.spec.name}` : pathname + hash;
-    history.replaceState(history.state, "", address);
-  }
-
-  async copyLink() {
-    const address = `${location.href.split("#")[0]}#lab-${this.spec.name}`;
-    try {
-      await navigator.clipboard.writeText(address);
-      this.say("The link to this state is on the clipboard.");
-    } catch {
-      this.say(`The link to this state: ${address}`);
-    }
-  }
-
   // Running
-
-  say(text, bad = false) {
-    this.status.textContent = text;
-    this.status.toggleAttribute("data-bad", bad);
-  }
 
   // What `side` generates from any state.
   sample(state, side, working) {

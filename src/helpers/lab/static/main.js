@@ -5,10 +5,12 @@ import { Eigen } from "./eigen.js";
 import { Guess } from "./guess.js";
 import { Images } from "./images.js";
 import { Plane } from "./plane.js";
+import { Trainer } from "./trainer.js";
 import { Voters } from "./voters.js";
 
 const LABS = {
   "denoise-lab": (spec) => (spec.image ? Images : Plane),
+  "train-lab": () => Trainer,
   "patch-voters": () => Voters,
   "eigen-shrinkage": () => Eigen,
   "reader-guess": () => Guess,

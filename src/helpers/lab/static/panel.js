@@ -61,5 +61,28 @@ export class Panel {
     this.update();
   }
 
+  say(text, bad = false) {
+    this.status.textContent = text;
+    this.status.toggleAttribute("data-bad", bad);
+  }
+
+  // The query of the state, empty where it is the first, as the address of the page.
+  writeLink(query) {
+    if (!this.linked) return;
+    const { pathname, hash } = location;
+    const address = query ? `${query}#lab-${this.spec.name}` : pathname + hash;
+    history.replaceState(history.state, "", address);
+  }
+
+  async copyLink() {
+    const address = `${location.href.split("#")[0]}#lab-${this.spec.name}`;
+    try {
+      await navigator.clipboard.writeText(address);
+      this.say("The link to this state is on the clipboard.");
+    } catch {
+      this.say(`The link to this state: ${address}`);
+    }
+  }
+
   close() {}
 }

@@ -5,7 +5,7 @@ import { Denoise, fixed } from "./denoise.js";
 import { COLOURS, h, putPixels } from "./dom.js";
 
 // A density as one colour whose opacity is the density: it suits a light page and a dark one.
-function heat(values, colour, n) {
+export function heat(values, colour, n) {
   const rgb = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
   const pixels = new ImageData(n, n);
   values.forEach((v, i) => pixels.data.set([...rgb, v], 4 * i));

@@ -1,13 +1,10 @@
-// Training in a worker: the steps of helpers.lab.steps, from the same start, on the same batches.
-// A worker runs this file joined with noise.js. It is told {open}, {run: steps} or {pause}.
+// Networks of the plane that train in the page: helpers.lab.steps, to the same start and batches.
 
 import { normal, threefry } from "./noise.js";
 
-const SHOWN = 50; // milliseconds between two reports, and the longest wait for a pause
-
-export function uniform(rows, seed, stream) {
-  const u = new Float64Array(2 * rows);
-  for (let i = 0; i < rows; i++) {
+export function uniform(count, seed, stream) {
+  const u = new Float64Array(2 * count);
+  for (let i = 0; i < count; i++) {
     u.set(threefry(seed, stream, i, 1).map((word) => (word + 0.5) / 2 ** 32), 2 * i);
   }
   return u;
@@ -24,130 +21,111 @@ export function startingWeights(shapes, seed) {
   });
 }
 
-export function batchOf(points, d, size, step, seed) {
-  const rows = new Float32Array(size * (2 * d + 1)), count = points.length / d;
-  const u = uniform(size, seed, step), n = normal(size * d, seed, step);
-  for (let i = 0; i < size; i++) {
-    const x = Math.floor(u[2 * i] * count) * d, at = i * (2 * d + 1);
-    for (let j = 0; j < d; j++) {
-      rows[at + j] = points[x + j];
-      rows[at + d + j] = n[i * d + j];
-    }
-    rows[at + 2 * d] = u[2 * i + 1];
-  }
-  return rows;
+// What a training is: widths of hidden layers or a degree, hears, skip, levels (0: one network for
+// all), rate, seed, until (the step at which the rate, falling as a cosine, is 0), size of a batch.
+export function layersOf({ kind, width, depth, narrow, degree, level }) {
+  if (kind === "polynomial") return { widths: [], degree: Number(degree), hears: true, apart: true };
+  const widths = Array.from({ length: Number(depth) }, () => Number(width));
+  if (narrow !== "none") widths[depth >> 1] = Number(narrow);
+  return { widths, degree: 0, hears: level !== "not told", apart: level === "one each" };
 }
 
 export class Training {
-  // about: shapes of the parameters, points and their dimension d, size of a batch, rate, seed, and
-  // until: the step at which the rate, falling as a cosine, is 0; without it the rate stays.
-  constructor(ort, session, about) {
-    Object.assign(this, { ort, session, about, step: 0 });
-    const weights = startingWeights(about.shapes, about.seed);
-    const total = weights.reduce((sum, { length }) => sum + length, 0);
-    const numbers = [...weights, new Float32Array(total), new Float32Array(total)];
-    const shapes = [...about.shapes, [total], [total]];
-    this.state = numbers.map((values, i) => new ort.Tensor("float32", values, shapes[i]));
+  step = 0;
+
+  constructor(ort, sessions, about, points) {
+    Object.assign(this, { ort, sessions, about, points });
+    const { widths, degree, levels, seed } = about;
+    const first = degree ? ((degree + 1) * (degree + 2)) / 2 - 1 : 3;
+    const sizes = [first, ...widths, 2];
+    this.shapes = sizes.slice(1).flatMap((size, i) => [[size, sizes[i]], [size]]);
+    const count = Math.max(1, levels), all = Array.from({ length: count }, () => this.shapes).flat();
+    const weights = startingWeights(all, seed), { length } = this.shapes;
+    const total = this.shapes.reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0);
+    const shapes = [...this.shapes, [total], [total]];
+    this.states = Array.from({ length: count }, (_, k) => {
+      const own = weights.slice(k * length, (k + 1) * length);
+      const numbers = [...own, new Float32Array(total), new Float32Array(total)];
+      return numbers.map((values, i) => new ort.Tensor("float32", values, shapes[i]));
+    });
   }
 
-  weights() { return this.state.slice(0, -2).map(({ data }) => Float32Array.from(data)); }
+  level(k) {
+    const { low, high } = this.about;
+    return low * (high / low) ** (k / Math.max(1, this.states.length - 1));
+  }
 
-  // One step; the loss of its batch. Where that is not finite, all stays as it was.
+  // D(y, sigma) = a y + b F(c y, t); the size of the data is 1.
+  coefficients(sigma) {
+    const { hears, skip } = this.about, r = Math.sqrt(1 + sigma ** 2);
+    const [c, t] = hears ? [1 / r, Math.log(sigma) / 4] : [1, 0];
+    if (!skip) return [0, 1, c, t];
+    return hears ? [1 / r ** 2, sigma / r, c, t] : [1, 1, c, t];
+  }
+
+  batch(step, size = this.about.size, sigma = 0) {
+    const { seed, low, high } = this.about, { points } = this, count = points.length / 2;
+    const made = new Float32Array(size * 9);
+    const u = uniform(size, seed, step), n = normal(2 * size, seed, step);
+    for (let i = 0; i < size; i++) {
+      const level = sigma || low * (high / low) ** u[2 * i + 1];
+      const x = points.subarray(2 * Math.floor(u[2 * i] * count)).subarray(0, 2);
+      const y = [x[0] + level * n[2 * i], x[1] + level * n[2 * i + 1]];
+      made.set([...x, ...y, ...this.coefficients(level), 1 + level ** -2], 9 * i);
+    }
+    return made;
+  }
+
+  // One step; the loss of its batch. Where what it makes is not finite, all stays as it was.
   async next() {
-    const { ort, session, state } = this, { points, d, size, rate, seed, until } = this.about;
-    const step = this.step + 1, names = session.inputNames, { length } = state, { Tensor } = ort;
-    const left = until ? (1 + Math.cos((Math.PI * (step - 1)) / until)) / 2 : 1;
-    const feeds = Object.fromEntries(state.map((tensor, i) => [names[i], tensor]));
-    feeds.step = new Tensor("float64", [step], []);
-    feeds.rate = new Tensor("float64", [rate * left], []);
-    feeds.batch = new Tensor("float32", batchOf(points, d, size, step, seed), [size, 2 * d + 1]);
+    const { ort, sessions, states, about } = this, { Tensor } = ort, { step: session } = sessions;
+    const step = this.step + 1, k = this.step % states.length, { length } = states[k];
+    const left = about.until ? (1 + Math.cos((Math.PI * (step - 1)) / about.until)) / 2 : 1;
+    const feeds = this.named(session, k, length);
+    feeds.step = new Tensor("float64", [Math.floor(this.step / states.length) + 1], []);
+    feeds.rate = new Tensor("float64", [about.rate * left], []);
+    const rows = this.batch(step, about.size, about.levels ? this.level(k) : 0);
+    feeds.batch = new Tensor("float32", rows, [about.size, 9]);
     const found = await session.run(feeds), loss = found.loss.data[0];
     if (!Number.isFinite(loss)) {
       throw new Error(`the loss is ${loss} at step ${step}: lower the learning rate`);
     }
-    this.state = session.outputNames.slice(0, length).map((name) => found[name]);
+    states[k] = session.outputNames.slice(0, length).map((name) => found[name]);
     this.step = step;
     return loss;
   }
-}
 
-async function unpacked(url) {
-  const answer = await fetch(url);
-  if (!answer.ok) throw new Error(`${url} is not there: the server answered ${answer.status}`);
-  const bytes = await answer.blob(), [a, b] = new Uint8Array(await bytes.slice(0, 2).arrayBuffer());
-  const packed = a === 0x1f && b === 0x8b; // unless the server has unpacked it
-  const stream = bytes.stream();
-  const plain = packed ? stream.pipeThrough(new DecompressionStream("gzip")) : stream;
-  return new Response(plain).arrayBuffer();
-}
-
-async function open({ graph, ...about }) {
-  const here = (file) => new URL(file, import.meta.url).href;
-  const ort = await import(here("ort/ort.wasm.bundle.min.mjs"));
-  ort.env.wasm.wasmBinary ??= await unpacked(here("ort/ort-wasm-simd-threaded.wasm.gz"));
-  ort.env.wasm.numThreads = 1; // more need headers that a static page does not have
-  const session = await ort.InferenceSession.create(await unpacked(graph));
-  return new Training(ort, session, about);
-}
-
-// Lets messages in. Timers would wait 4 ms.
-const breath = () => new Promise((resolve) => {
-  const { port1, port2 } = new MessageChannel();
-  port1.onmessage = () => { port1.close(); resolve(); };
-  port2.postMessage(0);
-});
-
-export class Loop {
-  turn = 0;
-  queue = Promise.resolve();
-
-  constructor(tell) { this.tell = tell; }
-
-  // One word after the other; a new one ends the run before it.
-  hear(asked) {
-    const turn = ++this.turn;
-    const done = this.queue.then(() => this.obey(asked, () => turn === this.turn));
-    this.queue = done.catch(({ message }) => this.tell({ error: message }));
-    return this.queue;
+  named(session, k, length) {
+    const tensors = this.states[k].slice(0, length);
+    return Object.fromEntries(tensors.map((tensor, i) => [session.inputNames[i], tensor]));
   }
 
-  async obey(asked, last) {
-    if (asked.open) {
-      this.training = null;
-      this.training = await open(asked.open);
-      this.report([], false);
-    } else if (asked.run) {
-      if (!this.training) throw new Error("there is no training: open one first");
-      await this.run(asked.run, last);
+  weights() {
+    const { length } = this.shapes;
+    return this.states.map((state) => state.slice(0, length).map(({ data }) => data));
+  }
+
+  // D and the trace of its Jacobian at points y, at one level; between two levels both, in parts.
+  async field(y, sigma) {
+    const last = this.states.length - 1, { low, high } = this.about;
+    const at = Math.min(Math.max((last * Math.log(sigma / low)) / Math.log(high / low), 0), last);
+    const below = Math.min(Math.floor(at), Math.max(0, last - 1));
+    if (last === 0 || at === below) return this.answer(y, sigma, below);
+    const [a, b] = [await this.answer(y, sigma, below), await this.answer(y, sigma, below + 1)];
+    const mix = (u, v) => u.map((value, i) => (1 - at + below) * value + (at - below) * v[i]);
+    return { x: mix(a.x, b.x), trace: mix(a.trace, b.trace) };
+  }
+
+  async answer(y, sigma, k) {
+    const count = y.length / 2, made = new Float32Array(6 * count), c = this.coefficients(sigma);
+    for (let i = 0; i < count; i++) {
+      made[6 * i] = Number.isFinite(y[2 * i]) ? y[2 * i] : 0;
+      made[6 * i + 1] = Number.isFinite(y[2 * i + 1]) ? y[2 * i + 1] : 0;
+      made.set(c, 6 * i + 2);
     }
+    const session = this.sessions.field, feeds = this.named(session, k, this.shapes.length);
+    feeds.rows = new this.ort.Tensor("float32", made, [count, 6]);
+    const { x_hat, trace } = await session.run(feeds);
+    return { x: Float64Array.from(x_hat.data), trace: Float64Array.from(trace.data) };
   }
-
-  async run(steps, last) {
-    let losses = [], error, shown = performance.now();
-    try {
-      for (let i = 0; i < steps && last(); i++) {
-        losses.push(await this.training.next());
-        if (performance.now() - shown < SHOWN) continue;
-        this.report(losses, true);
-        losses = [];
-        await breath();
-        shown = performance.now();
-      }
-    } catch ({ message }) {
-      error = message;
-    }
-    this.report(losses, false, error);
-  }
-
-  // Losses since the last report, and the weights now.
-  report(losses, running, error) {
-    const { training } = this, weights = training.weights();
-    this.tell({ step: training.step, losses, running, weights, ...(error && { error }) });
-  }
-}
-
-const { DedicatedWorkerGlobalScope: Scope } = globalThis;
-if (Scope && globalThis instanceof Scope) {
-  const loop = new Loop((answer) => postMessage(answer));
-  globalThis.onmessage = ({ data }) => loop.hear(data);
 }

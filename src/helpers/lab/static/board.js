@@ -1,0 +1,175 @@
+// What a lab of training shows: particles, densities, the denoiser's push, curves of the loss.
+
+import { COLOURS, h } from "./dom.js";
+import { fixed } from "./denoise.js";
+import { Panel } from "./panel.js";
+import { heat } from "./plane.js";
+
+const HUES = Array.from({ length: 24 }, (_, i) => `hsl(${15 * i} 70% 45%)`);
+const LATTICE = 15; // arrows on a side of the window
+export const BOTH = ["left", "right"], OWN = "your own", FAR = 127; // own points: their range
+
+export class Board extends Panel {
+  // Points of the window, as noisy points of the level.
+  lattice(sigma) {
+    const { extent } = this.spec, scale = Math.sqrt(1 + sigma ** 2), points = [];
+    const at = (i) => extent * ((2 * i + 1) / LATTICE - 1);
+    for (let i = 0; i < LATTICE ** 2; i++) {
+      points.push(scale * at(i % LATTICE), scale * at(Math.floor(i / LATTICE)));
+    }
+    return points;
+  }
+
+  // Which particles started in which direction.
+  turns(frames) {
+    const found = HUES.map(() => []);
+    for (let i = 0; i < this.spec.particles; i++) {
+      const turn = Math.atan2(frames[2 * i + 1], frames[2 * i]) / (2 * Math.PI) + 0.5;
+      found[Math.min(HUES.length - 1, Math.floor(turn * HUES.length))].push(i);
+    }
+    return found;
+  }
+
+  draw() {
+    if (this.drawing) return;
+    this.drawing = requestAnimationFrame(() => {
+      this.drawing = 0;
+      if (!this.stage.clientWidth) return;
+      this.timeline.hidden = !this.time.levels;
+      if (this.time.levels) this.time.show();
+      for (const side of BOTH) {
+        this.drawSide(side);
+        this.drawCurve(side);
+        this.tell(side);
+      }
+    });
+  }
+
+  context(canvas, aspect, label) {
+    const width = canvas.clientWidth, scale = devicePixelRatio || 1;
+    canvas.setAttribute("aria-label", label);
+    canvas.width = Math.max(1, Math.round(width * scale));
+    canvas.height = Math.max(1, Math.round(width * aspect * scale));
+    const context = canvas.getContext("2d");
+    context.scale(scale, scale);
+    return [context, width];
+  }
+
+  drawSide(side) {
+    const { spec, data, marks } = this, { extent, cells } = spec, s = this.sides[side];
+    const drawing = this.state.target === OWN ? " Press to draw points." : "";
+    const label = `What the ${side} network generates after ${s.step ?? 0} steps.${drawing}`;
+    const [context, width] = this.context(s.canvas, 1, label);
+    const at = (x, y) => [width * (0.5 + x / (2 * extent)), width * (0.5 - y / (2 * extent))];
+    const ground = (holder, values, colour) => {
+      holder.bitmap ??= heat(values, colour, cells);
+      context.drawImage(holder.bitmap, 0, 0, width, width);
+    };
+    if (marks.target && data?.target) ground(data, data.target, COLOURS.target);
+    if (marks.density && s.exact?.generated) ground(s.exact, s.exact.generated, COLOURS.generated);
+    const ink = getComputedStyle(this.root).color;
+    if (marks.score && s.found?.answers) this.drawPush(context, s.found, at, width, ink);
+    if (marks.particles && s.found) this.drawParticles(context, s.found, at);
+    this.drawPoints(context, at, ink);
+  }
+
+  drawPush(context, { lattice, answers, sigma }, at, width, ink) {
+    const scale = Math.sqrt(1 + sigma ** 2), moves = Array.from(answers, (v, i) => (v - lattice[i]) / scale);
+    const length = (i) => Math.hypot(moves[i], moves[i + 1]);
+    let most = 1e-9;
+    for (let i = 0; i < moves.length; i += 2) most = Math.max(most, length(i));
+    const reach = (1.8 * this.spec.extent) / LATTICE / most;
+    Object.assign(context, { strokeStyle: ink, fillStyle: ink, lineWidth: 1, globalAlpha: 0.7 });
+    for (let i = 0; i < moves.length; i += 2) {
+      const [x, y] = [lattice[i] / scale, lattice[i + 1] / scale];
+      context.beginPath();
+      context.moveTo(...at(x, y));
+      context.lineTo(...at(x + reach * moves[i], y + reach * moves[i + 1]));
+      context.stroke();
+      const [u, v] = at(x + reach * moves[i], y + reach * moves[i + 1]);
+      context.fillRect(u - 1.5, v - 1.5, 3, 3);
+    }
+    context.globalAlpha = 1;
+  }
+
+  drawParticles(context, { frames, turns }, at) {
+    const { particles: n } = this.spec, { levels, steps, frame } = this.time;
+    const a = Math.floor(frame), b = Math.min(a + 1, steps), part = frame - a;
+    const u = (1 - part) / Math.sqrt(1 + levels[a] ** 2), v = part / Math.sqrt(1 + levels[b] ** 2);
+    turns.forEach((members, hue) => {
+      context.fillStyle = HUES[hue];
+      for (const i of members) {
+        const [from, to] = [2 * (a * n + i), 2 * (b * n + i)];
+        const [x, y] = at(u * frames[from] + v * frames[to], u * frames[from + 1] + v * frames[to + 1]);
+        if (!Number.isNaN(x)) context.fillRect(x - 1.5, y - 1.5, 3, 3);
+      }
+    });
+  }
+
+  drawPoints(context, at, ink) {
+    const { state, spec, data } = this, own = state.target === OWN;
+    const points = own ? state.points : (data?.training ?? []), size = points.length > 256 ? 1.5 : 3;
+    context.fillStyle = ink;
+    for (let i = 0; i < points.length; i += 2) {
+      context.beginPath();
+      context.arc(...at(points[i], points[i + 1]), size, 0, 7);
+      context.fill();
+    }
+    if (!own || !this.cursor) return;
+    const [x, y] = at(...this.cursor.map((v) => (v * spec.extent) / FAR));
+    context.strokeStyle = COLOURS.particle;
+    context.strokeRect(x - 5, y - 5, 10, 10);
+  }
+
+  drawCurve(side) {
+    const s = this.sides[side], { losses = [], floor } = s, until = Number(this.state.steps);
+    const label = `Loss of the ${side} network over its steps, and the copier's, dashed`;
+    const [context, width] = this.context(s.curve, 0.22, label), height = 0.22 * width;
+    const ink = getComputedStyle(this.root).color, bins = Math.min(120, Math.max(1, Math.floor(until / 16)));
+    const means = [];
+    for (let k = 0; k < bins; k++) {
+      const part = losses.slice(Math.floor((k * until) / bins), Math.floor(((k + 1) * until) / bins));
+      if (!part.length) break;
+      means.push(part.reduce((a, b) => a + b, 0) / part.length);
+    }
+    const shown = [...means, floor].filter((v) => v > 0).map(Math.log);
+    if (!shown.length) return;
+    const low = Math.min(...shown) - 0.2, high = Math.max(...shown, low + 1) + 0.1;
+    const place = (k, v) => [(width * (k + 0.5)) / bins, height * (1 - (Math.log(v) - low) / (high - low))];
+    context.lineWidth = 1.5;
+    context.strokeStyle = COLOURS.generated;
+    context.beginPath();
+    means.forEach((v, k) => context.lineTo(...place(k, v)));
+    context.stroke();
+    if (floor > 0) {
+      Object.assign(context, { strokeStyle: ink, lineWidth: 1 });
+      context.setLineDash([4, 4]);
+      context.beginPath();
+      context.moveTo(...place(-0.5, floor));
+      context.lineTo(...place(bins, floor));
+      context.stroke();
+      context.setLineDash([]);
+    }
+    Object.assign(context, { fillStyle: ink, font: "11px sans-serif" });
+    context.fillText("loss", 3, 11);
+  }
+
+  tell(side) {
+    const s = this.sides[side], { step = 0, losses = [], floor, weights, pace, found, exact } = s;
+    const last = losses.slice(-100), loss = last.reduce((a, b) => a + b, 0) / last.length;
+    const share = (v) => (Number.isFinite(v) ? `${fixed(100 * v, 0)} %` : "–");
+    const { copies, chance, outside } = found?.numbers ?? {};
+    const expected = Number.isFinite(chance) ? ` (by chance ${share(chance)})` : "";
+    const rows = [
+      ["step", `${step} of ${this.state.steps}${pace ? `, ${Math.round(pace)} a second` : ""}`, step],
+      ["weights", weights ?? "–", weights],
+      ["loss less the copier's", fixed(loss - floor), loss - floor],
+      ["copies", `${share(copies)}${expected}`, copies],
+      ["exact distance to the target", fixed(exact?.target, 2), exact?.target],
+      ["exact distance to the copier", fixed(exact?.copier, 2), exact?.copier],
+      ["outside the picture", found ? `${outside} of ${this.spec.particles}` : "–", outside],
+    ];
+    s.numbers.replaceChildren(...rows.flatMap(([name, text, value]) =>
+      [h("dt", {}, name), h("dd", { "data-value": value ?? "" }, text)]));
+  }
+}
