@@ -38,13 +38,16 @@ export class Guess extends Panel {
     const guess = typed(text, unit), of = unit && ` ${unit}`;
     let said = `You said ${guess}${of}; measured ${value}${of}: ${comparison(guess, value)}.`;
     const bad = !(guess >= low && guess <= high);
-    if (Number.isNaN(guess)) {
-      said = `${text ? `“${text}” is no number` : "Nothing is typed"}: type a number from ${low} to ${high}.`;
-    } else if (bad) said = `${guess} lies outside: type a number from ${low} to ${high}.`;
+    if (bad) {
+      const none = text ? `“${text}” is no number` : "Nothing is typed";
+      const why = Number.isNaN(guess) ? none : `${guess} lies outside`;
+      said = `${why}: type a number from ${low} to ${high}.`;
+    }
     this.status.toggleAttribute("data-bad", bad);
     this.status.textContent = said;
     this.scale.hidden = bad;
-    if (!bad) this.scale.replaceChildren(h("span", {}, low), this.marks(guess), h("span", {}, high));
+    const [least, most] = [low, high].map((end) => h("span", {}, end));
+    if (!bad) this.scale.replaceChildren(least, this.marks(guess), most);
   }
 
   // Two marks on a line from low to high. The words beside it say the same.
@@ -52,7 +55,8 @@ export class Guess extends Panel {
     const { value, low, high, log } = this.spec;
     const part = (v) => (log ? Math.log(v / low) / Math.log(high / low) : (v - low) / (high - low));
     const mark = (v, name, colour, y) => {
-      const x = `${100 * part(v)}%`, anchor = ["start", "middle", "end"][Math.floor(2.99 * part(v))];
+      const x = `${100 * part(v)}%`;
+      const anchor = ["start", "middle", "end"][Math.floor(2.99 * part(v))];
       return [
         svg("circle", { cx: x, cy: 24, r: 6, fill: colour }),
         svg("text", { x, y, "text-anchor": anchor }, `${name} ${v}`),
