@@ -7,6 +7,7 @@ Labs are not exported here, and nothing is compared: numbers of so few samples m
 import importlib
 import json
 import pkgutil
+from contextlib import suppress
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -27,7 +28,9 @@ for name in (
     *(m.name for m in pkgutil.walk_packages(helpers.__path__, "helpers.")),
 ):
     if not name.endswith("__main__"):
-        importlib.import_module(name)
+        # Colab has neither what the command line needs nor, without a GPU, Triton
+        with suppress(ModuleNotFoundError):
+            importlib.import_module(name)
 CHAPTERS = {
     path.stem[:2]: path
     for path in (ROOT / c for c in Book(ROOT).chapters)
