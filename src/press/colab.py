@@ -134,7 +134,7 @@ class Converter:
 
     def page(self, here: Path, link: str) -> Path:
         """The page to which a link on another leads, with or without its suffix."""
-        place = posixpath.normpath(posixpath.join(here.parent.as_posix(), link))
+        place = posixpath.normpath(posixpath.join("/", here.parent.as_posix(), link)).lstrip("/")
         for page in self.book.pages:
             if re.sub(r"[.](ipynb|md|html)$", "", place) == page.with_suffix("").as_posix():
                 return page
