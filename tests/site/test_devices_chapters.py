@@ -256,6 +256,17 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
         {"n": 8},
         {"tiles-run": {"(0, 2, 4, 5, 6, 8)": "(0, 4, 5, 6, 8)"}, "detail-run": {"6 * n": "3 * n"}},
     ),
+    "22": (
+        {"steps": 2},
+        {
+            "copy-numbers": {"images, device)": "images, device, 8)"},
+            "place-table": {"images, device)": "images, device, 8)"},
+            "place-run": {"n=500": "n=20"},
+            "own-class": {"n=500": "n=20"},
+            "own-numbers": {"18)": "3)"},
+            "theory-which": {"64": "8", "18)": "3)"},
+        },
+    ),
 }
 LEFT_OUT = {"15": "claims"}  # no pair of four noises parts
 

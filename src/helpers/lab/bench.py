@@ -31,11 +31,8 @@ STARTS: dict[str, dict[str, Any]] = {  # from what a reader begins: quick to tra
     "ImageMLP": {"blind": False, "depth": 3},
     "PerLevel": {"levels": [0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6], "options": {}},
 }
-SHOWN, LEVEL, MEASURED = (
-    16,
-    25,
-    100,
-)  # samples of a sheet; noise of 255 of the PSNR, on so many images
+SHOWN, MEASURED = 16, 100  # samples of a sheet; images on which the PSNR is measured
+LEVEL = 100  # of 255, its noise: where what a network knows of its images shows
 LOOKING = 0.2  # the part of the time that goes into looks
 KEPT = 5.0  # seconds of work that a kernel that dies may lose
 STEPS = 18  # of the sampler in a look: a sheet costs less than a second of one core
