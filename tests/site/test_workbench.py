@@ -11,6 +11,7 @@ from typing import Literal
 
 import pytest
 import torch
+from jupyter_client.manager import start_new_kernel
 from torch import nn
 
 from helpers import jacobian, models, noise
@@ -434,3 +435,58 @@ def test_on_a_page_its_state_stands_still(pair, monkeypatch):
     assert "OwnNet" in found and "<script" not in found
     before = Workbench(**DISKS)._repr_mimebundle_()["text/html"]
     assert "Beside a kernel" in before and "data:image" not in before
+
+
+def test_a_kernel_trains_and_hears_a_pause():
+    """In a kernel of Jupyter: messages are answered while it trains, and a pause stops it."""
+    manager, kernel = start_new_kernel(kernel_name="python3")
+    try:
+        code = (
+            "from helpers.lab import Workbench\n"
+            "work = Workbench('disks', n=12, size=8, networks=[('UNet', {'blocks': 1})],"
+            " steps=10**6, device='cpu')\n"
+            "work"
+        )
+        comm = {}
+
+        def hear(wanted):
+            """The next message of a panel for which `wanted` holds."""
+            while True:
+                message = kernel.get_iopub_msg(timeout=60)
+                content = message["content"]
+                assert message["msg_type"] != "error", content
+                if message["msg_type"] == "comm_open" and "_esm" in content["data"].get(
+                    "state", {}
+                ):
+                    comm["id"] = content["comm_id"]
+                    told = {}
+                elif message["msg_type"] == "comm_msg":
+                    told = content["data"].get("content", {})
+                else:
+                    continue
+                if wanted(told):
+                    return told
+
+        def ask(what):
+            content = {"id": what, "ask": what}
+            data = {"comm_id": comm["id"], "data": {"method": "custom", "content": content}}
+            kernel.shell_channel.send(kernel.session.msg("comm_msg", data))
+
+        kernel.execute(code)
+        hear(lambda told: "id" in comm)
+        ask("train")
+        assert hear(lambda told: told.get("push") and told["runs"] and told["runs"][0]["step"] > 2)
+        ask("all")  # as a page does that opens meanwhile
+        opened = hear(lambda told: told.get("id") == "all" and "arrays" in told)
+        assert (
+            opened["running"]
+            and opened["runs"][0]["step"] > 2
+            and "UNet" in opened["architectures"]
+        )
+        ask("pause")
+        hear(lambda told: told.get("id") == "pause" and "arrays" in told)
+        last = hear(lambda told: told.get("push") and not told["running"])
+        assert last["runs"][0]["step"] < 10**6 and last["fault"] == ""
+    finally:
+        kernel.stop_channels()
+        manager.shutdown_kernel(now=True)
