@@ -279,7 +279,8 @@ def test_it_runs_where_its_device_is(number, monkeypatch, tmp_path):
     )
     monkeypatch.setitem(devices.KINDS, "pretend", lambda: True)
     monkeypatch.setattr(helpers.lab, "Lab", lambda *arguments, **options: None)
-    # so few samples part nothing from its control
+    # so few samples measure nothing that could be guessed, and part nothing from its control
+    monkeypatch.setattr(helpers.lab, "Guess", lambda *arguments, **options: None)
     monkeypatch.setattr(ledger.Claim, "__post_init__", lambda claim: None)
     monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
     monkeypatch.setenv(RESULTS, str(tmp_path))
