@@ -66,6 +66,9 @@ def test_what_must_not_pass_does_not():
     for nothing in ([], [0.5, math.nan], torch.tensor(math.nan), math.inf):
         with pytest.raises(ValueError, match="the control of 'claim', noise, is .*: measure it"):
             Claim("source", "claim", (0, 0.1), 0.05, control=("noise", nothing))
+    for nothing in (None, "none", [None]):
+        with pytest.raises(ValueError, match="is no number: pass one, several, or a tensor"):
+            Claim("source", "claim", (0, 0.1), 0.05, control=("noise", nothing))
     with pytest.raises(ValueError, match="passes"):
         Claim(
             "source",

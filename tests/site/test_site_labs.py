@@ -1,12 +1,14 @@
 """The labs on the built pages: the numbers of Python, their controls, their faults, a phone."""
 
 import gzip
+import io
 import json
 import math
 import re
 
 import pytest
 from conftest import ROOT
+from PIL import Image
 from press_fixtures import BOOK, PAGES, PREFIXES, SITE, serious_faults, show_theme
 
 from press.chapters import read_notebook
@@ -243,6 +245,42 @@ def test_lab_tells_how_many_particles_diverged(opened):
     lost = int(lab.locator(".lab-left dd").nth(2).get_attribute("data-value"))
     assert lost > 0, "an even degree loses particles"
     assert f"{lost} of" in lab.locator(".lab-status").inner_text()
+
+
+WALKS = {"8": ("Eight points, copied", 0.9, 1.0), "512": ("Five hundred points, created", 0.0, 0.2)}
+
+
+@pytest.mark.parametrize("count", WALKS)
+def test_the_reader_trains_to_copying_and_to_creating(opened, address, count):
+    """Pictures of the way, side by side, are left in build/screenshots."""
+    name, low, high = WALKS[count]
+    tab = opened("book/train.html")
+    lab, ready = tab.locator("#lab-train"), "document.querySelector('#lab-train').panel"
+    assert lab.locator("svg:visible").count() == 2, "a still until the first press"
+    assert [url for url in tab.requested if "/ort/" in url or "/labs/" in url] == []
+    tab.get_by_label("experiment").select_option(name)
+    shots = []
+    for step in (1, 300, 1000, 2000):
+        tab.wait_for_function(
+            f"() => {ready}.sides.left.step >= {step} && {ready}.sides.left.found && "
+            f"({step} < 2000 || !{ready}.running)"
+        )
+        shots.append(lab.locator(".train-stage").screenshot())
+    copies = lab.locator(".lab-left dd").nth(3).get_attribute("data-value")
+    assert low <= float(copies) <= high
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    images = [Image.open(io.BytesIO(shot)) for shot in shots]
+    sheet = Image.new("RGB", (sum(i.width for i in images), max(i.height for i in images)), "white")
+    for k, image in enumerate(images):
+        sheet.paste(image, (sum(i.width for i in images[:k]), 0))
+    sheet.save(SHOTS / f"train-{count}.png")
+    assert [
+        url for url in tab.requested if not url.startswith((f"{address}/", "data:", "blob:"))
+    ] == []
+    assert tab.problems == []
+    if count == "8":
+        assert_accessible_and_fits_a_phone(tab, lab, "train")
+        assert min(lab.locator("canvas").first.evaluate("e => e.clientWidth"), 321) > 320
 
 
 def test_lab_without_javascript_is_a_picture_with_words(browser, address):

@@ -155,7 +155,10 @@ class Claim:
 
 def numbers(measured: float | Sequence[float]) -> list[float]:
     """One value or several, a tensor or numbers, as a list."""
-    return torch.as_tensor(measured, dtype=torch.float64).flatten().tolist()
+    try:
+        return torch.as_tensor(measured, dtype=torch.float64).flatten().tolist()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{measured!r} is no number: pass one, several, or a tensor") from None
 
 
 def around(value: float, tolerance: float) -> tuple[float, float]:

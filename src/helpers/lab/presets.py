@@ -1,6 +1,6 @@
 """Experiments of the trainer, each of which makes one point; tests train them all."""
 
-from .trainer import Preset
+from .trainer import OWN, Preset
 
 OPEN = {"skip": "no"}  # without the skip: every answer is the last layers' own
 PRESETS = (
@@ -43,12 +43,12 @@ PRESETS = (
     ),
     Preset(
         "An even degree loses particles",
-        "Polynomials of degree 2 and 3. Far out the highest power rules: an even one throws some particles to "
-        "infinity, on the side on which the target leans. Look at the last number.",
+        "Four points that lean to the right, and polynomials of degree 2 and 3. Far out the highest power rules: an "
+        "even one throws particles away on one side, an odd one calls them back. Look at the last number.",
         {
-            "target": "three points",
-            "count": "512",
-            "steps": "8000",
+            "target": OWN,
+            "points": [-0.8, 0.3, -0.8, -0.3, -0.6, 0.0, 2.0, 0.0],
+            "steps": "4000",
             "left": {"kind": "polynomial", "degree": "2"},
             "right": {"kind": "polynomial", "degree": "3"},
         },
@@ -87,9 +87,14 @@ PRESETS = (
         {"count": "64", "right": OPEN},
     ),
     Preset(
-        "Too fast",
-        "A learning rate of .03 against itself with half the depth: loss curves shake before they fall, as long as "
-        "the rate is high.",
-        {"count": "64", "rate": "0.03", "left": {"depth": "5"}, "right": {"depth": "2"}},
+        "A spiral",
+        "Two hidden layers against five, 512 points of a spiral. The density shows which turns a network holds apart.",
+        {
+            "target": "spiral",
+            "count": "512",
+            "steps": "4000",
+            "left": {"depth": "2"},
+            "right": {"depth": "5"},
+        },
     ),
 )

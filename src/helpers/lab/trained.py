@@ -129,7 +129,7 @@ class Training:
         return float(torch.stack(found).mean())
 
 
-def pictured(log_p: Tensor, power: float = 0.5) -> Tensor:
+def pictured(log_p: Tensor, power: float = 0.7) -> Tensor:
     """A density's power on the grid as 8-bit rows from the top, brightest at its own peak."""
     p = (power * (log_p - log_p.max())).exp().view(CELLS.n, CELLS.n).T.flip(0)
     return (255 * p.nan_to_num()).round().to(torch.uint8).contiguous()

@@ -56,8 +56,8 @@ WORDS = {"one each": "a network for each"}
 
 
 class Preset(NamedTuple):
-    """A state of the trainer, as changes of its first state, and the sentence that says what to look
-    at; left and right are changes of one side each."""
+    """An experiment of the trainer: what it changes of eight points of the star and two networks of
+    width 64, depth 3, and the sentence that says what to look at."""
 
     name: str
     text: str
@@ -79,14 +79,15 @@ class Trainer:
         self, name: str, caption: str, alt: str, presets: Sequence[Preset] = (), **start: Any
     ):
         self.name, self.caption, self.alt, self.presets = name, caption, alt, presets
-        first = {"target": "star", "count": "8", "steps": "2000", "rate": "0.01", "seed": 0}
-        self.start = _changed(first | {"points": [], "left": SIDE, "right": SIDE}, start)
+        plain = {"target": "star", "count": "8", "steps": "2000", "rate": "0.01", "seed": 0}
+        self._plain = plain | {"points": [], "left": SIDE, "right": SIDE}
+        self.start = _changed(self._plain, start)
         for preset in presets:
             self.state(preset)
 
     def state(self, preset: Preset) -> dict[str, Any]:
         """The state that the preset takes."""
-        return _changed(self.start, preset.state)
+        return _changed(self._plain, preset.state)
 
     def checked(self, state: Any) -> dict[str, Any]:
         """A state that may come from anywhere."""
@@ -128,7 +129,7 @@ class Trainer:
             "sigmas": SIGMAS,
             "choices": CHOICES,
             "words": WORDS,
-            "presets": [p._asdict() for p in self.presets],
+            "presets": [p._asdict() | {"state": self.state(p)} for p in self.presets],
             "start": self.start,
         }
 

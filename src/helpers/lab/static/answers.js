@@ -1,6 +1,7 @@
 // Who answers the questions of a lab: the page's worker, or a kernel.
 
-import { Files, Trainings } from "./files.js";
+import { Files } from "./files.js";
+import { Trainings } from "./trainings.js";
 
 class Answers {
   open = new Map();
@@ -52,7 +53,8 @@ const { DedicatedWorkerGlobalScope } = globalThis;
 if (DedicatedWorkerGlobalScope && globalThis instanceof DedicatedWorkerGlobalScope) {
   const labs = new Map();
   globalThis.onmessage = async ({ data: { id, ask, spec, ...question } }) => {
-    if (!labs.has(spec.name)) labs.set(spec.name, new (spec.cells && spec.levels ? Trainings : Files)(spec));
+    const Lab = spec.levels ? Trainings : Files;
+    if (!labs.has(spec.name)) labs.set(spec.name, new Lab(spec));
     try {
       const seen = (step) => postMessage({ id, working: step });
       postMessage({ id, ...(await labs.get(spec.name)[ask](question, seen)) });

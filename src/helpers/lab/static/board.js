@@ -58,7 +58,7 @@ export class Board extends Panel {
   drawSide(side) {
     const { spec, data, marks } = this, { extent, cells } = spec, s = this.sides[side];
     const drawing = this.state.target === OWN ? " Press to draw points." : "";
-    const label = `What the ${side} network generates after ${s.step ?? 0} steps.${drawing}`;
+    const label = `What the ${side} ${this.title(side)} generates after ${s.step} steps.${drawing}`;
     const [context, width] = this.context(s.canvas, 1, label);
     const at = (x, y) => [width * (0.5 + x / (2 * extent)), width * (0.5 - y / (2 * extent))];
     const ground = (holder, values, colour) => {
@@ -68,13 +68,14 @@ export class Board extends Panel {
     if (marks.target && data?.target) ground(data, data.target, COLOURS.target);
     if (marks.density && s.exact?.generated) ground(s.exact, s.exact.generated, COLOURS.generated);
     const ink = getComputedStyle(this.root).color;
-    if (marks.score && s.found?.answers) this.drawPush(context, s.found, at, width, ink);
+    if (marks.push && s.found?.answers) this.drawPush(context, s.found, at, width, ink);
     if (marks.particles && s.found) this.drawParticles(context, s.found, at);
     this.drawPoints(context, at, ink);
   }
 
   drawPush(context, { lattice, answers, sigma }, at, width, ink) {
-    const scale = Math.sqrt(1 + sigma ** 2), moves = Array.from(answers, (v, i) => (v - lattice[i]) / scale);
+    const scale = Math.sqrt(1 + sigma ** 2);
+    const moves = Array.from(answers, (v, i) => (v - lattice[i]) / scale);
     const length = (i) => Math.hypot(moves[i], moves[i + 1]);
     let most = 1e-9;
     for (let i = 0; i < moves.length; i += 2) most = Math.max(most, length(i));
@@ -99,8 +100,9 @@ export class Board extends Panel {
     turns.forEach((members, hue) => {
       context.fillStyle = HUES[hue];
       for (const i of members) {
-        const [from, to] = [2 * (a * n + i), 2 * (b * n + i)];
-        const [x, y] = at(u * frames[from] + v * frames[to], u * frames[from + 1] + v * frames[to + 1]);
+        const from = 2 * (a * n + i), to = 2 * (b * n + i);
+        const place = (j) => u * frames[from + j] + v * frames[to + j];
+        const [x, y] = at(place(0), place(1));
         if (!Number.isNaN(x)) context.fillRect(x - 1.5, y - 1.5, 3, 3);
       }
     });
@@ -108,7 +110,8 @@ export class Board extends Panel {
 
   drawPoints(context, at, ink) {
     const { state, spec, data } = this, own = state.target === OWN;
-    const points = own ? state.points : (data?.training ?? []), size = points.length > 256 ? 1.5 : 3;
+    const points = own ? state.points : (data?.training ?? []);
+    const size = points.length > 256 ? 1.5 : 3;
     context.fillStyle = ink;
     for (let i = 0; i < points.length; i += 2) {
       context.beginPath();
@@ -122,20 +125,23 @@ export class Board extends Panel {
   }
 
   drawCurve(side) {
-    const s = this.sides[side], { losses = [], floor } = s, until = Number(this.state.steps);
+    const s = this.sides[side], { losses, floor } = s, until = Number(this.state.steps);
     const label = `Loss of the ${side} network over its steps, and the copier's, dashed`;
     const [context, width] = this.context(s.curve, 0.22, label), height = 0.22 * width;
-    const ink = getComputedStyle(this.root).color, bins = Math.min(120, Math.max(1, Math.floor(until / 16)));
+    const ink = getComputedStyle(this.root).color;
+    const bins = Math.min(120, Math.max(1, Math.floor(until / 16)));
+    const edge = (k) => Math.floor((k * until) / bins);
     const means = [];
     for (let k = 0; k < bins; k++) {
-      const part = losses.slice(Math.floor((k * until) / bins), Math.floor(((k + 1) * until) / bins));
+      const part = losses.slice(edge(k), edge(k + 1));
       if (!part.length) break;
       means.push(part.reduce((a, b) => a + b, 0) / part.length);
     }
     const shown = [...means, floor].filter((v) => v > 0).map(Math.log);
     if (!shown.length) return;
     const low = Math.min(...shown) - 0.2, high = Math.max(...shown, low + 1) + 0.1;
-    const place = (k, v) => [(width * (k + 0.5)) / bins, height * (1 - (Math.log(v) - low) / (high - low))];
+    const up = (v) => height * (1 - (Math.log(v) - low) / (high - low));
+    const place = (k, v) => [(width * (k + 0.5)) / bins, up(v)];
     context.lineWidth = 1.5;
     context.strokeStyle = COLOURS.generated;
     context.beginPath();
@@ -155,13 +161,14 @@ export class Board extends Panel {
   }
 
   tell(side) {
-    const s = this.sides[side], { step = 0, losses = [], floor, weights, pace, found, exact } = s;
+    const { step, losses, floor, weights, pace, found, exact } = this.sides[side];
     const last = losses.slice(-100), loss = last.reduce((a, b) => a + b, 0) / last.length;
     const share = (v) => (Number.isFinite(v) ? `${fixed(100 * v, 0)} %` : "–");
     const { copies, chance, outside } = found?.numbers ?? {};
     const expected = Number.isFinite(chance) ? ` (by chance ${share(chance)})` : "";
+    const speed = pace ? `, ${Math.round(pace)} a second` : "";
     const rows = [
-      ["step", `${step} of ${this.state.steps}${pace ? `, ${Math.round(pace)} a second` : ""}`, step],
+      ["step", `${step} of ${this.state.steps}${speed}`, step],
       ["weights", weights ?? "–", weights],
       ["loss less the copier's", fixed(loss - floor), loss - floor],
       ["copies", `${share(copies)}${expected}`, copies],
@@ -169,7 +176,7 @@ export class Board extends Panel {
       ["exact distance to the copier", fixed(exact?.copier, 2), exact?.copier],
       ["outside the picture", found ? `${outside} of ${this.spec.particles}` : "–", outside],
     ];
-    s.numbers.replaceChildren(...rows.flatMap(([name, text, value]) =>
+    this.sides[side].numbers.replaceChildren(...rows.flatMap(([name, text, value]) =>
       [h("dt", {}, name), h("dd", { "data-value": value ?? "" }, text)]));
   }
 }

@@ -8,7 +8,9 @@ import { Time } from "./time.js";
 
 const SLICE = 60, LOOK = 300; // milliseconds of training between two reports, and two looks
 const MOST = 256, APART = 5; // own points: their number, the least distance along a stroke
-const FRESH = () => ({ begun: null, step: 0, losses: [], found: null, exact: null, trouble: "" });
+const FRESH = () => ({
+  begun: null, step: 0, losses: [], found: null, exact: null, trouble: "", left: 0, busy: false,
+});
 
 // Coordinates, in units of the window, as a byte each.
 const pointsOfText = (text) => {
@@ -28,14 +30,16 @@ export class Trainer extends Board {
   constructor(root, spec, caption, answers) {
     super(root, spec, caption);
     this.linked = answers instanceof Page;
-    this.still = root.querySelector(".lab-still")?.firstElementChild;
+    const stills = [...root.querySelectorAll(".lab-still svg")]; // shown until there is something
     // a worker for each side: two cores train
     for (const side of BOTH) {
-      this.sides[side] = { answers: this.linked ? new Page() : answers, turn: 0, ...FRESH() };
+      const worker = this.linked ? new Page() : answers, still = stills.shift() ?? "";
+      this.sides[side] = { answers: worker, still, turn: 0, ...FRESH() };
     }
     this.build();
-    if (this.linked) this.readLink();
+    const asked = this.linked && this.readLink();
     this.show();
+    if (asked) this.whenSeen();
     this.theme = new MutationObserver(() => requestAnimationFrame(() => this.draw()));
     const themes = { attributeFilter: ["data-theme", "data-jp-theme-name"] };
     for (const e of [document.documentElement, document.body]) this.theme.observe(e, themes);
@@ -47,36 +51,54 @@ export class Trainer extends Board {
     this.stop();
   }
 
+  // A link's state trains as soon as it is in view.
+  whenSeen() {
+    for (const side of BOTH) this.sides[side].still.remove?.();
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+    const observer = new IntersectionObserver((entries) => {
+      if (!entries.some(({ isIntersecting }) => isIntersecting)) return;
+      observer.disconnect();
+      if (!this.running) this.start();
+    });
+    observer.observe(this.stage);
+  }
+
   // Building
 
   build() {
     const { choices, presets } = this.spec;
     this.time = new Time(() => this.draw());
     const names = presets.map(({ name }) => name), about = { "aria-label": "experiment" };
-    this.preset = this.menu(["choose one …", ...names], (i) => i && this.take(presets[i - 1]), about);
+    const take = (i) => i && this.take(presets[i - 1]);
+    this.preset = this.menu(["choose one …", ...names], take, about);
     this.told = h("p", { class: "lab-detail", "aria-live": "polite" });
     this.status = h("p", { class: "lab-status", role: "status" });
     this.toggle = this.button("▶ Train", () => (this.running ? this.stop() : this.start()));
     this.toggle.classList.add("lab-go");
     const own = h("span", { class: "lab-controls" },
-      this.button("Remove last", () => this.draws(this.state.points.slice(0, -2))),
-      this.button("Clear", () => this.draws([])));
+      this.button("Remove last", () => this.change({ points: this.state.points.slice(0, -2) })),
+      this.button("Clear", () => this.change({ points: [] })));
     const count = this.slider("points", "count", choices.count);
     this.shows.push(() => {
       own.hidden = this.state.target !== OWN;
       count.hidden = !own.hidden;
       this.toggle.textContent = this.running ? "⏸ Pause" : "▶ Train";
     });
-    const marks = { particles: "particles", density: "density", target: "target", score: "the denoiser's push" };
-    this.marks = { particles: true, density: true, target: true, score: false };
-    const ticks = Object.entries(marks).map(([key, text]) => {
-      const tick = () => { this.marks[key] = box.checked; key === "score" ? this.look() : this.draw(); };
+    this.marks = { particles: true, density: true, target: true, push: false };
+    const ticks = Object.keys(this.marks).map((key) => {
+      const text = key === "push" ? "the denoiser's push" : key;
+      const tick = () => {
+        this.marks[key] = box.checked;
+        if (this.marks.push) this.look();
+        this.draw();
+      };
       const box = h("input", { type: "checkbox", onchange: tick });
       box.checked = this.marks[key];
       return h("label", { class: "lab-tick" }, box, text);
     });
-    this.time.slider.addEventListener("change", () => this.marks.score && this.look());
-    this.timeline = h("div", { class: "lab-time" }, this.time.button, this.time.slider, this.time.told);
+    const { button, slider, told } = this.time;
+    slider.addEventListener("change", () => this.marks.push && this.look());
+    this.timeline = h("div", { class: "lab-time" }, button, slider, told);
     this.stage = h("div", { class: "train-stage" }, ...BOTH.map((side) => this.buildSide(side)));
     this.fill("train",
       h("div", { class: "lab-controls" },
@@ -105,29 +127,31 @@ export class Trainer extends Board {
     const numbers = h("dl", { class: "lab-numbers" });
     canvas.onpointerdown = (event) => this.press(event, canvas);
     canvas.onpointermove = (event) => this.stroke && this.drag(event, canvas);
-    canvas.onpointerup = canvas.onpointercancel = () => { this.stroke = null; };
+    canvas.onpointerup = canvas.onpointercancel = () => this.lift();
     canvas.onkeydown = (event) => this.type(event);
     Object.assign(s, { canvas, curve, numbers });
     const of = (key) => this.state[side][key];
     const part = (label, key, shown) => {
       const values = choices[key], words = (v) => this.spec.words[v] ?? v;
       const choose = (i) => this.change({ [side]: { ...this.state[side], [key]: values[i] } });
-      const about = { "aria-label": `${label}, ${side} network` };
-      const menu = this.menu(values.map(words), choose, about), holder = h("label", {}, label, menu);
+      const menu = this.menu(values.map(words), choose, { "aria-label": `${label}, ${side} network` });
+      const holder = h("label", {}, label, menu);
       this.shows.push(() => {
         menu.selectedIndex = values.indexOf(of(key));
         holder.hidden = !shown();
       });
       return holder;
     };
+    // a finger draws own points, and scrolls the page anywhere else
+    this.shows.push(() => canvas.classList.toggle("train-own", this.state.target === OWN));
     const network = () => of("kind") === "network", always = () => true;
     return h("div", { class: `train-side lab-${side}` },
       h("div", { class: "lab-choice" },
         part("architecture", "kind", always),
         part("degree", "degree", () => !network()),
-        ...["width", "depth", "activation", "narrow", "level"].map((key) => part(key, key, network)),
+        ...["width", "depth", "activation", "narrow", "level"].map((k) => part(k, k, network)),
         part("skip", "skip", always)),
-      h("div", { class: "lab-view" }, canvas), curve, numbers);
+      h("div", { class: "lab-view" }, canvas, s.still), curve, numbers);
   }
 
   // State
@@ -159,11 +183,12 @@ export class Trainer extends Board {
 
   readLink() {
     const query = new URLSearchParams(location.search), { choices, name } = this.spec, refused = [];
-    if (query.get("lab") !== name) return;
+    if (query.get("lab") !== name) return false;
     for (const [key, value] of query) {
       const [side, part] = key.split("."), known = choices[part ?? key];
-      if (key === "seed" && /^\d{1,10}$/.test(value) && value < 2 ** 32) this.state.seed = Number(value);
-      else if (key === "points" && /^[\w-]{1,700}$/.test(value) && value.length % 4 !== 1) {
+      if (key === "seed" && /^\d{1,10}$/.test(value) && value < 2 ** 32) {
+        this.state.seed = Number(value);
+      } else if (key === "points" && /^[\w-]{1,700}$/.test(value) && value.length % 4 !== 1) {
         const points = pointsOfText(value);
         const kept = points.slice(0, 2 * Math.min(MOST, points.length >> 1));
         this.state.points = kept.map((v) => v * this.spec.extent);
@@ -173,61 +198,68 @@ export class Trainer extends Board {
     }
     const all = refused.join(", ");
     if (all) this.say(`The link asks for what this lab does not have: ${all}.`, true);
+    return !all;
   }
 
   // A preset is a state and a sentence that says what to look at; it starts at once.
   take({ text, state }) {
-    const { start } = this.spec, next = structuredClone({ ...start, ...state });
-    for (const side of BOTH) next[side] = { ...start[side], ...state[side] };
+    this.stop();
+    this.change(structuredClone(state));
+    this.preset.selectedIndex = 1 + this.spec.presets.findIndex((preset) => preset.text === text);
     this.told.textContent = text;
-    this.running = true;
-    this.change(next);
+    this.start();
   }
 
   change(part) {
-    const before = JSON.stringify(this.state), of = (state, side) => JSON.stringify(state[side]);
-    const old = structuredClone(this.state);
-    super.change(part);
-    if (JSON.stringify(this.state) === before && !this.running) return;
-    const sides = BOTH.filter((side) => of(old, side) !== of(this.state, side));
+    const old = structuredClone(this.state), of = (state, side) => JSON.stringify(state[side]);
     const rest = (state) => JSON.stringify({ ...state, left: 0, right: 0 });
-    this.again(rest(old) !== rest(this.state) ? BOTH : sides.length ? sides : BOTH);
+    super.change(part);
+    this.preset.selectedIndex = 0;
+    this.told.textContent = "";
+    const sides = BOTH.filter((side) => of(old, side) !== of(this.state, side));
+    this.again(rest(old) === rest(this.state) && sides.length ? sides : BOTH);
   }
 
   update() { this.writeLink(this.query()); }
 
   // Training
 
-  // Forgets what these sides have learned; those that were training start again.
+  // Forgets what these sides have learned; while the lab trains they start again.
   again(sides) {
     for (const side of sides) {
       const s = this.sides[side];
       s.turn += 1;
       Object.assign(s, FRESH());
+      s.still.remove?.();
     }
     this.say("");
     if (this.running) this.start();
-    else {
-      this.begin(BOTH).then(() => this.look());
-      this.draw();
-    }
+    else this.look();
+    this.draw();
   }
 
   stop() {
     this.running = false;
+    for (const side of BOTH) this.sides[side].left = 0;
     this.show();
   }
 
   // Both sides go on, to the end or for so many steps.
   start(steps = Infinity) {
-    if (this.state.target === OWN && !this.state.points.length) {
-      this.running = false;
-      this.show();
-      return this.say("Draw the points first: press on a picture, or reach it by the Tab key, move by arrows, set by Enter.", true);
+    const { target, points } = this.state;
+    if (target === OWN && !points.length) {
+      this.stop();
+      const by = "press on a picture, or go there by Tab, move by the arrows, set by Enter";
+      this.say(`Draw the points first: ${by}.`, true);
+      return;
     }
-    this.running = steps === Infinity;
+    this.running ||= steps === Infinity;
     this.show();
-    return Promise.all(BOTH.map((side) => this.train(side, steps)));
+    for (const side of BOTH) {
+      const s = this.sides[side];
+      s.left = Math.max(s.left, steps);
+      if (!s.busy) this.train(side);
+    }
   }
 
   ask(side, question) {
@@ -235,67 +267,81 @@ export class Trainer extends Board {
     return this.sides[side].answers.ask({ spec: this.spec, side, ...question }, working);
   }
 
-  begin(sides) { return Promise.all(sides.map((side) => this.begins(side).catch(() => {}))); }
-
-  async begins(side) {
+  async begin(side) {
     const s = this.sides[side], { turn } = s;
-    if (this.state.target === OWN && !this.state.points.length) return;
-    s.begun ??= (async () => {
-      const state = structuredClone(this.state);
-      const key = JSON.stringify([state.target, state.count, state.points]);
-      if (this.data?.key !== key) this.data = { key, ...await this.ask(side, { ask: "data", state }) };
-      return this.ask(side, { ask: "begin", state });
-    })();
-    const { floor, weights } = await s.begun;
-    if (turn === s.turn) Object.assign(s, { floor, weights });
+    if (s.begun) return;
+    const state = structuredClone(this.state), { target, count, points } = state;
+    const key = JSON.stringify([target, count, points]);
+    Object.assign(s, { step: 0, losses: [], trouble: "" });
+    if (this.data?.key !== key) {
+      const data = await this.ask(side, { ask: "data", state });
+      if (turn === s.turn) this.data = { key, ...data };
+    }
+    const begun = await this.ask(side, { ask: "begin", state });
+    if (turn === s.turn) Object.assign(s, { begun, ...begun });
   }
 
-  async train(side, steps) {
-    const s = this.sides[side], turn = ++s.turn, until = Number(this.state.steps);
-    const mine = () => turn === s.turn;
+  async train(side) {
+    const s = this.sides[side], { turn } = s, until = Number(this.state.steps);
+    const mine = () => turn === s.turn, more = () => mine() && s.left > 0 && s.step < until;
     let looked = 0, cost = 0;
+    s.busy = true;
     try {
       if (!s.begun) this.say("Loading …");
-      await this.begins(side);
+      await this.begin(side);
       if (mine()) this.say("");
-      while (mine() && (this.running || steps < Infinity) && s.step < until && steps > 0) {
-        const { step, losses, milliseconds } = await this.ask(side, { ask: "train", milliseconds: SLICE, steps });
-        if (!mine()) return;
-        steps -= losses.length;
-        Object.assign(s, { step, pace: (1000 * losses.length) / milliseconds });
-        for (const loss of losses) s.losses.push(loss);
-        if (performance.now() - looked > Math.max(LOOK, 2 * cost) && s.step < until) {
-          cost = await this.sees(side, s.step > 0 && performance.now() - (s.seen ?? 0) > 4 * (s.cost ?? 0));
-          looked = performance.now();
-        } else this.draw();
-      }
-      if (mine()) await this.sees(side, true);
+      do {
+        while (more()) {
+          const asked = { ask: "train", milliseconds: SLICE, steps: s.left };
+          const { step, losses, milliseconds } = await this.ask(side, asked);
+          if (!mine()) return;
+          Object.assign(s, { step, pace: (1000 * losses.length) / milliseconds });
+          s.left = Math.max(0, s.left - losses.length);
+          for (const loss of losses) s.losses.push(loss);
+          if (performance.now() - looked > Math.max(LOOK, 2 * cost)) {
+            // the density costs more: a fifth of the time
+            cost = await this.sees(side, performance.now() - (s.seen ?? 0) > 4 * (s.cost ?? 0));
+            looked = performance.now();
+          } else this.draw();
+        }
+        if (mine()) await this.sees(side, true);
+      } while (more());
     } catch ({ message }) {
       if (!mine()) return;
-      s.begun = null;
-      s.trouble = message;
-      this.say(BOTH.filter((side) => this.sides[side].trouble)
-        .map((side) => `${side}: ${this.sides[side].trouble}`).join(" "), true);
+      Object.assign(s, { begun: null, trouble: message });
+      const told = BOTH.filter((one) => this.sides[one].trouble);
+      this.say(told.map((one) => `${one}: ${this.sides[one].trouble}`).join(" "), true);
     }
-    if (mine() && BOTH.every((side) => this.sides[side].step >= until || this.sides[side].trouble)) this.stop();
+    if (!mine()) return;
+    s.busy = false;
+    const rests = ({ busy, step, trouble }) => !busy && (step >= until || trouble);
+    if (BOTH.every((one) => rests(this.sides[one]))) this.stop();
   }
 
-  // Both sides as they are now.
+  // Both sides as they are now, where they are not training.
   async look() {
+    if (this.state.target === OWN && !this.state.points.length) return;
     for (const side of BOTH) {
-      if (!this.running && this.sides[side].begun) await this.sees(side, !this.sides[side].exact).catch(() => {});
+      const s = this.sides[side], { turn } = s;
+      if (s.busy) continue;
+      try {
+        await this.begin(side);
+        if (turn === s.turn && !s.busy) await this.sees(side, !s.exact);
+      } catch ({ message }) {
+        this.say(message, true);
+      }
     }
   }
 
   // Milliseconds that the look took.
   async sees(side, density) {
     const s = this.sides[side], { turn } = s, began = performance.now(), { seed } = this.state;
-    const sigma = this.sigma(), lattice = this.marks.score && this.lattice(sigma);
+    const sigma = this.sigma(), lattice = this.marks.push && this.lattice(sigma);
     const found = await this.ask(side, { ask: "look", seed, density, lattice, sigma });
     const cost = performance.now() - began;
     if (turn !== s.turn) return cost;
     s.found = { ...found, lattice, sigma, turns: this.turns(found.frames) };
-    if (density) Object.assign(s, { exact: { ...found, step: s.step }, seen: performance.now(), cost });
+    if (density) Object.assign(s, { exact: found, seen: performance.now(), cost });
     if (!this.time.levels) this.time.begin(this.spec.sigmas);
     this.draw();
     return cost;
@@ -308,15 +354,12 @@ export class Trainer extends Board {
 
   // Own points
 
-  draws(points) {
-    const from = this.state.target === OWN ? {} : { target: OWN };
-    this.change({ ...from, points });
-  }
-
   add(x, y) {
-    const { points } = this.state, whole = (v) => (clamp(Math.round(v), -FAR, FAR) / FAR) * this.spec.extent;
-    if (points.length >= 2 * MOST) return this.say(`${MOST} points are the most that a link can carry.`, true);
-    this.draws([...points, whole(x), whole(y)]);
+    const { points } = this.state, { extent } = this.spec;
+    const whole = (v) => (clamp(Math.round(v), -FAR, FAR) / FAR) * extent;
+    if (points.length < 2 * MOST) this.state.points = [...points, whole(x), whole(y)];
+    else this.say(`${MOST} points are the most that a link can carry.`, true);
+    this.draw();
   }
 
   press(event, canvas) {
@@ -336,12 +379,19 @@ export class Trainer extends Board {
     }
   }
 
+  lift() {
+    if (this.stroke) this.change({});
+    this.stroke = null;
+  }
+
   type(event) {
     if (this.state.target !== OWN) return;
     const moves = { ArrowLeft: [-6, 0], ArrowRight: [6, 0], ArrowUp: [0, 6], ArrowDown: [0, -6] };
-    if (event.key === "Backspace") this.draws(this.state.points.slice(0, -2));
-    else if (event.key === "Enter" || event.key === " ") this.add(...(this.cursor ??= [0, 0]));
-    else if (moves[event.key]) {
+    if (event.key === "Backspace") this.change({ points: this.state.points.slice(0, -2) });
+    else if (event.key === "Enter" || event.key === " ") {
+      this.add(...(this.cursor ??= [0, 0]));
+      this.change({});
+    } else if (moves[event.key]) {
       const [x, y] = this.cursor ?? [0, 0], [u, v] = moves[event.key];
       this.cursor = [clamp(x + u, -FAR, FAR), clamp(y + v, -FAR, FAR)];
       this.draw();
