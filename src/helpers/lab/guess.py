@@ -48,7 +48,7 @@ class Guess(Panel):
             )
         self.caption, self.value, self.unit = question, float(f"{value:.2g}"), unit
         self.low, self.high, self.log = low, high, log
-        self.alt = f"Type a number from {low:g} to {high:g}."
+        self.alt = f"(a number from {low:g} to {high:g})"
 
     def carried(self) -> dict[str, Any]:
         return {k: getattr(self, k) for k in ("value", "low", "high", "unit", "log")}
