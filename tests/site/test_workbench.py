@@ -134,7 +134,7 @@ def test_what_died_goes_on(tmp_path, pair, monkeypatch):
         next(work.slices(1e-9), None)
     reached = work.runs[0].step
     again = Workbench(folder=tmp_path, device="cpu")
-    assert again.choices == work.choices
+    assert again.choices == work.choices and again.kept()
     again.start()
     assert 0 < again.runs[0].step == reached < 6
     again.run()
@@ -145,6 +145,7 @@ def test_what_died_goes_on(tmp_path, pair, monkeypatch):
         assert seen == sorted(set(seen)) and seen[-1] == 6 * run.recipe.batch
     # of other choices it is another training
     other = Workbench(**{**options, "seed": 1})
+    assert not other.kept()
     other.start()
     assert other.runs[0].step == 0
 

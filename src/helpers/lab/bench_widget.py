@@ -108,6 +108,7 @@ class BenchWidget(Asked):
             "samplers": list(SAMPLERS),
             "device": devices.hardware(self.work.device),
             "folder": str(self.work.folder or ""),
+            "kept": self.work.kept(),
         }
         arrays: dict[str, Any] = {}
         for i in range(len(self.work.runs)):

@@ -87,6 +87,11 @@ class Workbench:
         self.choices["networks"] = [_pair(network) for network in self.choices["networks"]]
         self.runs = []
 
+    def kept(self) -> bool:
+        """Whether the folder keeps a training of these choices."""
+        note = self._file(".json")
+        return note is not None and note.exists()
+
     def start(self) -> None:
         """Load the data, build the networks, and plan their training, or find it in the folder."""
         chosen = self.choices
@@ -101,8 +106,7 @@ class Workbench:
             runs.append(bench.Run(_label(name, options), denoiser, recipe, data, test, there))
         if len({run.name for run in runs}) < len(runs):
             raise ValueError(f"both networks are {runs[0].name}: change an option of one of them")
-        note = self._file(".json")
-        kept = _read(note) if note and note.exists() else {}
+        kept = _read(note) if self.kept() and (note := self._file(".json")) else {}
         steps = kept.get("steps") if chosen["steps"] is None else chosen["steps"]
         steps = bench.planned(runs, chosen["minutes"]) if steps is None else steps
         for run, rows in zip(runs, kept.get("history", [[] for _ in runs]), strict=True):

@@ -211,11 +211,21 @@ export class Bench extends Panel {
   progress() {
     const { runs, running, ended, planning } = this.told;
     if (planning) return "Reads the images and measures how fast this machine trains …";
+    const waits = "A training of these is kept: Train goes on with it.";
+    if (!runs.length && this.about?.kept) return waits;
     if (!runs.length) return "Choose, and press Train.";
     if (ended) return `Trained. ${FIRST}.`;
     if (!running) return `Paused. ${FIRST}.`;
     const left = runs.reduce((sum, { remaining }) => sum + (remaining ?? 0), 0);
     return `Trains${left ? `: about ${Math.ceil(left)} s of training left` : ""}. ${FIRST}.`;
+  }
+
+  // The kernel is gone, and with it what no folder keeps.
+  lost(message) {
+    const kept = this.about?.folder ? ` What ${this.about.folder} keeps goes on.` : "";
+    this.told.running = false;
+    if (this.go) this.go.disabled = this.stop.disabled = true;
+    this.say(message + kept, true);
   }
 
   showRuns() {
@@ -404,6 +414,11 @@ export class Bench extends Panel {
 // Answers as every lab's; besides, what the kernel says unasked.
 class BenchKernel extends Kernel {
   shapes = {};
+
+  fail(message) {
+    super.fail(message);
+    this.panel?.lost(message);
+  }
 
   constructor(model) {
     super(model);
