@@ -45,16 +45,6 @@ export class Board extends Panel {
     });
   }
 
-  context(canvas, aspect, label) {
-    const width = canvas.clientWidth, scale = devicePixelRatio || 1;
-    canvas.setAttribute("aria-label", label);
-    canvas.width = Math.max(1, Math.round(width * scale));
-    canvas.height = Math.max(1, Math.round(width * aspect * scale));
-    const context = canvas.getContext("2d");
-    context.scale(scale, scale);
-    return [context, width];
-  }
-
   drawSide(side) {
     const { spec, data, marks } = this, { extent, cells } = spec, s = this.sides[side];
     const drawing = this.state.target === OWN ? " Press to draw points." : "";

@@ -25,15 +25,8 @@ export class Denoise extends Panel {
     this.build();
     if (this.linked) this.readLink();
     this.show();
-    // JupyterLab hides all for a moment when its theme changes
-    this.theme = new MutationObserver(() => requestAnimationFrame(() => this.draw()));
-    const themes = { attributeFilter: ["data-theme", "data-jp-theme-name"] };
-    for (const e of [document.documentElement, document.body]) this.theme.observe(e, themes);
-    // not the root, which on a page is inline and has no size
-    new ResizeObserver(() => this.draw()).observe(this.stage);
+    this.watch(this.stage);
   }
-
-  close() { this.theme.disconnect(); }
 
   // Building
 
@@ -221,16 +214,6 @@ export class Denoise extends Panel {
     this.time.show();
     this.drawTarget();
     for (const side of SIDES) this.drawSide(side);
-  }
-
-  context(side, aspect, label) {
-    const { canvas } = this.sides[side], width = canvas.clientWidth, scale = devicePixelRatio || 1;
-    canvas.setAttribute("aria-label", label);
-    canvas.width = Math.max(1, Math.round(width * scale));
-    canvas.height = Math.max(1, Math.round(width * aspect * scale));
-    const context = canvas.getContext("2d");
-    context.scale(scale, scale);
-    return [context, width];
   }
 
   // One particle

@@ -33,7 +33,7 @@ export class Images extends Denoise {
   // Room for n images, and where the i-th lies: x, y, width, height.
   room(side, n, label) {
     const [tall, row] = this.ratios(side), lines = Math.ceil(Math.max(n, 1) / COLUMNS);
-    const [context, width] = this.context(side, (lines * row) / COLUMNS, label);
+    const [context, width] = this.context(this.sides[side].canvas, (lines * row) / COLUMNS, label);
     const size = width / COLUMNS, top = (i) => Math.floor(i / COLUMNS) * row * size;
     context.imageSmoothingEnabled = false;
     return [context, (i) => [(i % COLUMNS) * size, top(i), size, tall * size]];

@@ -84,5 +84,26 @@ export class Panel {
     }
   }
 
-  close() {}
+  // Draws again where the theme changes, and where the element does its size. Not the root, which on a
+  // page is inline and has none.
+  watch(element) {
+    // JupyterLab hides all for a moment when its theme changes
+    this.theme = new MutationObserver(() => requestAnimationFrame(() => this.draw()));
+    const themes = { attributeFilter: ["data-theme", "data-jp-theme-name"] };
+    for (const e of [document.documentElement, document.body]) this.theme.observe(e, themes);
+    new ResizeObserver(() => this.draw()).observe(element);
+  }
+
+  // A canvas made ready to be drawn anew: its context, and its width there.
+  context(canvas, aspect, label) {
+    const width = canvas.clientWidth, scale = devicePixelRatio || 1;
+    canvas.setAttribute("aria-label", label);
+    canvas.width = Math.max(1, Math.round(width * scale));
+    canvas.height = Math.max(1, Math.round(width * aspect * scale));
+    const context = canvas.getContext("2d");
+    context.scale(scale, scale);
+    return [context, width];
+  }
+
+  close() { this.theme?.disconnect(); }
 }

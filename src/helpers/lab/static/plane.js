@@ -65,7 +65,7 @@ export class Plane extends Denoise {
   }
 
   ground(side, holder, density, colour, label) {
-    const [context, width] = this.context(side, 1, label);
+    const [context, width] = this.context(this.sides[side].canvas, 1, label);
     if (density) holder.bitmap ??= heat(density, colour, this.spec.cells);
     if (density) context.drawImage(holder.bitmap, 0, 0, width, width);
     return [context, width];

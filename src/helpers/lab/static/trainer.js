@@ -40,14 +40,11 @@ export class Trainer extends Board {
     const asked = this.linked && this.readLink();
     this.show();
     if (asked) this.whenSeen();
-    this.theme = new MutationObserver(() => requestAnimationFrame(() => this.draw()));
-    const themes = { attributeFilter: ["data-theme", "data-jp-theme-name"] };
-    for (const e of [document.documentElement, document.body]) this.theme.observe(e, themes);
-    new ResizeObserver(() => this.draw()).observe(this.stage);
+    this.watch(this.stage);
   }
 
   close() {
-    this.theme.disconnect();
+    super.close();
     this.stop();
   }
 
