@@ -13,6 +13,8 @@ from conftest import ROOT
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
+from press.colab import SETUP
+
 CHAPTERS = sorted(
     p for p in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts
 )
@@ -25,13 +27,14 @@ def setup_cell(path):
 
 @pytest.fixture(scope="module")
 def source():
-    return setup_cell(CHAPTERS[0]).source
+    """As Colab opens it."""
+    return setup_cell(ROOT / "colab" / CHAPTERS[0].name).source
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_every_chapter_begins_with_the_same_cell(path, source):
     cell = setup_cell(path)
-    assert cell is not None and cell.source == source
+    assert cell is not None and source == SETUP + cell.source
     assert "remove-cell" in cell.metadata.tags
     assert next(c for c in nbformat.read(path, 4).cells if c.cell_type == "code").id == "setup"
 
@@ -76,11 +79,11 @@ def colab(monkeypatch):
     ("opened", "asked"),
     [
         (
-            "https%3A//github.com/owner/name/blob/v1/book/x.ipynb",
+            "https%3A//github.com/owner/name/blob/v1/colab/x.ipynb",
             "https://github.com/owner/name@v1",
         ),
         (
-            "https://github.com/a/b/blob/0123abc/book/part1_plane/01.ipynb",
+            "https://github.com/a/b/blob/0123abc/colab/01.ipynb",
             "https://github.com/a/b@0123abc",
         ),
     ],
