@@ -291,7 +291,7 @@ const take = (into, module) => {
     if (name !== "default") into[name] = typeof value === "function" ? String(value) : value;
   }
 };
-const apart = ["train.js", "workbench.js"]; // in a worker of its own, beside a kernel only
+const apart = ["workbench.js"]; // beside a kernel only
 const own = (name) => name.endsWith(".js") && !apart.includes(name);
 for (const file of readdirSync(new URL(folder)).filter(own)) {
   take(found.modules, await import(new URL(file, folder)));
