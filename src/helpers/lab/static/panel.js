@@ -84,8 +84,8 @@ export class Panel {
     }
   }
 
-  // Draws again where the theme changes, and where the element does its size. Not the root, which on a
-  // page is inline and has none.
+  // Draws again where the theme changes, and where the element does its size. Not the root, which
+  // on a page is inline and has none.
   watch(element) {
     // JupyterLab hides all for a moment when its theme changes
     this.theme = new MutationObserver(() => requestAnimationFrame(() => this.draw()));

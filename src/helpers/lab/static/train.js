@@ -24,7 +24,8 @@ export function startingWeights(shapes, seed) {
 // What a training is: widths of hidden layers or a degree, hears, skip, levels (0: one network for
 // all), rate, seed, until (the step at which the rate, falling as a cosine, is 0), size of a batch.
 export function layersOf({ kind, width, depth, narrow, degree, level }) {
-  if (kind === "polynomial") return { widths: [], degree: Number(degree), hears: true, apart: true };
+  const polynomial = { widths: [], degree: Number(degree), hears: true, apart: true };
+  if (kind === "polynomial") return polynomial;
   const widths = Array.from({ length: Number(depth) }, () => Number(width));
   if (narrow !== "none") widths[depth >> 1] = Number(narrow);
   return { widths, degree: 0, hears: level !== "not told", apart: level === "one each" };
@@ -39,7 +40,8 @@ export class Training {
     const first = degree ? ((degree + 1) * (degree + 2)) / 2 - 1 : 3;
     const sizes = [first, ...widths, 2];
     this.shapes = sizes.slice(1).flatMap((size, i) => [[size, sizes[i]], [size]]);
-    const count = Math.max(1, levels), all = Array.from({ length: count }, () => this.shapes).flat();
+    const count = Math.max(1, levels);
+    const all = Array.from({ length: count }, () => this.shapes).flat();
     const weights = startingWeights(all, seed), { length } = this.shapes;
     const total = this.shapes.reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0);
     const shapes = [...this.shapes, [total], [total]];

@@ -131,7 +131,8 @@ export class Trainer extends Board {
     const part = (label, key, shown) => {
       const values = choices[key], words = (v) => this.spec.words[v] ?? v;
       const choose = (i) => this.change({ [side]: { ...this.state[side], [key]: values[i] } });
-      const menu = this.menu(values.map(words), choose, { "aria-label": `${label}, ${side} network` });
+      const about = { "aria-label": `${label}, ${side} network` };
+      const menu = this.menu(values.map(words), choose, about);
       const holder = h("label", {}, label, menu);
       this.shows.push(() => {
         menu.selectedIndex = values.indexOf(of(key));

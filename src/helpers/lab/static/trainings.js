@@ -39,7 +39,8 @@ export class Trainings extends Files {
 
   // The points, and the laws of target and copier on the grid.
   async truth({ target, count, points }) {
-    const { extent, cells, blur } = this.spec, file = `${target.replaceAll(" ", "_")}.safetensors.gz`;
+    const { extent, cells, blur } = this.spec;
+    const file = `${target.replaceAll(" ", "_")}.safetensors.gz`;
     const found = points.length ? {} : await this.get(file, safetensors);
     const drawn = points.length ? points : found.points.subarray(0, 2 * Number(count));
     const training = Float64Array.from(drawn), grid = gridPoints(extent, cells);
