@@ -46,12 +46,13 @@ def mosaic(above: Tensor, below: Tensor, columns: int = COLUMNS) -> bytes:
     pairs = [_rgb(batch) for batch in (above, below)]
     n, h, w = pairs[0].shape[:3]
     rows, gap = -(-n // columns), 2
-    sheet = np.full((rows * (2 * h + 2 * gap), columns * (w + gap), 3), 255, np.uint8)
+    sheet = np.zeros((rows * (2 * h + 2 * gap), columns * (w + gap), 4), np.uint8)  # clear between
     for i in range(n):
         r, c = divmod(i, columns)
         for k, batch in enumerate(pairs):
             top = r * 2 * (h + gap) + k * h
-            sheet[top : top + h, c * (w + gap) : c * (w + gap) + w] = batch[i]
+            place = sheet[top : top + h, c * (w + gap) : c * (w + gap) + w]
+            place[..., :3], place[..., 3] = batch[i], 255
     file = io.BytesIO()
     large = sheet.repeat(SCALE, 0).repeat(SCALE, 1)
     Image.fromarray(large).save(file, "PNG", optimize=True)
