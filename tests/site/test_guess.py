@@ -11,6 +11,8 @@ from conftest import ROOT
 from press_fixtures import BOOK, serious_faults, show_panel
 
 from helpers.lab import Guess
+from helpers.lab.scripts import joined
+from helpers.plots import SITE
 from press.chapters import COLLECTING, read_notebook
 
 ASKED = "Which share of the samples is <b>new</b>?"
@@ -87,7 +89,10 @@ def test_a_guess_in_the_browser(tab):
     assert scale.locator("text").all_text_contents() == ["measured 0.12", "you 0.3"]
     marks = [float(c.get_attribute("cx")[:-1]) for c in scale.locator("circle").all()]
     assert marks == pytest.approx([12, 30])
-    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390 and scale.is_visible()
+    box.fill("8")
+    box.press("Enter")
+    assert not scale.is_visible()  # marks of another guess
     assert tab.problems == []
     for theme in ("light", "dark"):
         assert serious_faults(tab, theme, ".guess") == []
@@ -112,3 +117,23 @@ def test_every_chapter_asks_once_and_hides_the_answer(chapter):
     value = json.loads(page.select_one("reader-guess > script").extract().string)["value"]
     assert page.select_one("details").extract().get_text().startswith(f"Measured{value:g}")
     assert not re.search(rf"(?<![\d.]){re.escape(f'{value:g}')}(?![\d.])", page.get_text())
+
+
+BESIDE_A_KERNEL = """async ([text, carried]) => {
+  const module = await import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
+  const model = { get: (key) => carried[key], on() {}, off() {}, send() {} };
+  module.default.render({ model, el: document.body });
+}"""
+
+
+def test_a_guess_beside_a_kernel(tab, monkeypatch):
+    """Jupyter and Colab: the same element by anywidget, from what the widget carries."""
+    monkeypatch.delenv(SITE, raising=False)
+    guess = Guess(ASKED, 0.12345, 0, 1)
+    assert "application/vnd.jupyter.widget-view+json" in guess._repr_mimebundle_()[0]
+    carried = {"element": guess.element, "spec": guess.carried(), "caption": guess.caption}
+    tab.evaluate(BESIDE_A_KERNEL, [joined(), carried])
+    tab.locator("input").fill("0.12")
+    tab.locator("input").press("Enter")
+    assert tab.locator(".lab-status").inner_text().endswith("measured 0.12: just as you said.")
+    assert tab.problems == []
