@@ -350,6 +350,11 @@ def test_what_the_widget_is_asked(beside, tmp_path, monkeypatch):
     assert torch.equal(arrays["vectors"], found.vectors) and len(answer["values"]) == 6
     assert ask("agreement", which=0)[0]["found"] == work.agreement(0)
     assert ask("point", which=0)[0]["found"] == work.point(0)
+    assert (
+        ask("landmarks")[0]["found"]["copier"]["closeness"]
+        == 0
+        == work.landmarks()["copier"]["closeness"]
+    )
     assert "copier and linear denoiser" in ask("row", which=0)[0]["found"]["control"]
     monkeypatch.setenv(MODELS, str(tmp_path / "models"))
     assert ask("save", which=1, name="kept")[0]["found"]["class"] == "OwnNet"

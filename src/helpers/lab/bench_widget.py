@@ -34,6 +34,7 @@ class BenchWidget(Asked):
             "sample": self._sample, "eigenvectors": self._eigenvectors, "save": self._save,
             "agreement": lambda q: ({"found": self.work.agreement(q["which"])}, {}),
             "point": lambda q: ({"found": self.work.point(q["which"])}, {}),
+            "landmarks": lambda q: ({"found": self.work.landmarks()}, {}),
             "row": lambda q: ({"found": _told(self.work.row(q["which"]))}, {}),
             "lab": self._lab,
         }  # fmt: skip

@@ -38,7 +38,21 @@ def agreement(run: Run, count: int = 16) -> dict[str, float]:
 def point(run: Run) -> dict[str, float]:
     """A network's place in the plane of creativity of chapter 13: `closeness`, and what
     `helpers.looks.judged` says of its samples, "kid" among it for clothes and faces."""
-    made = looks.samples(run.network, run.data.images, run.device)
+    return _placed(run, looks.samples(run.network, run.data.images, run.device))
+
+
+def landmarks(run: Run) -> dict[str, dict[str, float]]:
+    """What is known in that plane, as `point`: the copier, whose samples are training images, and
+    the linear denoiser."""
+    images = run.data.images
+    levels = sampling.edm(
+        looks.STEPS, 0.01, looks.SIGMA_MAX
+    )  # from pure noise: it is told the level
+    linear = looks.samples(LinearDenoiser.from_points(images), images, "cpu", sigmas=levels)
+    return {"copier": _placed(run, images[: looks.JUDGED]), "linear": _placed(run, linear)}
+
+
+def _placed(run: Run, made: Tensor) -> dict[str, float]:
     return {"closeness": closeness(run, made), **looks.judged(made, run.data, run.test)}
 
 

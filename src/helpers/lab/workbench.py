@@ -210,6 +210,10 @@ class Workbench:
         """A network's place in the plane of creativity, see `verdicts.point`."""
         return verdicts.point(self._run(which))
 
+    def landmarks(self) -> dict[str, dict[str, float]]:
+        """What is known in that plane, see `verdicts.landmarks`."""
+        return verdicts.landmarks(self._run(0))
+
     def row(self, which: int = 0) -> dict[str, Any]:
         """A row for the ledger, `Claim(**row)`, see `verdicts.row`."""
         return verdicts.row(self._run(which))

@@ -372,12 +372,19 @@ export class Bench extends Panel {
       if (ask !== "lab") tables.push(h("strong", {}, runs[which].name));
       tables.push(h("dl", { class: "lab-numbers bench-found" }, ...rows));
     }
-    this.answer.replaceChildren(...tables, ask === "point" ? this.plane() : "");
+    if (ask === "point") {
+      const known = await this.ask({ ask: "landmarks" }, "Places the copier and the linear one …");
+      if (!known) return;
+      tables.push(this.plane(known.found));
+    }
+    this.answer.replaceChildren(...tables);
   }
 
   // Copying against realism, as chapter 13 draws it.
-  plane() {
-    const all = Object.entries(this.points).filter(([, { kid }]) => kid !== undefined);
+  plane(known) {
+    const placed = [...Object.entries(this.points), ...Object.entries(known)];
+    const all = placed.filter(([, { kid }]) => kid !== undefined);
+    const colour = (name, i) => (name in known ? "currentColor" : CURVES[i % 2]);
     if (!all.length) return h("p", {}, "For these images there is no judge of realism.");
     const high = Math.max(0.5, ...all.map(([, { kid }]) => kid)), right = WIDE - LEFT - 90;
     const x = (v) => LEFT + (right * v) / 1.2;
@@ -389,7 +396,7 @@ export class Bench extends Panel {
     svg("line", { x1: LEFT, x2: x(1.2), y1: y(0), y2: y(0), stroke: "currentColor" }),
     svg("line", { x1: LEFT, x2: LEFT, y1: y(0), y2: 4, stroke: "currentColor" }),
     ...all.flatMap(([name, { closeness, kid }], i) => [
-      svg("circle", { cx: x(closeness), cy: y(kid), r: 4, fill: CURVES[i % 2] }),
+      svg("circle", { cx: x(closeness), cy: y(kid), r: 4, fill: colour(name, i) }),
       svg("text", { x: x(closeness) + 7, y: y(kid) + 4 }, name)]));
   }
 
