@@ -27,13 +27,13 @@ JUDGES = {"celeba": ("faces-autoencoder", 40), "fashion-mnist": ("fashion-autoen
 ALIKE = 0.95  # correlation from which on a quadrant is one of a training image
 
 
-def levels(denoiser: Denoiser, steps: int = STEPS) -> Tensor:
-    """The schedule at which a network is looked at, (steps + 1,), float64: EDM's, from SIGMA_MAX or,
-    where the network is not told the level, from BLIND_MAX; its own levels where it has some."""
+def levels(denoiser: Denoiser, steps: int | None = None) -> Tensor:
+    """The schedule at which a network is looked at, (steps + 1,), of STEPS unless said: EDM's, from
+    SIGMA_MAX or, where it is not told the level, from BLIND_MAX; its own levels where it has some."""
     if isinstance(denoiser, PerLevel):
         return torch.tensor([*sorted(denoiser.levels, reverse=True), 0.0], dtype=torch.float64)
     blind = getattr(denoiser, "arguments", {}).get("blind", True)
-    return sampling.edm(steps, 0.01, BLIND_MAX if blind else SIGMA_MAX)
+    return sampling.edm(steps or STEPS, 0.01, BLIND_MAX if blind else SIGMA_MAX)
 
 
 @torch.no_grad()
@@ -41,20 +41,20 @@ def samples(
     denoiser: Denoiser,
     images: Tensor,
     device: str | torch.device,
-    count: int = JUDGED,
+    count: int | None = None,
     sigmas: Tensor | None = None,
     sampler: Callable = sampling.reverse_sde,
     seed: int = 0,
 ) -> Tensor:
-    """`count` images like the training images (N, *event), on the CPU; from the same noise whenever
-    it is called with the same seed.
+    """`count` images, JUDGED unless said, like the training images (N, *event), on the CPU; from
+    the same noise whenever it is called with the same seed.
 
     By the reverse SDE around their mean gray, or another sampler of `helpers.sampling`; at `levels`,
     or at sigmas.
     """
     sigmas = levels(denoiser) if sigmas is None else sigmas
     start = sampling.initial_noise(
-        count, *images.shape[1:], sigma=float(sigmas[0]), seed=seed, dtype=torch.float32
+        count or JUDGED, *images.shape[1:], sigma=float(sigmas[0]), seed=seed, dtype=torch.float32
     )
     around = float(images.mean())
     return sampling.last(sampler(denoiser, (around + start).to(device), sigmas)).cpu()
