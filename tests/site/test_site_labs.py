@@ -23,6 +23,7 @@ LABS = [  # (page, name), one for each `Lab("name", ...)` of the chapters
     )
 ]
 LAB_WEIGHT = 60_000  # bytes, gzip: what a lab adds to its page before the first press
+FIRST_PRESS = 2_500_000  # bytes that the first press may fetch beside the runtime
 SHOTS = ROOT / "build/screenshots"
 PRESS, LAB = "Press to run", "polynomial"  # the lab on which the controls and the faults are tried
 LAB_PAGE = dict((name, page) for page, name in LABS)[LAB]
@@ -64,6 +65,7 @@ def test_lab_shows_the_numbers_of_python(opened, address, soup, page, name, pref
         "loaded before the first press"
     )
     lab = press(tab, name)
+    first = [url for url in tab.requested if "/labs/" in url]
     assert lab.locator(".lab-status[data-bad]").count() == 0, lab.locator(
         ".lab-status"
     ).inner_text()
@@ -87,16 +89,19 @@ def test_lab_shows_the_numbers_of_python(opened, address, soup, page, name, pref
         if not url.startswith((f"{address}{prefix}/", "data:", "blob:"))
     ] == []
     assert tab.problems == []
+    # what the first press fetches beside the runtime
+    files = [url.partition("/labs/")[2].partition("?")[0] for url in set(first)]
+    assert sum((SITE / "_static/labs" / file).stat().st_size for file in files) < FIRST_PRESS
     if not prefix:
         assert_accessible_and_fits_a_phone(tab, lab, name)
 
 
 def assert_every_denoiser_samples_as_in_python(tab, name):
-    manifest = json.loads((SITE / "_static/labs" / name / "manifest.json").read_text())
-    assert manifest["models"]
-    for key, entry in manifest["models"].items():
+    check = json.loads((SITE / "_static/labs" / name / "check.json").read_text())
+    assert check["found"]
+    for key, python in check["found"].items():
         target, count, family, value = key.split("/")
-        state = manifest["check"] | {
+        state = check["state"] | {
             "target": target,
             "count": count,
             "left": [family, value, "Heun"],
@@ -108,7 +113,6 @@ def assert_every_denoiser_samples_as_in_python(tab, name):
             }""",
             [name, state],
         )
-        python = entry["check"]
         gaps = [apart(a, b) for a, b in zip(python["end"], found["end"], strict=False)]
         gaps += [apart(python[k], found[k]) for k in ("distance", "diverged")]
         # A copy is a yes or a no: a particle on the edge may fall to either side in float32.
@@ -160,8 +164,21 @@ def test_lab_follows_its_controls_and_its_link(opened):
     assert lab.locator("svg:visible").count() == 0, "the still picture shows another state"
     press(tab, LAB)
     linked = numbers()
+    tab.evaluate(
+        """name => {
+          const { panel } = document.querySelector(`#lab-${name}`), { sample } = panel;
+          panel.asked = [];
+          panel.sample = (state, side, working) => {
+            panel.asked.push(side);
+            return sample.call(panel, state, side, working);
+          };
+        }""",
+        LAB,
+    )
     lab.get_by_label("degree, left panel").press("ArrowLeft")
     settled(tab, LAB)
+    asked = tab.evaluate("name => document.querySelector(`#lab-${name}`).panel.asked", LAB)
+    assert asked == ["left"], "the right side did not change"
     assert (
         state()["left"][1] == "4"
         and numbers() != linked

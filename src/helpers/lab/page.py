@@ -28,8 +28,9 @@ def write(lab: Any, folder: Path) -> dict[str, Any]:
     manifest.
 
     manifest.json names, for each ONNX file, its architecture, target and number of training points,
-    checksum and size, and what Python's Heun sampler finds from the state `check`: the numbers, and
-    where the first CHECKED particles end. The page must agree with that.
+    checksum and size. check.json, which no page loads, has a state and what Python's Heun sampler
+    finds from it with each denoiser: the numbers, and where the first CHECKED particles end. The
+    page must agree with that.
     """
     new = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(new, ignore_errors=True)
@@ -41,13 +42,8 @@ def write(lab: Any, folder: Path) -> dict[str, Any]:
     # the fewest steps are enough to meet every part of a network, and quick in a browser
     if lab.image:
         check["steps"] = min(lab.schedules[schedule], key=int)
-    manifest: dict[str, Any] = {
-        "lab": lab.name,
-        "check": check,
-        "targets": {},
-        "training": {},
-        "models": {},
-    }
+    manifest: dict[str, Any] = {"lab": lab.name, "targets": {}, "training": {}, "models": {}}
+    found: dict[str, Any] = {}
     choices = [
         (count, f, str(value))
         for count in lab.counts
@@ -84,8 +80,9 @@ def write(lab: Any, folder: Path) -> dict[str, Any]:
             }
             end = lab.sample(state, "left")[-1]
             first = [None if math.isnan(v) else v for v in end[:CHECKED].flatten().tolist()]
-            entry["check"] = {"end": first} | lab.numbers(end, target, count)
-            manifest["models"]["/".join((target, count, family.name, value))] = entry
+            key = "/".join((target, count, family.name, value))
+            found[key] = {"end": first} | lab.numbers(end, target, count)
+            manifest["models"][key] = entry
         if not lab.image:
             arrays = {"generated": torch.stack(pictures), "target": lab.target_picture(target),
                       "reference": lab.reference(target).float()}  # fmt: skip
@@ -100,7 +97,8 @@ def write(lab: Any, folder: Path) -> dict[str, Any]:
                     new / f"{_file(target)}-{count}.safetensors.gz", packed({"training": points})
                 )
                 manifest["training"][f"{target}/{count}"] = entry
-    write_atomically(new / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    for name, content in (("manifest", manifest), ("check", {"state": check, "found": found})):
+        write_atomically(new / f"{name}.json", json.dumps(content, indent=1) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(new, folder)
     return manifest

@@ -14,6 +14,7 @@ export const fixed = (value, digits = 3) => (Number.isFinite(value) ? value.toFi
 
 export class Denoise extends Panel {
   sides = {};
+  made = {};
   chosen = null;
   started = false;
   turn = 0;
@@ -143,10 +144,12 @@ export class Denoise extends Panel {
 
   async run() {
     const turn = ++this.turn, shown = structuredClone(this.state), results = {};
-    const { spec } = this, { target, count } = shown;
+    const { spec } = this, { target, count, steps } = shown;
     const working = (what) => {
-      if (turn === this.turn) this.say(typeof what === "string" ? `${what} …` : "Sampling …");
+      const step = typeof what === "number" ? `Sampling, step ${what} of ${steps}` : "Sampling";
+      if (turn === this.turn) this.say(`${typeof what === "string" ? what : step} …`);
     };
+    const about = (side) => JSON.stringify({ ...shown, left: shown[side], right: "" });
     this.time.pause();
     this.press.disabled = true;
     this.say(this.started ? "Sampling …" : "Loading the denoisers …");
@@ -155,7 +158,12 @@ export class Denoise extends Panel {
       // one after the other: a side that fails is the last word, and a changed mind asks no more
       for (const side of SIDES) {
         if (turn !== this.turn) return;
-        results[side] = await this.sample(shown, side, working);
+        // a side that does not change is not computed again
+        if (this.made[side]?.about !== about(side)) {
+          const result = await this.sample(shown, side, working);
+          this.made[side] = { about: about(side), result };
+        }
+        results[side] = this.made[side].result;
       }
       if (turn === this.turn) this.arrive({ data, results, shown });
     } catch ({ message }) {
