@@ -348,6 +348,9 @@ def test_what_the_widget_is_asked(beside, tmp_path, monkeypatch):
     answer, arrays = ask("eigenvectors", which=0, image=2, sigma=0.3)
     found = work.eigenvectors(work.runs[0].sheet[2], 0, 0.3)
     assert torch.equal(arrays["vectors"], found.vectors) and len(answer["values"]) == 6
+    _, arrays = ask("eigenvectors", which=0, image=2, sigma=0.3, nearest=True)
+    under = work.runs[0].data.images[work.runs[0].near[2]]
+    assert torch.equal(arrays["vectors"], work.eigenvectors(under, 0, 0.3).vectors)
     assert ask("agreement", which=0)[0]["found"] == work.agreement(0)
     assert ask("point", which=0)[0]["found"] == work.point(0)
     assert (
@@ -428,7 +431,10 @@ def test_the_widget_in_a_browser(tab, beside):
     tab.keyboard.press("Enter")
     tab.wait_for_selector(".bench-vectors canvas")
     assert tab.locator(".bench-vectors canvas").count() == 6
-    assert "sample 2" in tab.locator(".bench p").last.inner_text()
+    assert "UNet blocks 1 channels 3, sample 2" in tab.locator(".bench p").last.inner_text()
+    box = canvas.bounding_box()
+    canvas.click(position={"x": 5, "y": box["height"] / (2 if box["width"] >= 520 else 4) * 0.75})
+    tab.get_by_text("the training image under sample 1,").wait_for()
     tab.get_by_role("button", name="Write as a lab").click()
     tab.get_by_text("there is no folder").wait_for()
     assert tab.problems == []

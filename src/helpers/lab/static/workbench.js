@@ -235,8 +235,9 @@ export class Bench extends Panel {
       canvas.onclick = ({ offsetX, offsetY }) => {
         const { columns } = this.rows[i], side = canvas.clientWidth / columns;
         const [height, width] = this.event(i);
-        const row = Math.floor(offsetY / (side * (height / width) * PAIR));
-        this.mark(i, Math.floor(offsetX / side) + columns * row, true);
+        const tall = side * (height / width), row = Math.floor(offsetY / (tall * PAIR));
+        const under = offsetY - row * tall * PAIR > tall;
+        this.mark(i, Math.floor(offsetX / side) + columns * row, true, under);
       };
       canvas.onkeydown = (event) => {
         const { columns } = this.rows[i];
@@ -258,11 +259,12 @@ export class Bench extends Panel {
     return shapes[`sheet${i}`]?.slice(-2) ?? [1, 1];
   }
 
-  mark(i, place, ask) {
+  // Marks a sample; ask: for eigenvectors there, or at the training image under it.
+  mark(i, place, ask, under = false) {
     const count = this.kernel.shapes[`sheet${i}`]?.[0] ?? 0;
     this.marked[i] = clamp(place, 0, Math.max(0, count - 1));
     this.showRun(this.told.runs[i], i);
-    if (ask && count) this.eigenvectors(i);
+    if (ask && count) this.eigenvectors(i, under);
   }
 
   showRun({ name, step, steps, history, loss }, i) {
@@ -400,9 +402,10 @@ export class Bench extends Panel {
       svg("text", { x: x(closeness) + 7, y: y(kid) + 4 }, name)]));
   }
 
-  async eigenvectors(which) {
+  async eigenvectors(which, nearest) {
     const image = this.marked[which], { sigma } = this.asked;
-    const asked = { ask: "eigenvectors", which, image, sigma };
+    const asked = { ask: "eigenvectors", which, image, sigma, nearest };
+    const place = `${nearest ? "the training image under " : ""}sample ${image + 1}`;
     const answer = await this.ask(asked, "Differentiates …");
     if (!answer) return;
     const { values, vectors } = answer, size = vectors.length / values.length;
@@ -412,7 +415,7 @@ export class Bench extends Panel {
       return h("div", {}, paint(canvas, colours, this.event(which)), `λ = ${value.toFixed(2)}`);
     });
     this.answer.replaceChildren(
-      h("p", {}, `${this.told.runs[which].name}, sample ${image + 1}, noise of level ${sigma}: ` +
+      h("p", {}, `${this.told.runs[which].name}, ${place}, noise of level ${sigma}: ` +
         "leading eigenvectors of the Jacobian, zero is white."),
       h("div", { class: "bench-vectors" }, ...pictures));
   }
