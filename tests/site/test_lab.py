@@ -291,8 +291,7 @@ const take = (into, module) => {
     if (name !== "default") into[name] = typeof value === "function" ? String(value) : value;
   }
 };
-const apart = ["workbench.js"]; // beside a kernel only
-const own = (name) => name.endsWith(".js") && !apart.includes(name);
+const own = (name) => name.endsWith(".js") && !name.startsWith("workbench"); // beside a kernel only
 for (const file of readdirSync(new URL(folder)).filter(own)) {
   take(found.modules, await import(new URL(file, folder)));
 }

@@ -3,23 +3,13 @@
 
 import { Kernel } from "./answers.js";
 import { clamp, COLOURS, h, paint, range, svg } from "./dom.js";
-import { redAndBlue } from "./eigen.js";
-import { Panel } from "./panel.js";
+import { CURVES, digits, HIGH, LEFT, LOW, Questions, WIDE } from "./workbench-questions.js";
 
 const PAIR = 2.05, GAP = 0.06; // of a sheet, in images: height of a pair, gaps
 const NARROW = 520; // pixels: a sheet below has four columns, others eight
-const CURVES = [COLOURS.particle, COLOURS.generated];
-const WIDE = 420, HIGH = 130, LEFT = 36, LOW = 20; // of a chart
 const FIRST = "Each sample stands above the training image nearest to it. " +
   "Click one: its eigenvectors";
 const percent = (share) => (share === null ? "–" : `${Math.round(100 * share)} %`);
-const digits = (value) => (typeof value === "number" ? Number(value.toPrecision(3)) : value);
-
-// What a reader typed for an option: a number, a list or a word.
-export function typed(text) {
-  if (/^\s*(none|null)?\s*$/i.test(text)) return null;
-  try { return JSON.parse(text); } catch { return text.trim(); }
-}
 
 // A shape that follows values (n,) from left to right, between low and high.
 export function polyline(values, low, high) {
@@ -28,7 +18,7 @@ export function polyline(values, low, high) {
   return values.map((v, i) => `${x(i).toFixed(1)},${y(v).toFixed(1)}`).join(" ");
 }
 
-export class Bench extends Panel {
+export class Bench extends Questions {
   arrays = {}; // samples and the training images nearest to them, by name
   told = { runs: [] };
   marked = [0, 0]; // a sample of each network
@@ -89,89 +79,6 @@ export class Bench extends Panel {
     this.showData();
     [0, 1].forEach((i) => this.showNetwork(i));
     this.showTraining();
-  }
-
-  // A labelled control that writes draft values.
-  field(label, value, choices, write, wide = false) {
-    const words = { true: "yes", false: "no", null: "as fits" };
-    const shown = choices?.map((v) => words[v] ?? String(v));
-    let control;
-    if (choices) {
-      control = this.menu(shown, (i) => write(choices[i]));
-      control.selectedIndex = choices.indexOf(value);
-    } else {
-      const number = typeof value === "number";
-      const text = value && typeof value === "object" ? JSON.stringify(value) : value ?? "";
-      const about = { step: "any", value: text, placeholder: "as fits" };
-      control = h("input", { type: number ? "number" : "text", ...about });
-      control.onchange = () => write(typed(control.value));
-    }
-    return h("label", wide ? { class: "bench-wide" } : {}, label.replaceAll("_", " "), control);
-  }
-
-  showData() {
-    const { data } = this.draft, { path = "", alpha = 2 } = data;
-    const write = (key) => (value) => { data[key] = value; };
-    const name = (value) => {
-      this.draft.data = { name: value, n: data.n, size: data.size, colour: "gray" };
-      if (value === "folder") this.draft.data.path = path;
-      if (value === "c-alpha") this.draft.data.alpha = alpha;
-      this.showData();
-    };
-    const colours = ["celeba", "folder"].includes(data.name) ? ["gray", "rgb"] : ["gray"];
-    this.boxes.data.replaceChildren(h("legend", {}, "Images"), h("div", { class: "bench-pairs" },
-      this.field("from", data.name, this.about.data, name),
-      this.field("colour", data.colour, colours, write("colour")),
-      this.field("how many", data.n, null, write("n")),
-      this.field("pixels a side", data.size, null, write("size")),
-      "path" in data ? this.field("folder", path, null, write("path"), true) : "",
-      "alpha" in data ? this.field("alpha", alpha, null, write("alpha")) : ""));
-  }
-
-  showNetwork(i) {
-    const { networks } = this.draft, { architectures } = this.about;
-    const [name, options] = networks[i] ?? ["none", {}];
-    const names = [...(i ? ["none"] : []), ...Object.keys(architectures)];
-    const choose = (value) => {
-      if (value === "none") networks.length = 1;
-      else networks[i] = [value, {}];
-      this.showNetwork(i);
-    };
-    const write = (key, first) => (value) => {
-      if (JSON.stringify(value) === JSON.stringify(first)) delete options[key];
-      else options[key] = value;
-    };
-    const fields = (architectures[name] ?? []).map(([key, first, choices]) =>
-      this.field(key, options[key] ?? first, choices, write(key, first)));
-    this.boxes.networks[i].replaceChildren(
-      h("legend", {}, i ? "In turns with" : "Network"),
-      h("label", {}, "class", this.networkMenu(names, name, choose)),
-      fields.length ? h("details", i || Object.keys(options).length ? { open: "" } : {},
-        h("summary", {}, "options"), h("div", { class: "bench-pairs" }, ...fields)) : "");
-  }
-
-  networkMenu(names, name, choose) {
-    const menu = this.menu(names, (i) => choose(names[i]));
-    menu.selectedIndex = names.indexOf(name);
-    return menu;
-  }
-
-  showTraining() {
-    const { draft } = this, { changes } = draft;
-    const change = (key) => (value) => {
-      if (value === null) delete changes[key];
-      else changes[key] = value;
-    };
-    const write = (key) => (value) => { draft[key] = value; };
-    this.boxes.training.replaceChildren(h("legend", {}, "Training"),
-      h("div", { class: "bench-pairs" },
-        this.field("minutes", draft.minutes, null, write("minutes")),
-        this.field("or steps", draft.steps, null, write("steps")),
-        this.field("rate", changes.rate ?? null, null, change("rate")),
-        this.field("batch", changes.batch ?? null, null, change("batch")),
-        this.field("loss", changes.loss ?? null, [null, "edm", "level", "sum", "log", "snr"],
-          change("loss")),
-        this.field("seed", draft.seed, null, write("seed"))));
   }
 
   async train() {
@@ -327,97 +234,6 @@ export class Bench extends Panel {
       ...curves.map(([values, style]) =>
         svg("polyline", { points: polyline(values, low, high), ...about, ...style })));
     return this.curves.replaceChildren(chart);
-  }
-
-  // What can be asked ----------------------------------------------------------------------------
-
-  showQuestions() {
-    const asked = { sampler: "reverse SDE", steps: 18, seed: 0, sigma: 0.2, name: "my-network" };
-    const write = (key) => (value) => { asked[key] = value; };
-    const which = () => this.told.runs.map((_, i) => i);
-    const sample = () => which().reduce((before, i) => before.then(() => this.sample(i, asked)),
-      Promise.resolve());
-    this.asked = asked;
-    this.questions.replaceChildren(h("div", { class: "lab-controls" },
-      this.field("sampler", asked.sampler, this.about.samplers, write("sampler")),
-      this.field("its steps", asked.steps, null, write("steps")),
-      this.field("seed of the noise", asked.seed, null, write("seed")),
-      this.button("Sample", sample),
-      this.field("σ of eigenvectors", asked.sigma, null, write("sigma"))),
-    h("div", { class: "lab-controls" },
-      this.button("Which theory foretells it?", () => this.each("agreement")),
-      this.button("Place in the plane", () => this.each("point")),
-      this.button("Row for the ledger", () => this.each("row")),
-      this.field("name", asked.name, null, write("name")),
-      this.button("Save weights", () => this.each("save")),
-      this.button("Write as a lab", () => this.each("lab"))));
-  }
-
-  async sample(which, { sampler, steps, seed }) {
-    const answer = await this.ask({ ask: "sample", which, sampler, steps, seed }, "Samples …");
-    if (!answer) return;
-    this.receive(answer);
-    this.drawSheet(which);
-  }
-
-  // One question about each network, and the answers as tables.
-  async each(ask) {
-    const tables = [], { runs } = this.told, count = ask === "lab" ? 1 : runs.length;
-    for (let which = 0; which < count; which++) {
-      const name = this.asked.name + (which ? "-b" : "");
-      const saying = "Asks the kernel; this may take a minute …";
-      const answer = await this.ask({ ask, which, name }, saying);
-      if (!answer) return;
-      if (ask === "point") this.points[runs[which].name] = answer.found;
-      const rows = Object.entries(answer.found).flatMap(([key, value]) =>
-        [h("dt", {}, key.replaceAll("_", " ")), h("dd", {}, String(digits(value)))]);
-      if (ask !== "lab") tables.push(h("strong", {}, runs[which].name));
-      tables.push(h("dl", { class: "lab-numbers bench-found" }, ...rows));
-    }
-    if (ask === "point") {
-      const known = await this.ask({ ask: "landmarks" }, "Places the copier and the linear one …");
-      if (!known) return;
-      tables.push(this.plane(known.found));
-    }
-    this.answer.replaceChildren(...tables);
-  }
-
-  // Copying against realism, as chapter 13 draws it.
-  plane(known) {
-    const placed = [...Object.entries(this.points), ...Object.entries(known)];
-    const all = placed.filter(([, { kid }]) => kid !== undefined);
-    const colour = (name, i) => (name in known ? "currentColor" : CURVES[i % 2]);
-    if (!all.length) return h("p", {}, "For these images there is no judge of realism.");
-    const high = Math.max(0.5, ...all.map(([, { kid }]) => kid)), right = WIDE - LEFT - 90;
-    const x = (v) => LEFT + (right * v) / 1.2;
-    const y = (v) => HIGH - LOW - (v / high) * (HIGH - LOW - 14);
-    return svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img",
-      "aria-label": "Copying and realism; the numbers stand above" },
-    svg("text", { x: LEFT, y: HIGH - 4 }, "copies ← closeness → creates"),
-    svg("text", { x: 0, y: 10 }, "KID"),
-    svg("line", { x1: LEFT, x2: x(1.2), y1: y(0), y2: y(0), stroke: "currentColor" }),
-    svg("line", { x1: LEFT, x2: LEFT, y1: y(0), y2: 4, stroke: "currentColor" }),
-    ...all.flatMap(([name, { closeness, kid }], i) => [
-      svg("circle", { cx: x(closeness), cy: y(kid), r: 4, fill: colour(name, i) }),
-      svg("text", { x: x(closeness) + 7, y: y(kid) + 4 }, name)]));
-  }
-
-  async eigenvectors(which, nearest) {
-    const image = this.marked[which], { sigma } = this.asked;
-    const asked = { ask: "eigenvectors", which, image, sigma, nearest };
-    const place = `${nearest ? "the training image under " : ""}sample ${image + 1}`;
-    const answer = await this.ask(asked, "Differentiates …");
-    if (!answer) return;
-    const { values, vectors } = answer, size = vectors.length / values.length;
-    const pictures = values.map((value, k) => {
-      const canvas = h("canvas", { role: "img", "aria-label": `Eigenvector ${k + 1}` });
-      const colours = redAndBlue(vectors.subarray(k * size, (k + 1) * size));
-      return h("div", {}, paint(canvas, colours, this.event(which)), `λ = ${value.toFixed(2)}`);
-    });
-    this.answer.replaceChildren(
-      h("p", {}, `${this.told.runs[which].name}, ${place}, noise of level ${sigma}: ` +
-        "leading eigenvectors of the Jacobian, zero is white."),
-      h("div", { class: "bench-vectors" }, ...pictures));
   }
 }
 
