@@ -435,6 +435,12 @@ def test_the_widget_in_a_browser(tab, beside):
     box = canvas.bounding_box()
     canvas.click(position={"x": 5, "y": box["height"] / (2 if box["width"] >= 520 else 4) * 0.75})
     tab.get_by_text("the training image under sample 1,").wait_for()
+    tab.get_by_role("spinbutton", name="channels").fill("2")  # of what has ended: another one
+    tab.get_by_role("spinbutton", name="channels").press("Tab")
+    tab.get_by_role("button", name="Train").click()
+    tab.get_by_text("UNet blocks 1 channels 2").first.wait_for()
+    tab.get_by_text("step 2 of 2").wait_for()
+    assert widget.work.runs[0].network.arguments["channels"] == 2
     tab.get_by_role("button", name="Write as a lab").click()
     tab.get_by_text("there is no folder").wait_for()
     assert tab.problems == []

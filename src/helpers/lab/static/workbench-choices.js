@@ -16,14 +16,14 @@ export class Choices extends Panel {
     const shown = choices?.map((v) => words[v] ?? String(v));
     let control;
     if (choices) {
-      control = this.menu(shown, (i) => write(choices[i]));
+      control = this.menu(shown, (i) => { write(choices[i]); this.label(); });
       control.selectedIndex = choices.indexOf(value);
     } else {
       const number = typeof value === "number";
       const text = value && typeof value === "object" ? JSON.stringify(value) : value ?? "";
       const about = { step: "any", value: text, placeholder: "as fits" };
       control = h("input", { type: number ? "number" : "text", ...about });
-      control.onchange = () => write(typed(control.value));
+      control.onchange = () => { write(typed(control.value)); this.label(); };
     }
     return h("label", wide ? { class: "bench-wide" } : {}, label.replaceAll("_", " "), control);
   }
@@ -70,7 +70,7 @@ export class Choices extends Panel {
   }
 
   networkMenu(names, name, choose) {
-    const menu = this.menu(names, (i) => choose(names[i]));
+    const menu = this.menu(names, (i) => { choose(names[i]); this.label(); });
     menu.selectedIndex = names.indexOf(name);
     return menu;
   }

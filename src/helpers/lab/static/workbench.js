@@ -81,9 +81,16 @@ export class Bench extends Questions {
     this.showTraining();
   }
 
+  same() { return JSON.stringify(this.draft) === JSON.stringify(this.about.choices); }
+
+  // Other choices are another training.
+  label() {
+    const { runs, ended } = this.told, begun = runs.some(({ step }) => step) && !ended;
+    this.go.textContent = begun && this.same() ? "Go on" : "Train";
+  }
+
   async train() {
-    const same = JSON.stringify(this.draft) === JSON.stringify(this.about.choices);
-    if (!same || this.told.fault) {
+    if (!this.same() || this.told.fault) {
       const answer = await this.ask({ ask: "choose", choices: this.draft });
       if (!answer) return;
       this.about.choices = answer.choices;
@@ -105,9 +112,9 @@ export class Bench extends Questions {
     if (!runs) return;
     const before = this.told.runs.map(({ name }) => name).join();
     this.told = { runs, running, ended, fault, planning };
-    this.go.disabled = running || ended;
+    this.go.disabled = running;
     this.stop.disabled = !running;
-    this.go.textContent = runs.some(({ step }) => step) ? "Go on" : "Train";
+    this.label();
     if (before !== runs.map(({ name }) => name).join()) this.showRuns();
     if (this.questions.childElementCount === 0 && runs.length) this.showQuestions();
     runs.forEach((run, i) => this.showRun(run, i));
