@@ -46,8 +46,8 @@ class Workbench:
 
     >>> work = Workbench("disks", n=20, size=8, networks=[("UNet", {"blocks": 1})], steps=3)
     >>> work.run()
-    >>> [row["images"] for row in work.runs[0].history]
-    [0, 48]
+    >>> work.runs[0].history[-1]["images"]
+    48
     """
 
     def __init__(
