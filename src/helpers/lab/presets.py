@@ -12,7 +12,7 @@ PRESETS = (
     ),
     Preset(
         "Five hundred points, created",
-        "The same two networks and 512 points. Neither copies: no time was enough to tell so many points apart.",
+        "The same two networks and 512 points. Neither copies: 2000 steps do not tell so many points apart.",
         {"count": "512", "right": {"width": "4"}},
     ),
     Preset(
@@ -29,7 +29,13 @@ PRESETS = (
         "A bridge between modes",
         "Two clouds, a network of width 2 and one of width 64. A continuous map from one cloud of noise to two clouds "
         "of points must leave a bridge; the less a network can bend, the wider the bridge.",
-        {"target": "two gaussians", "count": "256", "left": {"width": "2"}},
+        {
+            "target": "two gaussians",
+            "count": "256",
+            "steps": "4000",
+            "rate": "0.003",
+            "left": {"width": "2"},
+        },
     ),
     Preset(
         "Through one number",

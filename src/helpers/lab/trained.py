@@ -17,6 +17,7 @@ CELLS = density.grid(EXTENT, 48)
 SIZE, LEVELS, PARTICLES, REFERENCE = 128, 12, 500, 2000
 SIGMAS = sampling.edm(20, sigma_min=0.02, sigma_max=steps.HIGH).float().double().tolist()
 LAST = 2**31 - 1  # a stream of noise that no step reaches
+RECENT = 96  # steps, of which each of LEVELS networks has equally many
 
 
 class Training:
@@ -25,7 +26,7 @@ class Training:
     def __init__(self, points: Tensor, settings: dict[str, Any], law: Any = None):
         self.law, self.steps, self.seed = law, int(settings["steps"]), int(settings["seed"])
         self.points = checked_points(points)
-        self.rate, self.step = float(settings["rate"]), 0
+        self.rate, self.losses = float(settings["rate"]), list[float]()
         options = {"activation": settings["activation"], "skip": settings["skip"] == "yes"}
         widths = [int(settings["width"])] * int(settings["depth"])
         if settings["narrow"] != "none":
@@ -45,12 +46,15 @@ class Training:
             self.networks = [self.denoiser]
         self.optimisers = [torch.optim.Adam(n.parameters(), self.rate) for n in self.networks]
 
+    @property
+    def step(self) -> int:
+        """How many are done."""
+        return len(self.losses)
+
     def next(self) -> float:
         """One step; the loss of its batch."""
         i = self.step % len(self.networks)
-        sigma = self.denoiser.sigma(i) if self.apart else 0.0
-        drawn = steps.batch(self.points, SIZE, self.step + 1, self.seed, sigma)
-        x, y, a, b, c, t, w = steps.rows(self.networks[i], drawn).split([2, 2, 1, 1, 1, 1, 1], 1)
+        x, y, a, b, c, t, w = self.rows(self.step + 1).split([2, 2, 1, 1, 1, 1, 1], 1)
         loss = (w * (self.networks[i].formed(y, a, b, c, t) - x).square()).mean()
         for group in self.optimisers[i].param_groups:
             group["lr"] = self.rate * (1 + math.cos(math.pi * self.step / self.steps)) / 2
@@ -61,8 +65,21 @@ class Training:
                 f"the loss is {float(loss)} at step {self.step + 1}: lower the learning rate"
             )
         self.optimisers[i].step()
-        self.step += 1
-        return float(loss.detach())
+        self.losses.append(float(loss.detach()))
+        return self.losses[-1]
+
+    def rows(self, step: int, size: int = SIZE, stream: int = 0) -> Tensor:
+        """What that step, from 1, takes; or other draws for its network, from a stream of theirs."""
+        i = (step - 1) % len(self.networks)
+        sigma = self.denoiser.sigma(i) if self.apart else 0.0
+        drawn = steps.batch(self.points, size, stream or step, self.seed, sigma)
+        return steps.rows(self.networks[i], drawn)
+
+    def copied(self, rows: Tensor) -> float:
+        """The copier's loss on the rows of a step."""
+        x, y, *_, w = rows.double().split([2, 2, 1, 1, 1, 1, 1], 1)
+        x_hat = PosteriorMean(self.points)(y, (w[:, 0] - 1) ** -0.5)
+        return float((w * (x_hat - x).square()).mean())
 
     def run(self, steps: int | None = None) -> list[float]:
         """So many steps, or all that are left; their losses."""
@@ -108,10 +125,11 @@ class Training:
             arrays["generated"] = pictured(log_q)
             laws = {"target": self.law, "copier": GaussianMixture(self.points)}
             told |= {
-                name: density.total_variation(law.log_prob(CELLS.points, BLUR), log_q, CELLS.cell)
+                name: apart(law.log_prob(CELLS.points, BLUR), log_q)
                 for name, law in laws.items()
                 if law is not None
             }
+            told["above"] = self.above()
         return told, arrays
 
     def weights(self) -> int:
@@ -119,14 +137,21 @@ class Training:
 
     def floor(self) -> float:
         """The copier's mean loss, the least that there is, by 2048 rows of a stream of their own."""
-        copier, count = PosteriorMean(self.points), len(self.networks)
-        found = []
-        for i, network in enumerate(self.networks):
-            sigma = self.denoiser.sigma(i) if self.apart else 0.0
-            drawn = steps.batch(self.points, 2048 // count, LAST, self.seed, sigma)
-            x, y, *_, w = steps.rows(network, drawn).double().split([2, 2, 1, 1, 1, 1, 1], 1)
-            found.append((w * (copier(y, drawn[:, 4]) - x).square()).mean())
-        return float(torch.stack(found).mean())
+        count = len(self.networks)
+        rows = [self.rows(i + 1, 2048 // count, LAST) for i in range(count)]
+        return sum(map(self.copied, rows)) / count
+
+    def above(self) -> float | None:
+        """Mean over the last RECENT steps of their loss less the copier's, on the same batches."""
+        done = range(max(0, self.step - RECENT), self.step)
+        gaps = [self.losses[t] - self.copied(self.rows(t + 1)) for t in done]
+        return sum(gaps) / len(gaps) if gaps else None
+
+
+def apart(log_p: Tensor, log_q: Tensor) -> float:
+    """The total variation of two laws on the grid, as the mass of p that q lacks, which is right
+    where q lies outside of the grid, in part or in all, and where only q is thinner than a cell."""
+    return float((log_p.exp() - log_q.exp()).clamp(min=0).sum() * CELLS.cell)
 
 
 def pictured(log_p: Tensor, power: float = 0.7) -> Tensor:

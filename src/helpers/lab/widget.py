@@ -125,6 +125,6 @@ class TrainWidget(Asked):
         losses: list[float] = []
         while training.step < training.steps and len(losses) < most:
             losses.append(training.next())
-            if 1000 * (took := time.perf_counter() - began) > question["milliseconds"]:
+            if 1000 * (took := time.perf_counter() - began) > question.get("milliseconds", 100):
                 break
         return {"step": training.step, "losses": losses, "milliseconds": 1000 * took}, {}

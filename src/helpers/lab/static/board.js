@@ -7,7 +7,7 @@ import { heat } from "./plane.js";
 
 const HUES = Array.from({ length: 24 }, (_, i) => `hsl(${15 * i} 70% 45%)`);
 const LATTICE = 15; // arrows on a side of the window
-export const BOTH = ["left", "right"], OWN = "your own", FAR = 127; // own points: their range
+export const BOTH = ["left", "right"], FAR = 127; // own points: their range
 
 export class Board extends Panel {
   // Points of the window, as noisy points of the level.
@@ -47,7 +47,7 @@ export class Board extends Panel {
 
   drawSide(side) {
     const { spec, data, marks } = this, { extent, cells } = spec, s = this.sides[side];
-    const drawing = this.state.target === OWN ? " Press to draw points." : "";
+    const drawing = this.drawable() ? " Press to draw points." : "";
     const label = `What the ${side} ${this.title(side)} generates after ${s.step} steps.${drawing}`;
     const [context, width] = this.context(s.canvas, 1, label);
     const at = (x, y) => [width * (0.5 + x / (2 * extent)), width * (0.5 - y / (2 * extent))];
@@ -58,7 +58,10 @@ export class Board extends Panel {
     if (marks.target && data?.target) ground(data, data.target, COLOURS.target);
     if (marks.density && s.exact?.generated) ground(s.exact, s.exact.generated, COLOURS.generated);
     const ink = getComputedStyle(this.root).color;
-    if (marks.push && s.found?.answers) this.drawPush(context, s.found, at, width, ink);
+    // of the level that is shown, and not of another one that was
+    if (marks.push && s.found?.answers && s.found.sigma === this.sigma()) {
+      this.drawPush(context, s.found, at, width, ink);
+    }
     if (marks.particles && s.found) this.drawParticles(context, s.found, at);
     this.drawPoints(context, at, ink);
   }
@@ -99,7 +102,7 @@ export class Board extends Panel {
   }
 
   drawPoints(context, at, ink) {
-    const { state, spec, data } = this, own = state.target === OWN;
+    const { state, spec, data } = this, own = this.drawable();
     const points = own ? state.points : (data?.training ?? []);
     const size = points.length > 256 ? 1.5 : 3;
     context.fillStyle = ink;
@@ -119,11 +122,12 @@ export class Board extends Panel {
     const label = `Loss of the ${side} network over its steps, and the copier's, dashed`;
     const [context, width] = this.context(s.curve, 0.22, label), height = 0.22 * width;
     const ink = getComputedStyle(this.root).color;
-    const bins = Math.min(120, Math.max(1, Math.floor(until / 16)));
-    const edge = (k) => Math.floor((k * until) / bins);
+    // a bin has equally many steps of each of the networks
+    const { levels } = this.spec, size = levels * Math.ceil(until / 120 / levels);
+    const bins = Math.ceil(until / size);
     const means = [];
     for (let k = 0; k < bins; k++) {
-      const part = losses.slice(edge(k), edge(k + 1));
+      const part = losses.slice(k * size, (k + 1) * size);
       if (!part.length) break;
       means.push(part.reduce((a, b) => a + b, 0) / part.length);
     }
@@ -151,8 +155,7 @@ export class Board extends Panel {
   }
 
   tell(side) {
-    const { step, losses, floor, weights, pace, found, exact } = this.sides[side];
-    const last = losses.slice(-100), loss = last.reduce((a, b) => a + b, 0) / last.length;
+    const { step, weights, pace, found, exact } = this.sides[side];
     const share = (v) => (Number.isFinite(v) ? `${fixed(100 * v, 0)} %` : "–");
     const { copies, chance, outside } = found?.numbers ?? {};
     const expected = Number.isFinite(chance) ? ` (by chance ${share(chance)})` : "";
@@ -160,10 +163,10 @@ export class Board extends Panel {
     const rows = [
       ["step", `${step} of ${this.state.steps}${speed}`, step],
       ["weights", weights ?? "–", weights],
-      ["loss less the copier's", fixed(loss - floor), loss - floor],
+      ["loss less the copier's", fixed(exact?.above), exact?.above],
       ["copies", `${share(copies)}${expected}`, copies],
-      ["exact distance to the target", fixed(exact?.target, 2), exact?.target],
-      ["exact distance to the copier", fixed(exact?.copier, 2), exact?.copier],
+      ["distance to the target", fixed(exact?.target, 2), exact?.target],
+      ["distance to the copier", fixed(exact?.copier, 2), exact?.copier],
       ["outside the picture", found ? `${outside} of ${this.spec.particles}` : "–", outside],
     ];
     this.sides[side].numbers.replaceChildren(...rows.flatMap(([name, text, value]) =>

@@ -45,7 +45,10 @@ export class Time {
       this.frame = Math.min(from + (now - began) * pace, this.steps);
       this.draw();
       if (this.frame < this.steps) this.playing = requestAnimationFrame(next);
-      else this.pause();
+      else {
+        this.pause();
+        this.rested?.();
+      }
     };
     this.playing = requestAnimationFrame(next);
   }

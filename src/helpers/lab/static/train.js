@@ -32,7 +32,7 @@ export function layersOf({ kind, width, depth, narrow, degree, level }) {
 }
 
 export class Training {
-  step = 0;
+  losses = [];
 
   constructor(ort, sessions, about, points) {
     Object.assign(this, { ort, sessions, about, points });
@@ -51,6 +51,8 @@ export class Training {
       return numbers.map((values, i) => new ort.Tensor("float32", values, shapes[i]));
     });
   }
+
+  get step() { return this.losses.length; }
 
   level(k) {
     const { low, high } = this.about;
@@ -78,7 +80,13 @@ export class Training {
     return made;
   }
 
-  // One step; the loss of its batch. Where what it makes is not finite, all stays as it was.
+  // What that step takes, counted from 1.
+  rows(step) {
+    const { levels, size } = this.about;
+    return this.batch(step, size, levels ? this.level((step - 1) % levels) : 0);
+  }
+
+  // One step; the loss of its batch before it.
   async next() {
     const { ort, sessions, states, about } = this, { Tensor } = ort, { step: session } = sessions;
     const step = this.step + 1, k = this.step % states.length, { length } = states[k];
@@ -86,14 +94,13 @@ export class Training {
     const feeds = this.named(session, k, length);
     feeds.step = new Tensor("float64", [Math.floor(this.step / states.length) + 1], []);
     feeds.rate = new Tensor("float64", [about.rate * left], []);
-    const rows = this.batch(step, about.size, about.levels ? this.level(k) : 0);
-    feeds.batch = new Tensor("float32", rows, [about.size, 9]);
+    feeds.batch = new Tensor("float32", this.rows(step), [about.size, 9]);
     const found = await session.run(feeds), loss = found.loss.data[0];
     if (!Number.isFinite(loss)) {
       throw new Error(`the loss is ${loss} at step ${step}: lower the learning rate`);
     }
     states[k] = session.outputNames.slice(0, length).map((name) => found[name]);
-    this.step = step;
+    this.losses.push(loss);
     return loss;
   }
 

@@ -2,7 +2,7 @@
 // generate while they learn.
 
 import { Page } from "./answers.js";
-import { Board, BOTH, FAR, OWN } from "./board.js";
+import { Board, BOTH, FAR } from "./board.js";
 import { clamp, h } from "./dom.js";
 import { Time } from "./time.js";
 
@@ -10,6 +10,7 @@ const SLICE = 60, LOOK = 300; // milliseconds of training between two reports, a
 const MOST = 256, APART = 5; // own points: their number, the least distance along a stroke
 const FRESH = () => ({
   begun: null, step: 0, losses: [], found: null, exact: null, trouble: "", left: 0, busy: false,
+  floor: undefined, weights: undefined, pace: undefined,
 });
 
 // Coordinates, in units of the window, as a byte each.
@@ -66,7 +67,7 @@ export class Trainer extends Board {
     const { choices, presets } = this.spec;
     this.time = new Time(() => this.draw());
     const names = presets.map(({ name }) => name), about = { "aria-label": "experiment" };
-    const take = (i) => i && this.take(presets[i - 1]);
+    const take = (i) => (i ? this.take(presets[i - 1]) : this.change({}));
     this.preset = this.menu(["choose one …", ...names], take, about);
     this.told = h("p", { class: "lab-detail", "aria-live": "polite" });
     this.status = h("p", { class: "lab-status", role: "status" });
@@ -77,13 +78,13 @@ export class Trainer extends Board {
       this.button("Clear", () => this.change({ points: [] })));
     const count = this.slider("points", "count", choices.count);
     this.shows.push(() => {
-      own.hidden = this.state.target !== OWN;
+      own.hidden = !this.drawable();
       count.hidden = !own.hidden;
       this.toggle.textContent = this.running ? "⏸ Pause" : "▶ Train";
     });
     this.marks = { particles: true, density: true, target: true, push: false };
     const ticks = Object.keys(this.marks).map((key) => {
-      const text = key === "push" ? "the denoiser's push" : key;
+      const text = { push: "the denoiser's push", target: "the target's density" }[key] ?? key;
       const tick = () => {
         this.marks[key] = box.checked;
         if (this.marks.push) this.look();
@@ -95,6 +96,7 @@ export class Trainer extends Board {
     });
     const { button, slider, told } = this.time;
     slider.addEventListener("change", () => this.marks.push && this.look());
+    this.time.rested = () => this.marks.push && this.look();
     this.timeline = h("div", { class: "lab-time" }, button, slider, told);
     this.stage = h("div", { class: "train-stage" }, ...BOTH.map((side) => this.buildSide(side)));
     this.fill("train",
@@ -119,7 +121,7 @@ export class Trainer extends Board {
 
   buildSide(side) {
     const s = this.sides[side], { choices } = this.spec;
-    const canvas = h("canvas", { width: 10, height: 10, role: "img", tabindex: 0 });
+    const canvas = h("canvas", { width: 10, height: 10, role: "img" });
     const curve = h("canvas", { width: 10, height: 10, role: "img", class: "train-curve" });
     const numbers = h("dl", { class: "lab-numbers" });
     canvas.onpointerdown = (event) => this.press(event, canvas);
@@ -141,7 +143,10 @@ export class Trainer extends Board {
       return holder;
     };
     // a finger draws own points, and scrolls the page anywhere else
-    this.shows.push(() => canvas.classList.toggle("train-own", this.state.target === OWN));
+    this.shows.push(() => {
+      canvas.classList.toggle("train-own", this.drawable());
+      canvas.tabIndex = this.drawable() ? 0 : -1;
+    });
     const network = () => of("kind") === "network", always = () => true;
     return h("div", { class: `train-side lab-${side}` },
       h("div", { class: "lab-choice" },
@@ -153,6 +158,8 @@ export class Trainer extends Board {
   }
 
   // State
+
+  drawable() { return this.state.target === this.spec.own; }
 
   title(side) {
     const { kind, degree, width, depth, activation, narrow, level, skip } = this.state[side];
@@ -170,7 +177,8 @@ export class Trainer extends Board {
     for (const key of ["target", "count", "steps", "rate", "seed"]) {
       differ(key, String(this.state[key]), String(start[key]));
     }
-    differ("points", textOfPoints(this.state.points.map((v) => v / this.spec.extent)), "");
+    const own = this.drawable() ? this.state.points : [];
+    differ("points", textOfPoints(own.map((v) => v / this.spec.extent)), "");
     for (const side of BOTH) {
       for (const key of Object.keys(start[side])) {
         differ(`${side}.${key}`, this.state[side][key], start[side][key]);
@@ -183,14 +191,16 @@ export class Trainer extends Board {
     const query = new URLSearchParams(location.search), { choices, name } = this.spec, refused = [];
     if (query.get("lab") !== name) return false;
     for (const [key, value] of query) {
-      const [side, part] = key.split("."), known = choices[part ?? key];
+      const [side, part] = key.split("."), { start } = this.spec;
+      const has = BOTH.includes(side) ? part && Object.hasOwn(start[side], part) : !part;
+      const known = has && Object.hasOwn(choices, part ?? key) && choices[part ?? key];
       if (key === "seed" && /^\d{1,10}$/.test(value) && value < 2 ** 32) {
         this.state.seed = Number(value);
       } else if (key === "points" && /^[\w-]{1,700}$/.test(value) && value.length % 4 !== 1) {
         const points = pointsOfText(value);
         const kept = points.slice(0, 2 * Math.min(MOST, points.length >> 1));
         this.state.points = kept.map((v) => v * this.spec.extent);
-      } else if (known?.includes(value) && (part ? BOTH.includes(side) : true)) {
+      } else if (known && (part || Object.hasOwn(start, key)) && known.includes(value)) {
         (part ? this.state[side] : this.state)[part ?? key] = value;
       } else if (["seed", "points"].includes(key) || known) refused.push(`${key} ${value}`);
     }
@@ -244,18 +254,22 @@ export class Trainer extends Board {
 
   // Both sides go on, to the end or for so many steps.
   start(steps = Infinity) {
-    const { target, points } = this.state;
-    if (target === OWN && !points.length) {
+    const until = Number(this.state.steps);
+    if (this.drawable() && !this.state.points.length) {
       this.stop();
       const by = "press on a picture, or go there by Tab, move by the arrows, set by Enter";
       this.say(`Draw the points first: ${by}.`, true);
+      return;
+    }
+    if (BOTH.every((side) => this.sides[side].step >= until)) {
+      this.say(`All ${until} steps are done: start over, or choose more steps.`);
       return;
     }
     this.running ||= steps === Infinity;
     this.show();
     for (const side of BOTH) {
       const s = this.sides[side];
-      s.left = Math.max(s.left, steps);
+      s.left += steps;
       if (!s.busy) this.train(side);
     }
   }
@@ -267,16 +281,20 @@ export class Trainer extends Board {
 
   async begin(side) {
     const s = this.sides[side], { turn } = s;
-    if (s.begun) return;
-    const state = structuredClone(this.state), { target, count, points } = state;
-    const key = JSON.stringify([target, count, points]);
+    const told = await (s.begun ??= this.open(side));
+    if (turn === s.turn) Object.assign(s, told);
+  }
+
+  async open(side) {
+    const s = this.sides[side], { turn } = s, state = structuredClone(this.state);
+    const key = JSON.stringify([state.target, state.count, state.points]);
     Object.assign(s, { step: 0, losses: [], trouble: "" });
     if (this.data?.key !== key) {
       const data = await this.ask(side, { ask: "data", state });
-      if (turn === s.turn) this.data = { key, ...data };
+      if (turn !== s.turn) return {}; // a later choice has begun already
+      this.data = { key, ...data };
     }
-    const begun = await this.ask(side, { ask: "begin", state });
-    if (turn === s.turn) Object.assign(s, { begun, ...begun });
+    return this.ask(side, { ask: "begin", state });
   }
 
   async train(side) {
@@ -313,19 +331,24 @@ export class Trainer extends Board {
     if (!mine()) return;
     s.busy = false;
     const rests = ({ busy, step, trouble }) => !busy && (step >= until || trouble);
-    if (BOTH.every((one) => rests(this.sides[one]))) this.stop();
+    if (!BOTH.every((one) => rests(this.sides[one]))) return;
+    if (this.running && !BOTH.some((one) => this.sides[one].trouble)) {
+      this.say(`All ${until} steps are done.`);
+    }
+    this.stop();
   }
 
   // Both sides as they are now, where they are not training.
   async look() {
-    if (this.state.target === OWN && !this.state.points.length) return;
     for (const side of BOTH) {
-      const s = this.sides[side], { turn } = s;
-      if (s.busy) continue;
+      const s = this.sides[side], { turn } = s, mine = () => turn === s.turn;
+      if (s.busy || (this.drawable() && !this.state.points.length)) continue;
       try {
         await this.begin(side);
-        if (turn === s.turn && !s.busy) await this.sees(side, !s.exact);
+        if (mine() && !s.busy) await this.sees(side, !s.exact);
       } catch ({ message }) {
+        if (!mine()) continue;
+        s.begun = null;
         this.say(message, true);
       }
     }
@@ -338,6 +361,7 @@ export class Trainer extends Board {
     const found = await this.ask(side, { ask: "look", seed, density, lattice, sigma });
     const cost = performance.now() - began;
     if (turn !== s.turn) return cost;
+    s.still.remove?.();
     s.found = { ...found, lattice, sigma, turns: this.turns(found.frames) };
     if (density) Object.assign(s, { exact: found, seen: performance.now(), cost });
     if (!this.time.levels) this.time.begin(this.spec.sigmas);
@@ -355,13 +379,23 @@ export class Trainer extends Board {
   add(x, y) {
     const { points } = this.state, { extent } = this.spec;
     const whole = (v) => (clamp(Math.round(v), -FAR, FAR) / FAR) * extent;
-    if (points.length < 2 * MOST) this.state.points = [...points, whole(x), whole(y)];
-    else this.say(`${MOST} points are the most that a link can carry.`, true);
+    if (points.length >= 2 * MOST) {
+      this.full = true;
+      return;
+    }
+    this.state.points = [...points, whole(x), whole(y)];
     this.draw();
   }
 
+  // What was drawn is the training set from now on.
+  drawn() {
+    this.change({});
+    if (this.full) this.say(`${MOST} points are the most that a link can carry.`, true);
+    this.full = false;
+  }
+
   press(event, canvas) {
-    if (this.state.target !== OWN) return;
+    if (!this.drawable() || event.button) return;
     event.preventDefault();
     canvas.setPointerCapture(event.pointerId);
     this.stroke = [Infinity, Infinity];
@@ -371,6 +405,7 @@ export class Trainer extends Board {
   drag({ offsetX, offsetY }, canvas) {
     const width = canvas.clientWidth, to = (v) => FAR * ((2 * v) / width - 1);
     const [x, y] = [to(offsetX), -to(offsetY)], [u, v] = this.stroke;
+    if (Math.max(Math.abs(x), Math.abs(y)) > FAR) return; // the pointer has left the picture
     if (!((x - u) ** 2 + (y - v) ** 2 < APART ** 2)) {
       this.stroke = [x, y];
       this.add(x, y);
@@ -378,17 +413,17 @@ export class Trainer extends Board {
   }
 
   lift() {
-    if (this.stroke) this.change({});
+    if (this.stroke) this.drawn();
     this.stroke = null;
   }
 
   type(event) {
-    if (this.state.target !== OWN) return;
+    if (!this.drawable()) return;
     const moves = { ArrowLeft: [-6, 0], ArrowRight: [6, 0], ArrowUp: [0, 6], ArrowDown: [0, -6] };
     if (event.key === "Backspace") this.change({ points: this.state.points.slice(0, -2) });
     else if (event.key === "Enter" || event.key === " ") {
       this.add(...(this.cursor ??= [0, 0]));
-      this.change({});
+      this.drawn();
     } else if (moves[event.key]) {
       const [x, y] = this.cursor ?? [0, 0], [u, v] = moves[event.key];
       this.cursor = [clamp(x + u, -FAR, FAR), clamp(y + v, -FAR, FAR)];

@@ -5,7 +5,7 @@ import { measure } from "./measures.js";
 import { sample } from "./samplers.js";
 import { layersOf, Training } from "./train.js";
 import {
-  copier, copierLoss, generatedLogDensity, gridPoints, pictureOf, totalVariation,
+  apartness, copier, copierLoss, generatedLogDensity, gridPoints, pictureOf,
 } from "./truth.js";
 
 const LAST = 2 ** 31 - 1; // a stream of noise that no step reaches
@@ -14,7 +14,13 @@ const FLOOR = 2048; // rows of which the copier's loss is the mean
 export class Trainings extends Files {
   trainings = {};
 
+  // In the order asked, whatever arrives first.
   async begin({ side, state }) {
+    this.trainings[side] = this.open(side, state);
+    return (await this.trainings[side]).told;
+  }
+
+  async open(side, state) {
     const { low, high, size, levels, name } = this.spec, chosen = state[side];
     const { widths, degree, hears, apart } = layersOf(chosen);
     const ort = await once("runtime", loadRuntime);
@@ -29,20 +35,20 @@ export class Trainings extends Files {
     };
     const truth = await this.truth(state), { training: points } = truth;
     const training = new Training(ort, sessions, about, points), count = training.states.length;
-    this.trainings[side] = { training, truth };
     const own = apart ? training.states.map((_, k) => training.level(k)) : [0];
     const losses = own.map((sigma) =>
       copierLoss(points, training.batch(LAST, Math.floor(FLOOR / count), sigma)));
     const weights = training.weights().flat().reduce((sum, { length }) => sum + length, 0);
-    return { floor: losses.reduce((a, b) => a + b, 0) / count, weights };
+    const floor = losses.reduce((a, b) => a + b, 0) / count;
+    return { training, truth, told: { floor, weights } };
   }
 
   // The points, and the laws of target and copier on the grid.
   async truth({ target, count, points }) {
     const { extent, cells, blur } = this.spec;
     const file = `${target.replaceAll(" ", "_")}.safetensors.gz`;
-    const found = points.length ? {} : await this.get(file, safetensors);
-    const drawn = points.length ? points : found.points.subarray(0, 2 * Number(count));
+    const own = target === this.spec.own, found = own ? {} : await this.get(file, safetensors);
+    const drawn = own ? points : found.points.subarray(0, 2 * Number(count));
     const training = Float64Array.from(drawn), grid = gridPoints(extent, cells);
     const log = (i) => copier(training, grid.subarray(2 * i, 2 * i + 2), blur).log;
     const copied = Float64Array.from({ length: cells ** 2 }, (_, i) => log(i));
@@ -58,7 +64,7 @@ export class Trainings extends Files {
 
   // Steps for so long, or so many; their losses.
   async train({ side, milliseconds, steps }) {
-    const { training } = this.trainings[side], { until } = training.about, losses = [];
+    const { training } = await this.trainings[side], { until } = training.about, losses = [];
     const began = performance.now();
     while (training.step < until && losses.length < steps) {
       losses.push(await training.next());
@@ -70,7 +76,8 @@ export class Trainings extends Files {
   // What it generates now: paths of particles, and where asked the exact density, and answers to
   // the points of a lattice.
   async look({ side, seed, density, lattice, sigma }) {
-    const { training, truth } = this.trainings[side], { spec } = this, { cells, extent } = spec;
+    const { training, truth } = await this.trainings[side], { spec } = this;
+    const { cells, extent } = spec;
     const field = (y, level) => training.field(y, level);
     const denoise = async (y, level) => (await field(y, level)).x;
     const about = { sampler: "Heun", denoise, n: spec.particles, d: 2, sigmas: spec.sigmas, seed };
@@ -85,9 +92,16 @@ export class Trainings extends Files {
     if (!density) return found;
     const { blur, high, density_steps: steps } = spec, cell = ((2 * extent) / cells) ** 2;
     const log = await generatedLogDensity(field, truth.grid, blur, high, steps);
-    const apart = (other) => other && totalVariation(other, log, cell);
+    const apart = (other) => other && apartness(other, log, cell);
     // a power below 1, so that a thin ridge does not hide the rest
-    const generated = pictureOf(log, cells, 0.7);
-    return { ...found, generated, target: apart(truth.target), copier: apart(truth.copied) };
+    const generated = pictureOf(log, cells, 0.7), above = this.above(training, truth.training);
+    return { ...found, generated, above, target: apart(truth.target), copier: apart(truth.copied) };
+  }
+
+  // Mean over the last steps of their loss less the copier's, on the same batches.
+  above(training, points) {
+    const last = training.losses.slice(-this.spec.recent), first = training.step - last.length;
+    const gaps = last.map((loss, i) => loss - copierLoss(points, training.rows(first + i + 1)));
+    return gaps.reduce((a, b) => a + b, 0) / last.length;
   }
 }
