@@ -3,6 +3,7 @@ a network afterwards, and its widget, by messages and in a browser."""
 
 import asyncio
 import base64
+import gc
 import inspect
 import json
 import math
@@ -14,7 +15,7 @@ import torch
 from jupyter_client.manager import start_new_kernel
 from torch import nn
 
-from helpers import jacobian, models, noise
+from helpers import checkpoint, jacobian, models, noise
 from helpers.cards import MODELS
 from helpers.data import load
 from helpers.denoisers import Denoiser, PosteriorMean
@@ -151,8 +152,10 @@ def test_what_died_goes_on(tmp_path, pair, monkeypatch):
 
 
 def test_a_damaged_note_is_refused(tmp_path):
-    (tmp_path / "a.json").write_text("{")
-    with pytest.raises(ValueError, match=r"a\.json is damaged: remove it"):
+    (tmp_path / "z.json").write_text("{")  # not ours
+    Workbench(folder=tmp_path)
+    (tmp_path / "0123456789ab.json").write_text("{")
+    with pytest.raises(ValueError, match=r"0123456789ab\.json is damaged: remove it"):
         Workbench(folder=tmp_path)
 
 
@@ -202,6 +205,56 @@ def test_divergence_is_said_and_what_was_seen_stays():
     with pytest.raises(ValueError, match="lower the learning rate"):
         work.run()
     assert work.runs[0].sheet is not None and work.runs[0].history
+
+
+def test_a_folder_goes_on_only_where_nothing_else_is_asked(tmp_path):
+    Workbench(**DISKS, networks=[("UNet", TINY)], steps=3, folder=tmp_path).run()
+    (tmp_path / "zz.json").write_text("{")  # not ours
+    assert Workbench(folder=tmp_path).choices["data"]["n"] == 12
+    other = Workbench(n=32, networks=["CNN"], steps=5, folder=tmp_path).choices
+    assert (other["data"]["n"], other["networks"], other["steps"]) == (32, [["CNN", {}]], 5)
+
+
+def test_a_name_means_one_class(tmp_path, monkeypatch, pair):
+    other = type("CNN", (OwnNet,), {"__module__": "cell"})
+    with pytest.raises(ValueError, match="another network is called CNN: give your class another"):
+        Workbench(**DISKS, networks=[other])
+    del other
+    gc.collect()
+    for networks, words in (
+        ("UNet", "pass a list"),
+        ([("UNet", 2)], "is no network"),
+        ([3], "3 is no"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Workbench(**DISKS, networks=networks)
+    # of the book's networks none is overwritten
+    monkeypatch.setenv(MODELS, str(tmp_path))
+    models.save("disks", pair.runs[0].delivered, {"recipe": "the book's"}, pair.runs[0].test.images)
+    with pytest.raises(ValueError, match="disks is a network of the book: choose another name"):
+        pair.save("disks")
+    pair.save("mine")
+    pair.save("mine")
+
+
+def test_a_checkpoint_of_another_device_says_so(tmp_path, monkeypatch):
+    Workbench(**DISKS, networks=[("UNet", TINY)], steps=3, folder=tmp_path).run()
+
+    def read(*_):
+        raise RuntimeError("Expected a CPUGeneratorImplState of size 5056")  # as torch says it
+
+    monkeypatch.setattr(checkpoint.State, "read", read)
+    with pytest.raises(ValueError, match="begun on another kind of device than cpu"):
+        Workbench(folder=tmp_path, device="cpu").start()
+
+
+def test_an_option_that_is_no_json_is_shown(pair):
+    class OwnOdd(OwnNet):
+        def __init__(self, width: int = 3, act=nn.GELU, seed: int = 0):
+            super().__init__(width, seed=seed)
+
+    told, _ = BenchWidget(pair).reply({"ask": "all"})
+    assert "GELU" in json.dumps(told["architectures"]["OwnOdd"])
 
 
 def test_what_is_asked_afterwards(pair, tmp_path, monkeypatch):
@@ -358,7 +411,7 @@ def test_what_the_widget_is_asked(beside, tmp_path, monkeypatch):
         == 0
         == work.landmarks()["copier"]["closeness"]
     )
-    assert "copier and linear denoiser" in ask("row", which=0)[0]["found"]["control"]
+    assert "untrained" in ask("row", which=0)[0]["found"]["control"]
     monkeypatch.setenv(MODELS, str(tmp_path / "models"))
     assert ask("save", which=1, name="kept")[0]["found"]["class"] == "OwnNet"
     assert ask("lab")[0]["found"]["written to"] == str(tmp_path / "lab")

@@ -169,12 +169,21 @@ class Run:
     progress: Progress | None = None
     ended: bool = False
 
+    def __post_init__(self) -> None:
+        self.start = copy.deepcopy(self.denoiser).eval()  # as it was before the first step
+
     def plan(self, steps: int) -> None:
         """Train for so many steps, from the checkpoint where there is one."""
         self.recipe = replace(self.recipe, steps=steps)
         self._steps = train(self.denoiser, self.data.images, self.recipe, self.checkpoint, KEPT)
         if self.checkpoint and self.checkpoint.exists():
-            self.advance()  # which takes no step: it says what was reached
+            try:
+                self.advance()  # which takes no step: it says what was reached
+            except RuntimeError as error:  # of the draws, whose state every kind of device has its own
+                raise ValueError(
+                    f"{self.checkpoint} was begun on another kind of device than {self.device.type}: "
+                    f"go on there, or take another folder ({error})"
+                ) from None
 
     @property
     def step(self) -> int:

@@ -1,6 +1,7 @@
 """The workbench beside a kernel: its controls, and training that leaves the kernel free to answer."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +47,8 @@ class BenchWidget(Asked):
         ask = question.get("ask")
         if ask not in self.asks:
             raise ValueError(f"asked for {ask!r}: this kernel answers {', '.join(self.asks)}")
-        return self.asks[ask](question)
+        told, arrays = self.asks[ask](question)
+        return json.loads(json.dumps(told, default=str)), arrays  # a class may have any default
 
     # Training -------------------------------------------------------------------------------------
 
@@ -167,5 +169,5 @@ def _told(row: dict[str, Any]) -> dict[str, str]:
         "claim": row["claim"],
         "expected": f"at least {row['expected'][0]:g}",
         "measured": f"{row['measured']:.2f}",
-        "control": f"{name}: {', '.join(f'{value:.2f}' for value in control)}",
+        "control": f"{name}: {control:.2f}",
     }

@@ -23,6 +23,7 @@ from . import lab as labs
 from .lab import Family, Lab
 
 SLICE = 0.2  # seconds of training between two chances to pause
+NOTES = f"{'[0-9a-f]' * 12}.json"  # what the folder keeps of a training
 SAMPLERS = {**labs.SAMPLERS, "reverse SDE": sampling.reverse_sde}  # whose noise may lie on a GPU
 
 
@@ -39,7 +40,8 @@ class Workbench:
     takes as many looks as fit into a fifth of the time. changes: of the recipe, as
     {"rate": 1e-3}. device: as `helpers.devices.resolve`. seed: of weights, batches and noise.
     folder: where it keeps itself every few seconds, as on Google Drive; with a folder and nothing
-    else it is the last training that is kept there, which goes on where it was.
+    else it is the last training that is kept there, which goes on where it was, on a device of the
+    same kind.
 
     `runs` are the networks (`bench.Run`), each with its history, samples and weights. Raises
     ValueError in words for what is not there or does not fit.
@@ -66,13 +68,16 @@ class Workbench:
         folder: str | Path | None = None,
         **options: Any,
     ):
-        self.folder, self.device = Path(folder) if folder else None, devices.resolve(device)
+        self.folder = Path(folder).expanduser() if folder else None
+        self.device = devices.resolve(device)
         self.choices: dict[str, Any] = {
             "data": {"name": data or "fashion-mnist", "n": n, "size": size, "colour": colour, **options},
-            "networks": [_pair(network) for network in networks],
+            "networks": _pairs(networks),
             "minutes": minutes, "steps": steps, "every": every, "changes": changes or {}, "seed": seed,
         }  # fmt: skip
-        if data is None and self.folder and (kept := sorted(self.folder.glob("*.json"), key=_age)):
+        others = n, size, colour, *networks, minutes, steps, every, changes, seed, options
+        alone = data is None and others == (1000, 32, "gray", "UNet", 2.0, None, None, None, 0, {})
+        if alone and self.folder and (kept := sorted(self.folder.glob(NOTES), key=_age)):
             self.choices = _read(kept[-1])["choices"]
         self.runs: list[bench.Run] = []
 
@@ -84,7 +89,7 @@ class Workbench:
         if unknown := set(choices) - set(self.choices):
             raise ValueError(f"no choice is called {unknown.pop()!r}: {', '.join(self.choices)}")
         self.choices |= choices
-        self.choices["networks"] = [_pair(network) for network in self.choices["networks"]]
+        self.choices["networks"] = _pairs(self.choices["networks"])
         self.runs = []
 
     def kept(self) -> bool:
@@ -221,10 +226,17 @@ class Workbench:
     # Leaving --------------------------------------------------------------------------------------
 
     def save(self, name: str, which: int = 0) -> dict[str, Any]:
-        """Weights and card into the folder of models, see `helpers.models.save`; the card."""
-        run = self._run(which)
+        """Weights and card into the folder of models, see `helpers.models.save`; the card. Raises
+        ValueError for the name of a network that no workbench has saved."""
+        run, maker = self._run(which), "helpers.lab.Workbench"
+        try:
+            there = models.manifest().get(name, {})
+        except ValueError:  # no network has been saved yet
+            there = {}
+        if not there.get("recipe", maker).startswith(maker):
+            raise ValueError(f"{name} is a network of the book: choose another name")
         card = {
-            "recipe": f"helpers.lab.Workbench with {json.dumps(self.choices, default=str)}",
+            "recipe": f"{maker} with {json.dumps(self.choices, default=str)}",
             "data": str(run.data), "N": len(run.data), "mean": round(float(run.data.images.mean()), 3),
             "seed": self.choices["seed"], "images_seen": run.step * run.recipe.batch,
             "hardware": devices.hardware(self.device), "seconds": round(run.progress.seconds) if run.progress else 0,
@@ -262,10 +274,20 @@ class Workbench:
         return f"Workbench: {names} on {chosen['data']['n']} images of {chosen['data']['name']}"
 
 
+def _pairs(networks: Sequence) -> list:
+    """Names and options of networks, as JSON keeps them."""
+    if isinstance(networks, (str, type)):
+        raise ValueError(f"networks is {networks!r}: pass a list, as [{networks!r}]")
+    return [_pair(network) for network in networks]
+
+
 def _pair(network: Any) -> list:
-    """Name and options of a network, as JSON keeps them."""
     name, options = network if isinstance(network, (tuple, list)) else (network, {})
-    return [name.__name__ if isinstance(name, type) else str(name), dict(options)]
+    if not isinstance(name, (str, type)) or not isinstance(options, dict):
+        raise ValueError(f"{network!r} is no network: pass a class or its name, or (name, options)")
+    if isinstance(name, type) and bench.known(name.__name__) is not name:
+        raise ValueError(f"another network is called {name.__name__}: give your class another name")
+    return [name.__name__ if isinstance(name, type) else name, options]
 
 
 def _label(name: str, options: dict[str, Any]) -> str:
