@@ -179,7 +179,7 @@ class Run:
         if self.checkpoint and self.checkpoint.exists():
             try:
                 self.advance()  # which takes no step: it says what was reached
-            except RuntimeError as error:  # of the draws, whose state every kind of device has its own
+            except RuntimeError as error:  # each kind of device has its own state of the draws
                 raise ValueError(
                     f"{self.checkpoint} was begun on another kind of device than {self.device.type}: "
                     f"go on there, or take another folder ({error})"
