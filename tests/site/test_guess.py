@@ -23,7 +23,7 @@ const { typed, comparison } = await import(process.argv[2]);
 const said = (text, value, unit = "") => comparison(typed(text, unit), value);
 console.log(JSON.stringify([
   ["0.3", "0,3", "1/4", "25 %", " 2 ", "-1e-3"].map((text) => typed(text, "%")),
-  ["", "a", "1/", "1/2/3", "%", "three"].map((text) => Number.isNaN(typed(text, "%"))),
+  ["", "a", "1/", "1/2/3", "%", "three", "1,000"].map((text) => Number.isNaN(typed(text, "%"))),
   said("0.3", 0.12), said("0.04", 0.12), said("0.125", 0.12), said("3", 3), said("0", 0.5), said("2", -1),
 ]));
 """
@@ -31,7 +31,7 @@ console.log(JSON.stringify([
 
 def test_what_is_typed_is_read_and_compared(javascript, labs):
     numbers, none, *said = javascript(SAID, labs)
-    assert numbers == [0.3, 0.3, 0.25, 25, 2, -0.001] and none == [True] * 6
+    assert numbers == [0.3, 0.3, 0.25, 25, 2, -0.001] and none == [True] * 7
     assert said == [
         "your guess is 2.5 times too large",
         "your guess is 3 times too small",

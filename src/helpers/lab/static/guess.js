@@ -5,6 +5,7 @@ import { Panel } from "./panel.js";
 
 // The number that was typed, also as 0,3 or 1/9 and with its unit; NaN for anything else.
 export function typed(text, unit) {
+  if (/[1-9]\d*,\d{3}\b/.test(text)) return NaN; // a thousand, or a decimal comma?
   const parts = text.replace(unit, "").replaceAll(",", ".").split("/");
   if (parts.length > 2 || parts.some((part) => !part.trim())) return NaN;
   return parts.map(Number).reduce((a, b) => a / b);
