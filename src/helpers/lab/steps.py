@@ -105,9 +105,7 @@ class Levels(Denoiser):
         at = (last * (sigma / LOW).log() / math.log(HIGH / LOW)).clamp(0, last).view(-1, 1)
         found = torch.zeros_like(y)
         for i, network in enumerate(self.networks):
-            part = (1 - (at - i).abs()).clamp(min=0)
-            if bool((part > 0).any()):
-                found = found + part * network.estimate(y, sigma)
+            found = found + (1 - (at - i).abs()).clamp(min=0) * network.estimate(y, sigma)
         return found
 
 
