@@ -134,7 +134,7 @@ def test_an_edit_makes_few_chapters_stale(leads):
     stale = {module: sum(module in files for files in leads.values()) for module in modules}
     assert 1 <= stale[ROOT / "src/helpers/denoisers/two_images.py"] <= 2
     assert all(
-        stale[ROOT / f"src/helpers/{name}.py"] <= 2 for name in ("lab/voters", "kernels/local")
+        stale[ROOT / f"src/helpers/{name}.py"] <= 3 for name in ("lab/voters", "kernels/local")
     )
     assert sum(stale.values()) / len(modules) <= 9
     for module in modules:
@@ -147,11 +147,12 @@ def test_an_edit_makes_few_chapters_stale(leads):
 
 
 def test_only_the_models_themselves_read_cards_for_others():
-    """`dependencies` looks for the word in chapters only."""
+    """`dependencies` looks for the word in chapters only. A workbench does when it saves a network,
+    which no chapter does."""
     asking = [
         m.name for m in (ROOT / "src/helpers").rglob("*.py") if "manifest()" in m.read_text("utf-8")
     ]
-    assert sorted(asking) == ["campaign.py", "cards.py", "models.py"]
+    assert sorted(asking) == ["campaign.py", "cards.py", "models.py", "workbench.py"]
 
 
 REAL = """

@@ -22,8 +22,8 @@ LABS = [  # (page, name), one for each `Lab("name", ...)` of the chapters
         r'^Lab\(\s*"([^"]+)"', cell.source if cell.cell_type == "code" else "", re.M
     )
 ]
-LAB_WEIGHT = 60_000  # bytes, gzip: what a lab adds to its page before the first press
-FIRST_PRESS = 2_500_000  # bytes that the first press may fetch beside the runtime
+LAB_WEIGHT = 70_000  # bytes, gzip: what a lab adds to its page before the first press, with the scripts of all
+FIRST_PRESS = 5_500_000  # bytes that the first press may fetch beside the runtime
 SHOTS = ROOT / "build/screenshots"
 PRESS, LAB = "Press to run", "polynomial"  # the lab on which the controls and the faults are tried
 LAB_PAGE = dict((name, page) for page, name in LABS)[LAB]

@@ -8,6 +8,7 @@ import inspect
 import json
 import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import pytest
@@ -354,7 +355,13 @@ def trained(widget, ask):
         await widget.task
         return answer
 
-    return asyncio.run(loop())
+    return apart(loop())
+
+
+def apart(coroutine):
+    """Run it in a thread: a browser of this process may have a loop of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 def test_the_widget_trains_in_the_kernels_loop(beside):
@@ -376,7 +383,7 @@ def test_the_widget_trains_in_the_kernels_loop(beside):
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patched:  # slices of one step
         patched.setattr(Workbench.slices, "__defaults__", (1e-9,))
-        reached = asyncio.run(pause())
+        reached = apart(pause())
     assert 2 <= reached < 6 and any(heard) and not widget.wanted
     sent.clear()
     trained(widget, ask)
