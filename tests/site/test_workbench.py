@@ -9,6 +9,7 @@ import json
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -27,6 +28,7 @@ from helpers.lab.bench_widget import BenchWidget
 from helpers.plots import SITE
 
 torch.set_num_threads(1)
+ROOT = Path(__file__).resolve().parents[2]
 TINY = {"blocks": 1, "channels": 2}
 DISKS = {"data": "disks", "n": 12, "size": 8, "device": "cpu"}
 
@@ -440,24 +442,11 @@ def test_the_widget_says_faults_in_words(beside):
     assert widget.fault == "" and widget.work.runs[0].ended
 
 
-FRONT = """async ([text, css]) => {
-  const { default: front } = await import(
-    URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
-  const hear = [], view = (base64) =>
-    new DataView(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)).buffer);
-  const model = { get: () => null, send: (question) => { post(question); } };
-  model.on = (event, call) => event === "msg:custom" && hear.push(call);
-  setInterval(async () => {
-    for (const [content, buffers] of await drain()) {
-      for (const call of hear) call(content, buffers.map(view));
-    }
-  }, 50);
-  front.render({ model, el: document.body });
-}"""
-
-
-def test_the_widget_in_a_browser(tab, beside):
+def test_the_widget_in_a_browser(tab, beside, monkeypatch):
     """Choices are read from the controls, training is shown, and a click asks for eigenvectors."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from workbench import FRONT
+
     widget, _, sent = beside(networks=[("UNet", TINY)], steps=2)
 
     def post(question):

@@ -76,11 +76,11 @@ export class Board extends Panel {
     Object.assign(context, { strokeStyle: ink, fillStyle: ink, lineWidth: 1, globalAlpha: 0.7 });
     for (let i = 0; i < moves.length; i += 2) {
       const [x, y] = [lattice[i] / scale, lattice[i + 1] / scale];
+      const [u, v] = at(x + reach * moves[i], y + reach * moves[i + 1]);
       context.beginPath();
       context.moveTo(...at(x, y));
-      context.lineTo(...at(x + reach * moves[i], y + reach * moves[i + 1]));
+      context.lineTo(u, v);
       context.stroke();
-      const [u, v] = at(x + reach * moves[i], y + reach * moves[i + 1]);
       context.fillRect(u - 1.5, v - 1.5, 3, 3);
     }
     context.globalAlpha = 1;

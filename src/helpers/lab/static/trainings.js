@@ -43,23 +43,27 @@ export class Trainings extends Files {
     return { training, truth, told: { floor, weights } };
   }
 
+  // The training points, and what is known of a target beside its own points.
+  async drawn({ target, count, points }) {
+    if (target === this.spec.own) return { training: Float64Array.from(points), known: {} };
+    const known = await this.get(`${target.replaceAll(" ", "_")}.safetensors.gz`, safetensors);
+    return { training: Float64Array.from(known.points.subarray(0, 2 * Number(count))), known };
+  }
+
   // The points, and the laws of target and copier on the grid.
-  async truth({ target, count, points }) {
-    const { extent, cells, blur } = this.spec;
-    const file = `${target.replaceAll(" ", "_")}.safetensors.gz`;
-    const own = target === this.spec.own, found = own ? {} : await this.get(file, safetensors);
-    const drawn = own ? points : found.points.subarray(0, 2 * Number(count));
-    const training = Float64Array.from(drawn), grid = gridPoints(extent, cells);
+  async truth(state) {
+    const { extent, cells, blur } = this.spec, { training, known } = await this.drawn(state);
+    const grid = gridPoints(extent, cells);
     const log = (i) => copier(training, grid.subarray(2 * i, 2 * i + 2), blur).log;
     const copied = Float64Array.from({ length: cells ** 2 }, (_, i) => log(i));
-    const fresh = found.reference && Float64Array.from(found.reference);
+    const fresh = known.reference && Float64Array.from(known.reference);
     const chance = fresh && measure(fresh, 2, training).copies;
-    return { training, grid, copied, chance, target: found.log_p };
+    return { training, grid, copied, chance, target: known.log_p };
   }
 
   async data({ state }) {
-    const { training, target } = await this.truth(state), { cells } = this.spec;
-    return { training, target: target && pictureOf(target, cells) };
+    const { training, known } = await this.drawn(state);
+    return { training, target: known.log_p && pictureOf(known.log_p, this.spec.cells) };
   }
 
   // Steps for so long, or so many; their losses.
