@@ -252,11 +252,11 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             **{f"circle-{part}": {"4000": "400"} for part in ("run", "table", "estimates")},
         },
     ),
-    "21": (
+    "22": (
         {"n": 8},
         {"tiles-run": {"(0, 2, 4, 5, 6, 8)": "(0, 4, 5, 6, 8)"}, "detail-run": {"6 * n": "3 * n"}},
     ),
-    "22": (
+    "23": (
         {"steps": 2},
         {
             "copy-numbers": {"images, device)": "images, device, 8)"},
