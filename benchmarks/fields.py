@@ -37,9 +37,11 @@ from helpers.systems.chen.field_training import (
     patched,
     reduced,
     scenes,
+    shipped,
     unpacked,
+    upscaling_loss,
 )
-from helpers.systems.chen.fields import GRID, Coder, Renderer, Unfolded, bicubic
+from helpers.systems.chen.fields import GRID, Coder, Renderer, Upscaler, bicubic
 from helpers.training import Progress, Recipe, fit, train
 
 SEEDS, SIZES, TEST = 3, (32, 48, 64, 96, 128, 192, 256), 32
@@ -54,7 +56,6 @@ KINDS: dict[str, dict[str, Any]] = {
         "kernel": 1,
         "width": 100,
     },
-    "unfolded": {"width": 78},  # the point-wise one that is told nine features
 }
 CODER = Recipe(steps=2800, batch=16, rate=2e-3, warmup=100, clip=1.0, ema=0.995, precision="mixed")
 RENDERER = Recipe(steps=1200, batch=16, rate=2e-3, warmup=50, clip=1.0, ema=0.99, precision="mixed")
@@ -95,17 +96,21 @@ def coder() -> tuple[Coder, int]:
 
 
 @functools.cache
-@torch.no_grad()
 def seen() -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Images for the renderers, and their fields in half precision, which is what the memory is
     for."""
     images = scenes(SEEN, size=LARGEST)
-    parts = [coder()[0].field(coder()[0].encode(reduced(part, GRID))) for part in images.split(200)]
-    return images, tuple(torch.cat(p).half() for p in zip(*parts, strict=True))
+    return images, fields(coder()[0], images)
+
+
+@torch.no_grad()
+def fields(network: Coder, images: Tensor) -> tuple[Tensor, Tensor]:
+    parts = [network.field(network.encode(reduced(part, GRID))) for part in images.split(200)]
+    return tuple(torch.cat(p).half() for p in zip(*parts, strict=True))
 
 
 def renderer(name: str, seed: int, **options: Any) -> tuple[Renderer, int]:
-    network = (Unfolded if "unfolded" in name else Renderer)(**options, seed=seed)
+    network = Renderer(**options, seed=seed)
     recipe = Recipe(**{**vars(RENDERER), "seed": seed})
     images, known = seen()
     loss = crop_loss(network, known, images, recipe.batch)
@@ -171,6 +176,63 @@ def kept() -> dict[str, nn.Module]:
     if not ALL.exists():
         raise SystemExit("no networks: run `python benchmarks/fields.py networks` first")
     return unpacked(ALL.read_bytes())
+
+
+# Mixed resolutions --------------------------------------------------------------------------------
+
+HIGH = 120  # scenes known at 128, a tenth; the others at 32 only
+# name: scenes at 128, and how often each of them is in the list from which batches are drawn
+ARMS = {
+    "half": (SEEN // 2, 1),
+    "tenth": (HIGH, (SEEN - HIGH) // HIGH),
+    "tenth, as they come": (HIGH, 1),
+}
+
+
+@functools.cache
+def standing() -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Images at 128 and their fields, of the coder that ships."""
+    images = scenes(SEEN, size=LARGEST)
+    return images, fields(shipped("coder"), images)
+
+
+def mixed_renderer(arm: str, seed: int) -> Renderer:
+    high, times = ARMS[arm]
+    order = torch.cat([torch.arange(high).repeat(times), torch.arange(high, SEEN)])
+    images, found = standing()
+    known = torch.where(order < high, LARGEST, GRID)
+    network, recipe = Renderer(seed=seed), Recipe(**{**vars(RENDERER), "seed": seed})
+    images, found = images[order], tuple(v[order] for v in found)
+    loss = crop_loss(network, found, images, recipe.batch, known=known)
+    name = f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}"
+    return made(name, network, lambda path: fit(network, loss, recipe, images, path))[0]
+
+
+def alone(seed: int) -> tuple[Coder, Renderer]:
+    """Coder and renderer of the tenth alone."""
+    images = scenes(HIGH, size=LARGEST)
+    small, network = reduced(images, GRID), Coder(seed=seed)
+    loss, recipe = coder_loss(network, small, CODER.batch), Recipe(**{**vars(CODER), "seed": seed})
+    made(f"coder-alone-{seed}", network, lambda path: fit(network, loss, recipe, small, path))
+    found = fields(network, images)
+    renderer, recipe = Renderer(seed=seed), Recipe(**{**vars(RENDERER), "seed": seed})
+    shown = crop_loss(renderer, found, images, recipe.batch)
+    made(f"alone-{seed}", renderer, lambda path: fit(renderer, shown, recipe, images, path))
+    return network, renderer
+
+
+# Super-resolution ---------------------------------------------------------------------------------
+
+UPSCALER = Recipe(steps=4800, batch=4, rate=2e-3, warmup=50, clip=1.0, ema=0.99, precision="mixed")
+
+
+def upscaler(features: int, steps: int, seed: int) -> Upscaler:
+    images, found = standing()
+    network = Upscaler(features, seed=seed)
+    recipe = Recipe(**{**vars(UPSCALER), "steps": steps, "seed": seed})
+    loss = upscaling_loss(network, found, images, recipe.batch)
+    name = f"upscaler-{features}-{steps}-{seed}"
+    return made(name, network, lambda path: fit(network, loss, recipe, images, path))[0]
 
 
 @torch.no_grad()

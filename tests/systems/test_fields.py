@@ -26,7 +26,7 @@ from helpers.systems.chen.field_training import (
     scenes,
     shipped,
 )
-from helpers.systems.chen.fields import Coder, Renderer, Unfolded, bicubic, query, tiled
+from helpers.systems.chen.fields import Coder, Renderer, Upscaler, bicubic, query, tiled
 from helpers.training import Recipe, fit, run
 
 
@@ -151,15 +151,41 @@ def test_a_pixel_sees_exactly_its_radius():
     )
 
 
-def test_unfolded_features_are_those_around():
-    renderer, (features, picture) = Unfolded(4, 8).double(), field(1)
-    torch.nn.init.normal_(renderer.network[-1].weight, generator=torch.Generator().manual_seed(7))
-    assert renderer.radius == 0 and renderer.arguments["features"] == 4
-    moved = features.clone()
-    moved[:, :, 3, 3] += 1  # seen by the cells around it, and by no other
-    change = (renderer((moved, picture), 16) - renderer((features, picture), 16)).detach().abs()[0]
-    cells = change.unflatten(0, (8, 2)).unflatten(2, (8, 2)).amax((1, 3)) > 0
-    assert cells.nonzero().tolist() == [[i, j] for i in (2, 3, 4) for j in (2, 3, 4)]
+def test_colours_are_rendered_each_as_its_own():
+    """A colour picture of three equal colours is the gray one three times, at every window."""
+    gray, colour = Renderer(4, 8, seed=3).double(), Renderer(4, 8, colours=3, seed=3).double()
+    first, last = gray.network[:-1], gray.network[-1]
+    torch.nn.init.normal_(last.weight, generator=torch.Generator().manual_seed(7))
+    colour.network[:-1].load_state_dict(first.state_dict())
+    colour.network[-1].weight.data = last.weight.data.repeat(3, 1, 1, 1)
+    features, picture = field()
+    made = colour((features, picture[:, None].expand(2, 3, 8, 8)), 21, 3, 5, 9, 7)
+    want = gray((features, picture), 21, 3, 5, 9, 7)[:, None].expand(2, 3, 9, 7)
+    torch.testing.assert_close(made, want, rtol=0, atol=1e-12)
+    assert Coder(width=8, colours=3).field(torch.zeros(2, 3, 8, 8))[1].shape == (2, 3, 32, 32)
+
+
+def test_colour_pictures_are_reduced_and_cut_colour_by_colour():
+    images, places = noise(2, 3, 48, 48), torch.tensor([[0.0, 0.99], [0.5, 0.2]])
+    for c in range(3):
+        assert torch.equal(reduced(images, 33)[:, c], reduced(images[:, c].contiguous(), 33))
+        assert torch.equal(cut(images, places)[:, c], cut(images[:, c], places))
+
+
+def test_an_upscaler_begins_at_bicubic_and_its_pixels_lie_in_their_cells():
+    upscaler, known = Upscaler(4, 8, scale=3).double(), field()
+    torch.testing.assert_close(upscaler(known), bicubic(known[1], 24), rtol=0, atol=1e-12)
+    blind = Upscaler(0, 8, scale=3).double()
+    changed = noise(2, 4, 8, 8, seed=9).double(), known[1]
+    for network, same in ((upscaler, False), (blind, True)):
+        torch.nn.init.normal_(network.network[4].weight, generator=torch.Generator().manual_seed(7))
+        assert torch.equal(network(known), network(changed)) == same
+    picture = (
+        torch.zeros(1, 40, 40).double().requires_grad_()
+    )  # it looks six cells far, as a renderer
+    blind((torch.zeros(1, 0, 40, 40).double(), picture))[0, 60, 62].backward()
+    seen = picture.grad[0].nonzero()
+    assert seen.amin(0).tolist() == [14, 14] and seen.amax(0).tolist() == [26, 26]
 
 
 @pytest.mark.theorem("prop-fields-crops")

@@ -16,7 +16,7 @@ from ...checks import checked_points, positive_int
 from ...data import load
 from ...denoisers import UNet
 from ...realism import radii
-from .fields import GRID, Coder, Renderer, Unfolded, interpolated
+from .fields import GRID, Coder, Renderer, Upscaler, interpolated
 
 DRAWN = 256  # pixels a side at which scenes are drawn
 CHUNK = 250  # scenes at a time, each chunk of a seed of its own
@@ -38,8 +38,8 @@ def scenes(n: int, split: str = "train", size: int = GRID, alpha: float = 3.0) -
 
 
 def reduced(images: Tensor, size: int) -> Tensor:
-    """Images (N, H, H) at size x size pixels, by bicubic interpolation whose kernel is as wide as
-    the new pixels.
+    """Images (N, H, H), or in colour (N, 3, H, H), at size x size pixels, by bicubic interpolation
+    whose kernel is as wide as the new pixels.
 
     Raises ValueError for a size that is above H or no positive integer.
     """
@@ -48,8 +48,11 @@ def reduced(images: Tensor, size: int) -> Tensor:
         raise ValueError(
             f"size is {size}: reduced makes images smaller, take at most their {side} pixels a side"
         )
+    flat = images.reshape(len(images), -1, side, side)
     return (
-        F.interpolate(images[:, None], (size, size), mode="bicubic", antialias=True)[:, 0]
+        F.interpolate(flat, (size, size), mode="bicubic", antialias=True).reshape(
+            *images.shape[:-2], size, size
+        )
         if size < side
         else images
     )
@@ -60,7 +63,7 @@ def cut(images: Tensor, places: Tensor) -> Tensor:
     32, 32)."""
     corners = (places * (images.shape[-1] - GRID + 1)).long().tolist()
     return torch.stack(
-        [x[i : i + GRID, j : j + GRID] for x, (i, j) in zip(images, corners, strict=True)]
+        [x[..., i : i + GRID, j : j + GRID] for x, (i, j) in zip(images, corners, strict=True)]
     )
 
 
@@ -113,16 +116,23 @@ def coder_loss(
 
 
 def crop_loss(
-    renderer: Renderer, fields: tuple[Tensor, Tensor], images: Tensor, batch: int, patch: int = 32
+    renderer: Renderer,
+    fields: tuple[Tensor, Tensor],
+    images: Tensor,
+    batch: int,
+    patch: int = 32,
+    known: Tensor | None = None,
 ) -> Callable:
     """mean |render - x| over patches of patch x patch pixels of pictures of all sizes, as INFD
     trains.
 
     For each image a size r ~ U{grid, ..., its own} and a place: the image is reduced to r, and only
-    the patch of it is rendered. fields: of the coder, which is not trained. For `training.fit`.
-    Proved: `prop-fields-crops`.
+    the patch of it is rendered. fields: of the coder, which is not trained. known (N,): the size of
+    each image where it is less than that of `images`: a training set of mixed resolutions. For
+    `training.fit`. Proved: `prop-fields-crops`.
     """
-    grid, most = fields[0].shape[-1], images.shape[-1]
+    grid = fields[0].shape[-1]
+    known = torch.full((len(images),), images.shape[-1]) if known is None else known
 
     def loss(step: int, g: Generator) -> Tensor:
         def draw(low: Tensor | int, high: Tensor | int) -> Tensor:
@@ -130,10 +140,10 @@ def crop_loss(
             return (low + torch.rand(batch, generator=g, device=g.device) * (high - low + 1)).long()
 
         chosen = torch.randint(len(images), (batch,), generator=g, device=g.device)
-        size = draw(grid, most)
+        size = draw(grid, known.to(g.device)[chosen])
         top, left = draw(0, size - patch), draw(0, size - patch)
-        x = torch.stack([
-            reduced(images[i : i + 1], r)[0, a : a + patch, b : b + patch]
+        x = torch.cat([
+            reduced(images[i : i + 1], r)[..., a : a + patch, b : b + patch]
             for i, r, a, b in zip(*(v.tolist() for v in (chosen, size, top, left)), strict=True)
         ])  # fmt: skip
         made = renderer(tuple(v[chosen].float() for v in fields), size, top, left, patch, patch)
@@ -142,9 +152,22 @@ def crop_loss(
     return loss
 
 
+def upscaling_loss(
+    upscaler: Upscaler, fields: tuple[Tensor, Tensor], images: Tensor, batch: int
+) -> Callable:
+    """mean |made - x| over whole pictures of the upscaler's one size. For `training.fit`."""
+
+    def loss(step: int, g: Generator) -> Tensor:
+        chosen = torch.randint(len(images), (batch,), generator=g, device=g.device)
+        made = upscaler(tuple(v[chosen].float() for v in fields))
+        return (made.float() - images[chosen]).abs().mean()
+
+    return loss
+
+
 # What ships ---------------------------------------------------------------------------------------
 
-CLASSES = {"Coder": Coder, "Renderer": Renderer, "Unfolded": Unfolded, "UNet": UNet}
+CLASSES = {"Coder": Coder, "Renderer": Renderer, "Upscaler": Upscaler, "UNet": UNet}
 
 
 def packed(networks: dict[str, nn.Module], about: dict) -> tuple[dict[str, Tensor], dict[str, str]]:
