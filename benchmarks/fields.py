@@ -208,22 +208,27 @@ def mixed_renderer(arm: str, seed: int) -> Renderer:
     return made(name, network, lambda path: fit(network, loss, recipe, images, path))[0]
 
 
-def alone(seed: int) -> tuple[Coder, Renderer]:
-    """Coder and renderer of the tenth alone."""
-    images = scenes(HIGH, size=LARGEST)
-    small, network = reduced(images, GRID), Coder(seed=seed)
-    loss, recipe = coder_loss(network, small, CODER.batch), Recipe(**{**vars(CODER), "seed": seed})
-    made(f"coder-alone-{seed}", network, lambda path: fit(network, loss, recipe, small, path))
-    found = fields(network, images)
-    renderer, recipe = Renderer(seed=seed), Recipe(**{**vars(RENDERER), "seed": seed})
-    shown = crop_loss(renderer, found, images, recipe.batch)
-    made(f"alone-{seed}", renderer, lambda path: fit(renderer, shown, recipe, images, path))
-    return network, renderer
+@functools.cache
+def coder_alone() -> tuple[Coder, tuple[Tensor, Tensor]]:
+    """The coder of the tenth alone, and its fields."""
+    images, network = scenes(HIGH, size=LARGEST), Coder()
+    small = reduced(images, GRID)
+    loss = coder_loss(network, small, CODER.batch)
+    made("coder-alone", network, lambda path: fit(network, loss, CODER, small, path))
+    return network, fields(network, images)
+
+
+def alone(seed: int) -> Renderer:
+    """The renderer of the tenth alone, on the coder of the tenth alone."""
+    images, network = scenes(HIGH, size=LARGEST), Renderer(seed=seed)
+    recipe = Recipe(**{**vars(RENDERER), "seed": seed})
+    loss = crop_loss(network, coder_alone()[1], images, recipe.batch)
+    return made(f"alone-{seed}", network, lambda path: fit(network, loss, recipe, images, path))[0]
 
 
 # Super-resolution ---------------------------------------------------------------------------------
 
-UPSCALER = Recipe(steps=4800, batch=4, rate=2e-3, warmup=50, clip=1.0, ema=0.99, precision="mixed")
+UPSCALER = Recipe(steps=2400, batch=4, rate=2e-3, warmup=50, clip=1.0, ema=0.99, precision="mixed")
 
 
 def upscaler(features: int, steps: int, seed: int) -> Upscaler:

@@ -13,7 +13,9 @@ from helpers import recorded
 from helpers.data import load
 from helpers.metrics import psnr
 from helpers.realism import radial_spectrum
+from helpers.sampling import edm
 from helpers.systems.chen import fields
+from helpers.systems.chen.conditions import conditioned, kept_bytes, misfit
 from helpers.systems.chen.field_training import (
     CHUNK,
     coder_loss,
@@ -203,6 +205,58 @@ def test_patches_of_a_partition_have_the_gradient_of_the_whole_picture():
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-9, atol=1e-9)
 
 
+# Conditions ---------------------------------------------------------------------------------------
+
+
+class Gaussian(torch.nn.Module):
+    """The denoiser of N(0, 1) in each number."""
+
+    def forward(self, z, sigma):
+        return z / (1 + sigma.view(-1, *[1] * (z.ndim - 1)) ** 2)
+
+
+def test_of_gaussian_latents_the_mean_is_that_given_the_condition():
+    known, noise_std, n = 1.5, 0.5, 4000
+
+    def loss(z):
+        return (z[:, :1] - known).square().sum() / (2 * noise_std**2)
+
+    levels = edm(12, 0.1, 10.0)
+    z = conditioned(Gaussian(), loss, (n, 2), levels, steps=40)
+    want = known / (1 + noise_std**2)
+    assert float(z[:, 0].mean()) == pytest.approx(want, abs=0.03)
+    assert float(z[:, 1].mean()) == pytest.approx(0, abs=0.05)  # of which nothing is known
+    assert float(z[:, 0].std()) < math.sqrt(noise_std**2 / (1 + noise_std**2))
+    alone = conditioned(None, loss, (n, 2), levels, steps=40)  # from the prior's mean: no spread
+    assert (
+        float(alone[:, 0].mean()) == pytest.approx(want, abs=0.03)
+        and float(alone.std(0).max()) < 0.01
+    )
+
+
+def test_misfit_is_minus_the_log_likelihood_of_its_views():
+    coder, z = Coder(width=8), noise(2, 3, 8, 8)
+    known = coder.field(z)[1].detach()
+    loss = misfit(coder, [(lambda field: field[1], known + 0.1)], 0.2)
+    assert float(loss(z)) == pytest.approx(known.numel() * 0.01 / (2 * 0.04), rel=1e-4)
+    both = [(lambda field: field[1], known), (lambda field: field[1][:, :4], known[:, :4] + 0.1)]
+    assert float(misfit(coder, both, 0.2)(z)) == pytest.approx(
+        known[:, :4].numel() * 0.125, rel=1e-4
+    )
+    assert float(misfit(coder, [], 0.2)(z)) == 0
+
+
+def test_what_is_kept_is_that_of_the_window():
+    renderer, known = Renderer(4, 8), tuple(v.float() for v in field(1))
+
+    def kept(size, window):
+        return kept_bytes(lambda: renderer(known, size, 0, 0, window, window))
+
+    assert kept(64, 16) < 1.01 * kept(32, 16)  # the size of the whole costs nothing
+    pixels = (64 + 12) ** 2 / (16 + 12) ** 2
+    assert pixels * 0.8 < kept(64, 64) / kept(64, 16) < pixels  # weights count once
+
+
 # Scenes, training, weights ------------------------------------------------------------------------
 
 
@@ -335,6 +389,11 @@ def test_recorded_sizes_are_what_the_networks_do_now():
         (lambda: tiled(woken(), field(), 20, 0), r"tile is 0"),
         (lambda: Coder().encode(torch.zeros(2, 16, 16)), r"pictures have shape \(2, 16, 16\)"),
         (lambda: reduced(torch.zeros(2, 16, 16), 17), r"size is 17: reduced makes images smaller"),
+        (lambda: misfit(Coder(), [], 0.0), r"noise is 0.0"),
+        (
+            lambda: conditioned(None, lambda z: z.sum(), (1, 2), torch.tensor([2.0, 1.0])),
+            r"sigmas end in \[1.0\]: take a schedule that ends in 0",
+        ),
         (lambda: scenes(2, size=300), r"size is 300"),
         (lambda: scenes(0), r"n is 0"),
         (lambda: shipped("unknown"), r"no network is called 'unknown'"),
