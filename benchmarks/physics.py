@@ -1,42 +1,65 @@
 """Physics in the loss, where it is slow: `python benchmarks/physics.py [SECTION ...]`. Needs no
 data.
 
-sweep: networks on Darcy flow, without physics and with virtual observations of several kinds and
-weights, three seeds but for the largest weight; residual, distribution and re-solve error of what
-each generates. A training takes a minute or two and is kept in build/train/physics: a run that was
-killed goes on from there.
-corrections: what moving samples down their residual makes of those of the networks without physics.
+weighting: networks on Darcy flow with the paper's weights of the data term and with the book's,
+without physics and with virtual observations of several kinds and weights; three lengths of
+training, three seeds but for the longest; residual, distribution and re-solve error of what each
+generates, beside baselines that have learned nothing.
+rivals: the networks without physics, corrected, guided and solved as they sample.
+overfitting: sixty-four training pairs, with and without physics, over the time of training.
+inequality: permeabilities that are to be no less than those of the training pairs.
 circle: small networks on a law on the circle, beside the best denoisers there are, three seeds.
 
-Each section is written to src/helpers/recorded/physics.json when it is done; *Diffusion that obeys
-physics* draws it.
+A training takes minutes and is kept in build/train/physics: a run that was killed goes on from
+there. Each section is written to src/helpers/recorded/physics.json when it is done; *Diffusion that
+obeys physics* draws it.
 """
 
 import functools
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import record
 import torch
 from record import rounded
 
-from helpers.denoisers import MLP, Denoiser, UNet
+from helpers.denoisers import MLP, Denoiser
 from helpers.experiments import runner
+from helpers.experiments.entry import Entry
 from helpers.experiments.zoo import zoo
+from helpers.files import write_atomically
 from helpers.metrics import sliced_w2
-from helpers.sampling import cosine_vp, initial_noise, last, reverse_sde
+from helpers.sampling import initial_noise, last, reverse_sde
 from helpers.systems.bastek.darcy import Corrected, Darcy, darcy, error_spectrum, report
-from helpers.systems.bastek.physics import CircleDenoiser, CircleLaw, PhysicsRecipe
+from helpers.systems.bastek.physics import (
+    HIGHEST,
+    LOWEST,
+    CircleDenoiser,
+    CircleLaw,
+    Guided,
+    PhysicsRecipe,
+    VirtualObservation,
+    levels,
+)
 from helpers.training import run, train
 
-SEEDS, SAMPLES, STEPS, SIGMA = 3, 128, 100, 40.0
-CASES = (  # estimate, weight, below, seeds
-    ("mean", 0.0, None, SEEDS), ("mean", 1e-7, None, SEEDS), ("mean", 1e-6, None, SEEDS), ("mean", 1e-5, None, SEEDS),
-    ("mean", 1e-4, None, 1), ("mean", 1e-6, 0.5, SEEDS), ("mean", 1e-4, 0.5, 1), ("sample", 1e-6, None, SEEDS),
-)  # fmt: skip
-LEVELS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0)
-FLOW = Darcy()
+SEEDS, SAMPLES = 3, 128
+SHOWN = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # levels at which errors are told
+FLOW, BASE = Darcy(), zoo()["darcy-vanilla"]
+STEPS = BASE.recipe.steps
+MEAN, SAMPLE = {"estimate": "mean"}, {"estimate": "sample", "weight": 1e-5}
+WEIGHTS = {0.0: SEEDS, 1e-5: 1, 1e-4: SEEDS, 1e-3: 1}  # of mean estimation, and their seeds
+LONG = (
+    0.0,
+    1e-4,
+)  # those that are also trained for a quarter of the steps, and for four times as many
+STUDY = [  # the data weight, what is observed, length of training, seeds
+    *((loss, {**MEAN, "weight": c}, STEPS, n) for loss in ("min-snr", "snr") for c, n in WEIGHTS.items()),
+    ("snr", SAMPLE, STEPS, SEEDS),
+    *(("snr", {**MEAN, "weight": c}, steps, 1) for c in LONG for steps in (STEPS // 4, 4 * STEPS)),
+]  # fmt: skip
 
 
 @functools.cache
@@ -44,32 +67,51 @@ def held_out() -> torch.Tensor:
     return darcy("test", 1000).images
 
 
-def trained(estimate: str, weight: float, below: float | None, seed: int) -> UNet:
-    """The network of the zoo's entry without physics, with its recipe but for the penalty and the
-    seed."""
-    entry = zoo()["darcy-vanilla"]
-    changes = {"weight": weight, "estimate": estimate, "below": below, "seed": seed}
-    options, recipe = {**entry.options, "seed": seed}, replace(entry.recipe, **changes)
-    state = record.ROOT / f"build/train/physics/{estimate}-{weight:g}-{below}-{seed}.safetensors"
-    state.parent.mkdir(parents=True, exist_ok=True)
-    return runner.trained(replace(entry, options=options, recipe=recipe), state=state)[0]
-
-
-def generated(denoiser: Denoiser, n: int = SAMPLES, seed: int = 0) -> torch.Tensor:
-    noise = initial_noise(
-        n, 2, FLOW.size, FLOW.size, sigma=SIGMA, seed=100 + seed, dtype=torch.float32
+def entry(seed: int, n: int | None = None, **recipe) -> Entry:
+    """The zoo's entry without physics, but for what is said."""
+    return replace(
+        BASE,
+        options={**BASE.options, "seed": seed},
+        data={**BASE.data, **({"n": n} if n else {})},
+        recipe=replace(BASE.recipe, seed=seed, **recipe),
     )
-    return last(reverse_sde(denoiser, noise, cosine_vp(STEPS, SIGMA), seed=seed))
+
+
+def trained(
+    made: Entry,
+    look: Callable[[Denoiser], dict] | None = None,
+    dues: tuple[int, ...] = (),
+    residual: Callable | None = None,
+) -> tuple[Denoiser, list[dict]]:
+    """Its network, and what `look` saw of it after so many steps; both are kept."""
+    folder = record.ROOT / "build/train/physics"
+    folder.mkdir(parents=True, exist_ok=True)
+    state = folder / f"{made.key()}.safetensors"
+    kept = state.with_suffix(".json")
+    seen = json.loads(kept.read_text()) if kept.exists() else {}
+    data = runner.source(**made.data)
+    network = runner.untrained(made, data)
+    penalty = made.recipe.penalty(residual or FLOW.residual)
+    for progress in train(network, data.images, made.recipe, state, penalty=penalty):
+        if look and progress.step in dues and str(progress.step) not in seen:
+            seen[str(progress.step)] = {"steps": progress.step} | look(progress.denoiser)
+            write_atomically(kept, json.dumps(seen))
+    return network, list(seen.values())
+
+
+def generated(denoiser: Denoiser, n: int = SAMPLES, seed: int = 0, every: int = 1) -> torch.Tensor:
+    """Pairs drawn by the paper's ancestral steps, or by every so many of them."""
+    noise = initial_noise(n, 2, FLOW.size, FLOW.size, sigma=HIGHEST, seed=100 + seed)
+    steps = torch.cat([levels()[:-1][::every], torch.zeros(1)])
+    return last(reverse_sde(denoiser, noise.float(), steps, seed=seed))
 
 
 @torch.no_grad()
-def at_levels(network: Denoiser) -> dict[str, list]:
-    """Mean squared error, and mean residual, of what the network makes of noisy held-out pairs."""
-    x, error, residual = held_out()[:256], [], []
-    for sigma in LEVELS:
-        x_hat = network(
-            x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(3)), sigma
-        )
+def errors(network: Denoiser, x: torch.Tensor) -> dict[str, list]:
+    """Mean squared error, and mean residual, of what the network makes of noisy pairs."""
+    error, residual = [], []
+    for sigma in SHOWN:
+        x_hat = network(record.noisy(x, sigma), sigma)
         error.append(float((x_hat - x).square().mean()))
         residual.append(float(FLOW.residual(x_hat).abs().mean()))
     return {"error": rounded(error, 6), "residual of the mean": rounded(residual, 4)}
@@ -77,6 +119,10 @@ def at_levels(network: Denoiser) -> dict[str, list]:
 
 def short(numbers: dict[str, float]) -> dict[str, float]:
     return {k: float(f"{v:.5g}") for k, v in numbers.items()}
+
+
+def judged(x: torch.Tensor) -> dict[str, float]:
+    return short(report(FLOW, x, held_out()))
 
 
 def spectrum(x: torch.Tensor, bins: int = 15) -> dict[str, list]:
@@ -95,83 +141,137 @@ def spectrum(x: torch.Tensor, bins: int = 15) -> dict[str, list]:
     return {k: [float(f"{v:.4g}") for v in values] for k, values in summed.items()}
 
 
-def sweep() -> dict:
+def weighting() -> dict:
     rows = []
-    for estimate, weight, below, seeds in CASES:
+    for loss, observed, steps, seeds in STUDY:
         for seed in range(seeds):
-            network = trained(estimate, weight, below, seed)
+            network, _ = trained(entry(seed, loss=loss, steps=steps, **observed))
             x = generated(network, seed=seed)
-            found = {"estimate": estimate, "weight": weight, "below": below, "seed": seed}
-            found |= short(report(FLOW, x, held_out())) | at_levels(network)
-            rows.append(found | ({"spectrum": spectrum(x)} if seed == 0 else {}))
+            row = {"loss": loss, **observed, "steps": steps, "seed": seed} | judged(x)
+            row |= errors(network, held_out()[:256])
+            rows.append(row | ({"spectrum": spectrum(x)} if seed == 0 else {}))
             print(rows[-1], flush=True)
-    floors = [short(report(FLOW, FLOW.sample(SAMPLES, 10 + s), held_out())) for s in range(SEEDS)]
-    entry = zoo()["darcy-vanilla"]
-    about = {"steps": entry.recipe.steps, "batch": entry.recipe.batch, "pairs": entry.data["n"]}
-    return {
-        "samples": SAMPLES,
-        "levels": list(LEVELS),
-        "training": about,
-        "rows": rows,
-        "fresh data": floors,
-    }
+    return {"samples": SAMPLES, "levels": list(SHOWN), "rows": rows, "baselines": baselines()}
 
 
-def corrections(below: float = 0.2, counts: Sequence[int] = (3, 30, 300)) -> dict:
-    """`steps` of descent at every level of at most `below`; and the solver, on the same
-    permeabilities."""
+def baselines() -> dict[str, list[dict]]:
+    """What needs no learning, three draws: fresh pairs, and what is made of them."""
+    rows: dict[str, list[dict]] = {}
+    for seed in range(SEEDS):
+        x = FLOW.sample(SAMPLES, 10 + seed)
+        mean = FLOW.channels(*FLOW.fields(held_out())).mean(0)[0]
+        made = {
+            "fresh data": x[:, 0],
+            "no pressure": 0 * x[:, 0],
+            "mean pressure": mean.expand(len(x), -1, -1),
+            "pressures shuffled": x[:, 0].roll(1, 0),
+            "a quarter of the pressure": x[:, 0] / 4,
+        }
+        for name, p in made.items():
+            rows.setdefault(name, []).append(judged(torch.stack([p, x[:, 1]], 1)))
+    return rows
+
+
+def rivals(below: float = 0.2) -> dict:
+    """Passages through the network for each pair are counted, one back as two."""
     rows = []
     for seed in range(SEEDS):
-        network = trained("mean", 0.0, None, seed)
-        for steps in counts:
-            x = generated(Corrected(network, FLOW, steps, below), seed=seed)
-            rows.append({"steps": steps, "seed": seed} | short(report(FLOW, x, held_out())))
-            rows[-1] |= {"spectrum": spectrum(x)} if seed == 0 else {}
+        network, _ = trained(entry(seed, **MEAN, weight=0.0))
+
+        def add(kind: str, strength: float, x: torch.Tensor, passages: int, seed=seed) -> None:
+            row = {"kind": kind, "strength": strength, "seed": seed, "passages": passages}
+            rows.append(row | judged(x) | ({"spectrum": spectrum(x)} if seed == 0 else {}))
             print(rows[-1], flush=True)
-        _, K = FLOW.fields(generated(network, seed=seed).double())
-        x = FLOW.channels(FLOW.solve(K), K)
-        rows.append({"steps": "solver", "seed": seed} | short(report(FLOW, x, held_out())))
+
+        for steps in (3, 30, 300):
+            corrected = Corrected(network, FLOW, steps, below)
+            add("corrected", steps, generated(corrected, seed=seed), len(levels()) - 1)
+        for weight in (1e-6, 1e-5, 1e-4, 1e-3):
+            guided = Guided(network, FLOW.residual, weight)
+            add("guided", weight, generated(guided, seed=seed, every=3), len(levels()) - 1)
+        plain = generated(network, seed=seed)
+        add("every third step", 0.0, generated(network, seed=seed, every=3), len(levels()) // 3)
+        p, K = FLOW.fields(plain.double())
+        add("a quarter of the pressure", 0.0, FLOW.channels(p / 4, K), len(levels()) - 1)
+        add("solved", 0.0, FLOW.channels(FLOW.solve(K), K), len(levels()) - 1)
     return {"samples": SAMPLES, "below": below, "rows": rows}
 
 
-def circle(steps: int = 1000, samples: int = 2000) -> dict:
+def overfitting(n: int = 64) -> dict:
+    dues, rows = tuple(STEPS // 16 * 2**k for k in range(5)), []
+    x = {"training": darcy("train", n).images, "test": held_out()[:256]}
+
+    def look(network: Denoiser) -> dict:
+        made = generated(network)
+        near = {k: torch.cdist(made.flatten(1), v[:n].flatten(1)).amin(1) for k, v in x.items()}
+        closer = float((near["training"] < near["test"] / 2).double().mean())
+        seen = {k: errors(network, v) for k, v in x.items()}
+        return seen | judged(made) | {"copies": closer}
+
+    for observed in ({**MEAN, "weight": 0.0}, {**MEAN, "weight": 1e-4}, SAMPLE):
+        for seed in range(SEEDS):
+            _, seen = trained(entry(seed, n=n, **observed), look, dues)
+            rows.append({**observed, "seed": seed, "seen": seen})
+            print(rows[-1], flush=True)
+    return {"n": n, "levels": list(SHOWN), "rows": rows}
+
+
+def inequality() -> dict:
+    least = float(FLOW.fields(darcy("train", BASE.data["n"]).images)[1].min())
+    rows = []
+    for weight in (0.0, 1.0):
+        for seed in range(SEEDS):
+            told = {**MEAN, "weight": weight, "kind": "inequality" if weight else "equality"}
+            network, _ = trained(entry(seed, **told), residual=lambda x: least - FLOW.fields(x)[1])
+            x = generated(network, 4 * SAMPLES, seed)
+            under = (FLOW.fields(x)[1] < least).flatten(1).any(1).double().mean()
+            rows.append(
+                {"weight": weight, "seed": seed, "below the least": float(under)} | judged(x)
+            )
+            print(rows[-1], flush=True)
+    return {"samples": 4 * SAMPLES, "least": least, "rows": rows}
+
+
+def circle(lengths: tuple[int, ...] = (1000, 4000), samples: int = 2000) -> dict:
     law, rows = CircleLaw([0.0, 2.1, 4.2], [8.0, 8.0, 8.0], [0.5, 0.3, 0.2]), []
-    reference, schedule = law.sample(samples, seed=1000), cosine_vp(STEPS, SIGMA)
-    recipe = PhysicsRecipe(
-        steps=steps, batch=256, noise=("cosine", 0.0157, SIGMA), loss="snr", ema=0.998
-    )
-    for seed in range(SEEDS):
-        points = law.sample(10_000, seed=seed).float()
-        for estimate, weight in (("mean", 0.0), ("mean", 0.01), ("mean", 0.1), ("sample", 0.005)):
-            r = replace(recipe, weight=weight, estimate=estimate, seed=seed)
+    reference = law.sample(samples, seed=1000)
+    recipe = PhysicsRecipe(batch=256, noise=("cosine", LOWEST, HIGHEST), ema=0.998)
+    cases = [(0.0, "mean"), (0.01, "mean"), (0.1, "mean"), (0.005, "sample")]
+    for loss, steps, (weight, estimate) in (
+        (loss, steps, case) for loss in ("min-snr", "snr") for steps in lengths for case in cases
+    ):
+        for seed in range(SEEDS):
+            points = law.sample(10_000, seed=seed).float()
             network = MLP(128, 3, data_std=0.7, seed=seed)
-            run(train(network, points, r, penalty=r.penalty(law.residual)))
-            x = last(
-                reverse_sde(
-                    network,
-                    initial_noise(samples, 2, sigma=SIGMA, seed=100 + seed),
-                    schedule,
-                    seed=seed,
-                )
-            )
-            y = (
-                reference
-                + 2
-                * torch.randn(reference.shape, generator=torch.Generator().manual_seed(3)).double()
-            )
+            r = replace(recipe, steps=steps, loss=loss, seed=seed)
+            seen = VirtualObservation(law.residual, weight, estimate=estimate)
+            run(train(network, points, r, penalty=seen if weight else None))
+            noise = initial_noise(samples, 2, sigma=HIGHEST, seed=100 + seed)
+            x = last(reverse_sde(network, noise, levels(), seed=seed))
+            y = record.noisy(reference.float(), 2.0).double()
             with torch.no_grad():
-                x_hat, m = network(y, 2.0), CircleDenoiser(law)(y, 2.0)
-            rows.append({"estimate": estimate, "weight": weight, "seed": seed} | short({
+                off = network(y, 2.0) - CircleDenoiser(law)(y, 2.0)
+            row = {
+                "loss": loss,
+                "steps": steps,
+                "estimate": estimate,
+                "weight": weight,
+                "seed": seed,
+            }
+            rows.append(row | short({
                 "residual": float(law.residual(x).abs().mean()),
                 "sliced W2": sliced_w2(x, reference),
-                "off the posterior mean": math.sqrt(float((x_hat - m).square().sum(1).mean())),
+                "off the posterior mean": math.sqrt(float(off.square().sum(1).mean())),
             }))  # fmt: skip
             print(rows[-1], flush=True)
     floor = [
         short({"w": sliced_w2(law.sample(samples, 2000 + s), reference)})["w"] for s in range(SEEDS)
     ]
-    return {"steps": steps, "samples": samples, "level": 2.0, "rows": rows, "fresh data": floor}
+    return {"samples": samples, "level": 2.0, "rows": rows, "fresh data": floor}
 
 
 if __name__ == "__main__":
-    record.main(__doc__, "physics", {"sweep": sweep, "corrections": corrections, "circle": circle})
+    record.main(__doc__, "physics", {
+        "weighting": weighting, "rivals": rivals, "overfitting": overfitting,
+        "inequality": inequality, "circle": circle,
+    })  # fmt: skip

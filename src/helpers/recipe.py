@@ -31,7 +31,8 @@ NOISE: dict[str, Callable[..., Tensor]] = {
 LEAST = 2.0**-25
 MOST = 10**8  # images of a batch or of an epoch: the order of those of an epoch is kept in memory
 EMA = "take a decay from 0 to below 1, or None"
-LOSSES = ("edm", "sum", "log", "level", "snr")
+SNR = {"snr": math.inf, "min-snr": 5.0}  # where the weight 1 / sigma^2 ends
+LOSSES = ("edm", "sum", "log", "level", *SNR)
 DECAYS: dict[str, Callable[[float], float]] = {  # of the rate, over the share of steps done
     "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
     "halving": lambda done: 0.5 ** math.floor(10 * done),
@@ -52,20 +53,20 @@ class Recipe:
     loss: with e = || D(x + sigma n, sigma) - x ||^2 and d pixels, a mean over the batch:
         "sum" e (Kadkhodaie et al.; large noise rules); "edm" (s^2 + sigma^2) / (s sigma)^2 e / d
         with s the denoiser's data_std (Karras et al. 2022); "log" log(e / d); "level" e / m(sigma),
-        with m the running mean of e at that
-        level: so every level counts alike, whatever the network can reach there, and as with "sum"
-        and "edm" the posterior mean is the best denoiser (the weight of Karras et al. 2024, EDM2,
-        from a table). It is not the best for "log", which rewards an exact guess of one of several
-        possible images above all. "snr" e / (d sigma^2), the squared error of the predicted noise
-        (DDPM, Ho et al. 2020).
+        with m the running mean of e at that level: so every level counts alike, whatever the
+        network can reach there, and as with "sum" and "edm" the posterior mean is the best denoiser
+        (the weight of Karras et al. 2024, EDM2, from a table). It is not the best for "log", which
+        rewards an exact guess of one of several possible images above all. "snr" e / (d sigma^2),
+        the squared error of the predicted noise (DDPM, Ho et al. 2020); "min-snr" the same with a
+        weight of at most 5 (Hang et al. 2023).
     rate: of Adam, after `warmup` steps of linear growth; decay: "cosine" to zero, "halving" after
         each tenth of the steps (Kadkhodaie et al.), or "none".
     clip: the largest norm of the gradient. ema: decay of the running average of the weights, which
         is what is delivered. epoch: images per epoch, in which each of the N images comes
         floor(epoch / N) times in random order; what does not fill a batch at its end is left out;
         None draws them independently. flip: mirrors half of the images. precision: "float32", or
-        "mixed": the network's products in what `devices.native` says of it. compiled: by
-        torch.compile. Proved: `thm-weights`, `prop-log-loss`.
+        "mixed", products in what `devices.native` says of the network. compiled: by torch.compile.
+        Proved: `thm-weights`, `prop-log-loss`.
     """
 
     steps: int = 3000

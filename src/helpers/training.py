@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .checkpoint import State
 from .checks import checked_points
 from .denoisers import Denoiser, PerLevelMLP
-from .recipe import DECAYS, Recipe
+from .recipe import DECAYS, SNR, Recipe
 
 BINS = 128  # of the noise level, 16 to a decade, in which "level" keeps mean errors
 
@@ -95,8 +95,8 @@ def train(
         if recipe.loss == "log":
             # of an image met exactly: no gradient, no infinity
             return e.mean(1).clamp(min=1e-12).log().mean()
-        if recipe.loss == "snr":
-            return (e.mean(1) / sigma**2).mean()
+        if recipe.loss in SNR:
+            return (e.mean(1) * (sigma**-2).clamp(max=SNR[recipe.loss])).mean()
         if recipe.loss == "level":
             return (e.mean(1) / _level_means(means, sigma, e.detach().mean(1))).mean()
         s = denoiser.data_std

@@ -240,28 +240,89 @@ def test_a_correction_waits_for_its_level():
 # The loss -----------------------------------------------------------------------------------------
 
 
-def test_variances_are_those_of_ddpm():
-    # without the last, a = 0
-    a = torch.cos(torch.arange(101, dtype=torch.float64) * math.pi / 200).square()[:100]
-    beta = 1 - a[1:] / a[:-1]
+def ddpm():
+    """alpha_bar of the released code, at t = 0 to 99, and beta before it is cut at .999."""
+    angle = (torch.arange(100, dtype=torch.float64) / 100 + 0.008) / 1.008 * math.pi / 2
+    a = angle.cos().square() / angle[0].cos().square()
+    return a, 1 - a[1:] / a[:-1]
+
+
+def test_levels_and_variances_are_those_of_the_released_process():
+    a, beta = ddpm()
+    sigma = ((1 - a[1:]) / a[1:]).sqrt()
+    torch.testing.assert_close(physics.levels(), torch.cat([sigma.flip(0), torch.zeros(1)]))
     want = beta * (1 - a[:-1]) / (1 - a[1:])
-    found = posterior_variance(((1 - a[1:]) / a[1:]).sqrt())
+    found = posterior_variance(sigma)
     torch.testing.assert_close(found[1:], want[1:], rtol=1e-9, atol=0)
     # the first takes the second's
-    assert float(want[0]) == 0 and float(found[0]) == pytest.approx(float(want[1]))
+    assert float(want[0]) < 1e-12 and float(found[0]) == pytest.approx(float(want[1]))
+    torch.testing.assert_close(posterior_variance(sigma.float()), found.float(), rtol=1e-4, atol=0)
 
 
-def test_the_penalty_of_the_mean_estimate_is_its_formula():
+def test_penalties_of_the_mean_estimate_are_their_formulae():
     y, sigma = noise(5, 2, seed=2), torch.tensor([0.02, 0.1, 0.5, 2.0, 30.0])
     x_hat, observed = noise(5, 2, seed=3), VirtualObservation(CircleLaw.residual, 0.3)
-    each = (
-        (x_hat.square().sum(1) - 1) ** 2
-        / (2 * posterior_variance(sigma))
-        * (0.2 / sigma**2).clamp(min=1)
-    )
+    off, S = x_hat.square().sum(1) - 1, posterior_variance(sigma)
+    each = off**2 / (2 * S)
     torch.testing.assert_close(observed(None, y, sigma, x_hat), 0.3 * each.mean())
     low = replace(observed, below=0.5)(None, y, sigma, x_hat)
     torch.testing.assert_close(low, 0.3 * each[:3].sum() / 5)
+    assert bool((off > 0).any()) and bool((off < 0).any())
+    only = replace(observed, kind="inequality")(None, y, sigma, x_hat)
+    torch.testing.assert_close(only, 0.3 * (each * (off > 0)).mean())
+    goal = replace(observed, kind="objective")(None, y, sigma, x_hat)
+    torch.testing.assert_close(goal, 0.3 * off.mean())
+
+
+def test_many_numbers_a_sample_count_as_their_mean():
+    x = noise(5, 2, 3, 3, seed=3)
+    one = VirtualObservation(lambda x: x, 1.0)(None, x, torch.ones(5), x)
+    S = posterior_variance(torch.ones(1))
+    torch.testing.assert_close(one, x.square().mean() / (2 * S[0]))
+
+
+def test_a_constraint_is_tried_on_the_data():
+    points = CircleLaw([0.0], [0.0], [1.0]).sample(50).float()
+    good = VirtualObservation(CircleLaw.residual, 1.0)
+    assert good.tried_on(points) is good
+    inside = VirtualObservation(lambda x: x.norm(dim=1) - 1.5, 1.0, "inequality")
+    assert inside.tried_on(points) is inside
+    for constraint, kind, message in (
+        (
+            lambda x: 1.5 - x.norm(dim=1),
+            "inequality",
+            "100% of the data violate .* the sign is to be",
+        ),
+        (
+            lambda x: 3 * x[:, 0] + 9,
+            "equality",
+            "residual of the data is .* an equation that the data",
+        ),
+        (lambda x: x.detach()[:, 0], "equality", "has no gradient: compute it from x"),
+        (lambda x: x.sum(), "objective", r"returned \(\) for x of shape \(50, 2\): .* \(50, ...\)"),
+        (lambda x: 3.0, "objective", "returned float for x"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            VirtualObservation(constraint, 1.0, kind).tried_on(points)
+
+
+def test_guidance_is_the_posterior_mean_where_it_is_linear():
+    """D(y) = y / (1 + sigma^2) is that of a normal law; the first coordinate was seen to be 0."""
+    S, weight = float(posterior_variance(torch.tensor(1.0))), 0.3
+
+    class Normal(Denoiser):
+        def estimate(self, y, sigma):
+            return y / (1 + sigma**2)
+
+    y = noise(4, 2).double()
+    found = physics.Guided(Normal(), lambda x: x[:, :1], weight)(y, 1.0)
+    torch.testing.assert_close(found[:, 1], y[:, 1] / 2)
+    torch.testing.assert_close(found[:, 0], y[:, 0] / 2 * (1 - weight / S / 2))
+    assert not found.requires_grad
+    # the score of the observation, by differences
+    seen = lambda y: -weight * (y / 2).square() / (2 * S)  # noqa: E731
+    slope = (seen(y[:, 0] + 1e-4) - seen(y[:, 0] - 1e-4)) / 2e-4
+    torch.testing.assert_close(found[:, 0] - y[:, 0] / 2, slope, rtol=1e-6, atol=0)
 
 
 def test_the_sample_estimate_asks_twice():
@@ -271,12 +332,12 @@ def test_the_sample_estimate_asks_twice():
         noise(5, 2, seed=2).double(),
         torch.tensor([0.01, 0.1, 0.5, 2.0, 30.0]).double(),
     )
-    x_hat, first = D(y, sigma), math.tan(math.pi / 200)
+    x_hat, first = D(y, sigma), physics.LOWEST
     lowest = sigma.clamp(max=first)
     x = D(x_hat + (lowest / sigma)[:, None] * (y - x_hat), lowest)
     want = VirtualObservation(law.residual, 1.0)(None, y, sigma, x)
     torch.testing.assert_close(
-        VirtualObservation(law.residual, 1.0, "sample")(D, y, sigma, x_hat), want
+        VirtualObservation(law.residual, 1.0, estimate="sample")(D, y, sigma, x_hat), want
     )
     # at or below the lowest level there is nothing to jump over
     torch.testing.assert_close(x[0], x_hat[0])
@@ -285,7 +346,7 @@ def test_the_sample_estimate_asks_twice():
 def test_training_with_a_penalty():
     x = CircleLaw([0.0], [0.0], [1.0]).sample(200).float()
     recipe = PhysicsRecipe(
-        steps=80, batch=64, rate=1e-2, noise=("cosine", 0.0157, 40.0), loss="snr"
+        steps=80, batch=64, rate=1e-2, noise=("cosine", 0.0251, 64.0), loss="snr"
     )
 
     def trained(weight, estimate="mean"):
@@ -309,14 +370,24 @@ def test_training_with_a_penalty():
     assert gap[1.0] < gap[0.0]
 
 
-def test_losses_and_levels_of_the_recipe():
-    r = PhysicsRecipe(noise=("cosine", 0.0157, 40.0), loss="snr")
+def test_levels_of_the_recipe():
+    r = PhysicsRecipe(noise=("cosine", 0.0251, 64.0))
     angles = r.levels(4000, torch.Generator().manual_seed(0)).atan()
-    assert (
-        float(angles.min()) >= math.atan(0.0157) - 1e-6
-        and float(angles.max()) <= math.atan(40) + 1e-6
-    )
-    assert float(angles.mean()) == pytest.approx((math.atan(0.0157) + math.atan(40)) / 2, abs=0.03)
+    assert float(angles.min()) >= math.atan(0.0251) - 1e-6
+    assert float(angles.max()) <= math.atan(64) + 1e-6
+    assert float(angles.mean()) == pytest.approx((math.atan(0.0251) + math.atan(64)) / 2, abs=0.03)
+
+
+def test_the_loss_of_the_paper_stops_at_five():
+    """With one level for all, "min-snr" is "snr" above 1 / sqrt 5 and five times the error below."""
+    x = noise(50, 2)
+
+    def first(loss, sigma):
+        recipe = PhysicsRecipe(steps=1, batch=8, loss=loss, noise=("fixed", sigma))
+        return run(train(MLP(8, 2), x, recipe))[0]
+
+    assert first("min-snr", 0.5) == pytest.approx(first("snr", 0.5), rel=1e-6)
+    assert first("min-snr", 0.1) == pytest.approx(5 * 0.1**2 * first("snr", 0.1), rel=1e-6)
 
 
 def test_a_unet_of_pairs():
@@ -445,8 +516,12 @@ def test_the_network_that_ships_is_the_recorded_one():
         (lambda: darcy("valid"), "split is 'valid': choose one of train, test"),
         (lambda: Corrected(Constant(torch.zeros(1)), FLOW, 0), "steps is 0"),
         (
-            lambda: VirtualObservation(physics.CircleLaw.residual, 1.0, "both"),
-            "estimate is 'both': choose 'mean' or",
+            lambda: VirtualObservation(physics.CircleLaw.residual, 1.0, estimate="both"),
+            "estimate is 'both': choose one of mean, sample",
+        ),
+        (
+            lambda: VirtualObservation(physics.CircleLaw.residual, 1.0, "soft"),
+            "kind is 'soft': choose one of equality, inequality, objective",
         ),
         (
             lambda: VirtualObservation(physics.CircleLaw.residual, -1.0),

@@ -1,9 +1,8 @@
 r"""Physics as a virtual observation in the loss of a denoiser (Bastek, Sun & Kochmann, ICLR 2025),
 and an exact toy.
 
-To the loss of a denoiser D is added the squared residual of an equation R(x) = 0 at an estimate x*
-of the clean sample, as if the residual had been observed to be zero with the variance S that the
-sampler has at that noise level.
+To the loss of a denoiser D is added what a constraint says of an estimate x* of the clean sample:
+the squared residual of an equation, the square of what violates an inequality, or an objective.
 """
 
 import math
@@ -14,60 +13,97 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...checks import exact, positive_int
+from ...checks import exact, positive_int, widened
 from ...denoisers import Denoiser
-from ...recipe import Recipe
+from ...recipe import SNR, Recipe
 
-LEVELS = 100  # of the discrete process whose weights are translated
+LEVELS, OFFSET = 100, 0.008  # T and s of the paper's process
+STEP = math.pi / 2 / (1 + OFFSET) / LEVELS  # of its angle
+FIRST = LEVELS * OFFSET * STEP  # the angle at t = 0
 
 
-def posterior_variance(sigma: Tensor, levels: int = LEVELS) -> Tensor:
+def _level(angle: Tensor) -> Tensor:
+    """sigma^2 = cos^2(first) / cos^2(angle) - 1."""
+    return (math.cos(FIRST) / angle.cos()).square() - 1
+
+
+def levels() -> Tensor:
+    r"""The paper's noise levels, sigma_99 > ... > sigma_1 > 0 and then 0, (100,) float64.
+
+        sigma_t^2 = 1 / abar_t - 1,   abar_t = cos^2(a_t) / cos^2(a_0),
+        a_t = pi / 2 (t / 100 + s) / (1 + s),  s = .008.
+
+    At t = 100 no signal is left, sigma is infinite. Source: Nichol & Dhariwal 2021, and the released
+    code, which stops short of it by beta <= .999.
+    """
+    t = torch.arange(LEVELS - 1, -1, -1, dtype=torch.float64)
+    sigma = _level(FIRST + STEP * t).clamp(min=0).sqrt()
+    return torch.where(t > 0, sigma, 0.0)
+
+
+LOWEST, HIGHEST = float(levels()[-2]), float(levels()[0])
+
+
+def posterior_variance(sigma: Tensor) -> Tensor:
     r"""The variance S by which the paper divides a residual, at noise levels of our coordinates;
     shape of sigma.
 
-        S = s'^2 (1 - s'^2 / s^2) / (1 + s'^2),
-        s = tan(a), s' = tan(a - step), step = pi / (2 levels),
+        S = s'^2 (1 - s'^2 / sigma^2) / (1 + s'^2),  s' the level one step before sigma,
 
-    the law of x_{t-1} given x_t and x in DDPM with a cosine schedule of `levels` steps, in its own,
-    variance preserving units. Below two steps S is that of two steps, as in the released code.
+    the law of x_{t-1} given x_t and x in the process of `levels`, in its own, variance preserving
+    units. Below two steps S is that of two steps, as in the released code.
     """
-    step = math.pi / (2 * levels)
-    angle = sigma.atan().clamp(min=2 * step)
-    before = (angle - step).tan().square()
-    return before * (1 - before / angle.tan().square()) / (1 + before)
+    share = math.cos(FIRST) / (1 + widened(sigma).square()).sqrt()
+    angle = share.acos().clamp(min=FIRST + 2 * STEP)
+    before = _level(angle - STEP)
+    return (before * (1 - before / _level(angle)) / (1 + before)).to(sigma)
 
 
 def data_weight(sigma: Tensor) -> Tensor:
-    """The paper's weight of the squared error, min(1 / sigma^2, 5): the signal-to-noise ratio,
-    capped."""
-    return (sigma**-2).clamp(max=5.0)
+    """The paper's weight of the squared error, min(1 / sigma^2, 5), the loss "min-snr"."""
+    return (sigma**-2).clamp(max=SNR["min-snr"])
+
+
+# Of what a constraint returns and of the variance S, what the loss pays
+KINDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "equality": lambda r, S: r.square().mean(1) / (2 * S),
+    "inequality": lambda g, S: g.clamp(min=0).square().mean(1) / (2 * S),
+    "objective": lambda J, S: J.mean(1),
+}
 
 
 @dataclass(frozen=True)
 class VirtualObservation:
-    r"""The penalty of a batch, for a residual R that is observed to be zero with variance S, the
-    `posterior_variance`:
+    r"""The penalty of a batch: weight times the mean over it of
 
-        weight * mean g(sigma) R(x*)^2 / (2 S),   g = max(1, 1 / (5 sigma^2)).
+        "equality"    mean R(x*)^2 / (2 S),          a residual R that is to be 0,
+        "inequality"  mean max(0, R(x*))^2 / (2 S),  an R that is to be at most 0,
+        "objective"   mean R(x*),                    an R that is to be small,
 
-    The paper has g = 1, beside the data term min(1/sigma^2, 5) e. Ours, loss "snr", is e / sigma^2:
-    both terms of each level are multiplied by g, so that what is best at a level stays best and low
-    levels are not forgotten.
+    with S the `posterior_variance`; means are over the numbers that R returns for a sample.
 
     residual: x (batch, *event) -> (batch, ...), differentiable. estimate: "mean", x* = D(y, sigma),
     a mean of all x that y may come from; or "sample", a step of DDIM from y to the lowest level s_1
-    and the denoiser again, x* = D( x_hat + s_1 / sigma (y - x_hat), s_1 ). Source: Bastek, Sun &
-    Kochmann 2025 and their released code. below: levels above it are not penalised, which is ours.
+    and the denoiser again, x* = D( x_hat + s_1 / sigma (y - x_hat), s_1 ). below: levels above it are
+    not penalised, which is ours. Source: Bastek, Sun & Kochmann 2025 and their released code.
+
+    >>> outside = VirtualObservation(lambda x: 1 - x.norm(dim=1), 1e-3, "inequality")
+    >>> outside(None, torch.zeros(1, 2), torch.ones(1), torch.tensor([[2.0, 0.0]]))
+    tensor(0.)
     """
 
     residual: Callable[[Tensor], Tensor]
     weight: float
+    kind: str = "equality"
     estimate: str = "mean"
     below: float | None = None
 
     def __post_init__(self) -> None:
-        if self.estimate not in ("mean", "sample"):
-            raise ValueError(f"estimate is {self.estimate!r}: choose 'mean' or 'sample'")
+        for name, choices in (("kind", tuple(KINDS)), ("estimate", ("mean", "sample"))):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}"
+                )
         if not 0 <= self.weight < math.inf:
             raise ValueError(f"weight is {self.weight}: take a number of at least 0")
         if self.below is not None and not self.below > 0:
@@ -77,14 +113,52 @@ class VirtualObservation:
         """The penalty of a batch y (batch, *event) at levels sigma (batch,) with x_hat = D(y,
         sigma), a scalar."""
         if self.estimate == "sample":
-            lowest = torch.full_like(sigma, math.tan(math.pi / (2 * LEVELS))).minimum(sigma)
+            lowest = torch.full_like(sigma, LOWEST).minimum(sigma)
             ratio = (lowest / sigma).view(-1, *[1] * (y.ndim - 1))
             x_hat = denoiser(x_hat + ratio * (y - x_hat), lowest)
-        squares = self.residual(x_hat).view(len(y), -1).square().mean(1)
-        observed = squares / (2 * posterior_variance(sigma)) / data_weight(sigma) / sigma**2
+        observed = KINDS[self.kind](self._seen(x_hat), posterior_variance(sigma))
         if self.below is not None:
             observed = observed * (sigma <= self.below)
         return self.weight * observed.mean()
+
+    def tried_on(self, points: Tensor) -> "VirtualObservation":
+        """Itself, after a look at what the constraint says of data (N, *event) that obey it.
+
+        Raises ValueError where a row has no number of its own or no gradient, where an equation is
+        further from 0 on the data than on noise of their size, and where most of the data violate
+        an inequality.
+        """
+        x = points.detach().clone().requires_grad_()
+        seen = self._seen(x)
+        if not seen.requires_grad:
+            raise ValueError(
+                "the constraint has no gradient: compute it from x by operations of torch"
+            )
+        g = torch.Generator().manual_seed(0)
+        noise = points.mean(0) + points.std() * torch.randn(points.shape, generator=g).to(points)
+        off, other = float(seen.detach().abs().mean()), float(self._seen(noise).abs().mean())
+        if self.kind == "equality" and not off < other:
+            raise ValueError(
+                f"the residual of the data is {off:.3g} in the mean and that of noise {other:.3g}: "
+                "pass an equation that the data obey"
+            )
+        violating = float((seen > 0).flatten(1).any(1).double().mean())
+        if self.kind == "inequality" and violating > 0.5:
+            raise ValueError(
+                f"{violating:.0%} of the data violate the inequality, a number above 0: what is "
+                "allowed must be at most 0, so perhaps the sign is to be turned"
+            )
+        return self
+
+    def _seen(self, x: Tensor) -> Tensor:
+        seen = self.residual(x)
+        if not isinstance(seen, Tensor) or seen.ndim == 0 or len(seen) != len(x):
+            shape = tuple(seen.shape) if isinstance(seen, Tensor) else type(seen).__name__
+            raise ValueError(
+                f"the constraint returned {shape} for x of shape {tuple(x.shape)}: return numbers for "
+                f"each sample, ({len(x)}, ...)"
+            )
+        return seen.reshape(len(x), -1)
 
 
 @dataclass(frozen=True)
@@ -93,16 +167,38 @@ class PhysicsRecipe(Recipe):
     network."""
 
     weight: float = 0.0
+    kind: str = "equality"
     estimate: str = "mean"
     below: float | None = None
 
     def penalty(self, residual: Callable[[Tensor], Tensor]) -> VirtualObservation | None:
         """What `training.train` adds to its loss; None without weight."""
-        return (
-            VirtualObservation(residual, self.weight, self.estimate, self.below)
-            if self.weight
-            else None
-        )
+        told = residual, self.weight, self.kind, self.estimate, self.below
+        return VirtualObservation(*told) if self.weight else None
+
+
+class Guided(Denoiser):
+    r"""A denoiser that hears of the virtual observation only when it samples:
+
+        D(y) - sigma^2 weight grad_y |R(D(y))|^2 / (2 S),
+
+    the posterior mean given y and a residual that was seen to be 0 with the variance S / weight, if
+    x is taken for its mean (Chung et al. 2023). It costs a passage back through the network at each
+    step.
+    """
+
+    def __init__(self, denoiser: Denoiser, residual: Callable[[Tensor], Tensor], weight: float):
+        super().__init__()
+        self.denoiser, self.residual = denoiser, residual
+        self.weight = weight
+
+    def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
+        with torch.enable_grad():
+            given = y.detach().requires_grad_()
+            x_hat = self.denoiser(given, sigma.flatten() if sigma.ndim else sigma)
+            squares = self.residual(x_hat).flatten(1).square().sum(1)
+            pull = torch.autograd.grad(squares.sum(), given)[0]
+        return x_hat.detach() - sigma**2 * self.weight / (2 * posterior_variance(sigma)) * pull
 
 
 # The circle, where everything is known ------------------------------------------------------------
