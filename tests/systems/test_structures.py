@@ -113,12 +113,16 @@ def test_cases_are_as_described():
     torch.testing.assert_close(PLATE.cases(60, seed=3).solid, cases.solid)
     assert not torch.equal(PLATE.cases(60, seed=4).f, cases.f)
     assert torch.equal(cases[torch.tensor([5])].f[0], cases.f[5])
+    own = PLATE.tasks([2], [(0, 4)], [math.pi / 2], [0.4])
+    assert own.f[0, 1, 0, 4] == own.f.abs().sum().round(decimals=9) == 1  # down
+    assert own.free[0, 0].argwhere().tolist() != [] and not own.free[0, :, -1, [0, -1]].any()
 
 
-@pytest.mark.parametrize("wrong", [lambda: Plate(7), lambda: PLATE.solve(designs(2), PLATE.cases(3)),
+@pytest.mark.parametrize("wrong", [lambda: Plate(7), lambda: PLATE.tasks([0], [(3, 0)], [0], [0.4]),
+                                   lambda: PLATE.solve(designs(2), PLATE.cases(3)),
                                    lambda: PLATE.solve(torch.ones(3, 8, 8), PLATE.cases(3))])  # fmt: skip
 def test_what_does_not_fit_is_refused(wrong):
-    with pytest.raises(ValueError, match="take at least 8|pass \\(batch, 9, 9\\)"):
+    with pytest.raises(ValueError, match="take at least 8|load another|pass \\(batch, 9, 9\\)"):
         wrong()
 
 

@@ -12,6 +12,8 @@ so that equilibrium is K(rho) u = f at free nodes and u = 0 at supports. The com
 is c = f.u, the work of the load (twice the energy that is stored): the smaller, the stiffer.
 """
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +42,8 @@ def element_stiffness() -> Tensor:
 
 
 class Cases(NamedTuple):
-    """What a designer is told of a batch of tasks, float64; `Plate.cases` makes them.
+    """What a designer is told of a batch of tasks, float64; `Plate.cases` and `tasks`
+    make them.
 
     f: the load (batch, 2, nodes, nodes), one node's force of length 1. free: 1 where a node may
     move in that direction, 0 where it is held. volume: mean density allowed, (batch,). solid: the
@@ -129,33 +132,49 @@ class Plate:
 
     # Tasks and designs ----------------------------------------------------------------------------
 
+    def tasks(
+        self,
+        supports: Sequence[int],
+        nodes: Sequence[tuple[int, int]],
+        angles: Sequence[float],
+        volumes: Sequence[float],
+    ) -> Cases:
+        """Tasks of your own: which of SUPPORTS, the node that is loaded (row, column), the angle of
+        the force, from x towards y, in radians, and the volume."""
+        side, eighth = self.nodes, self.nodes // 8
+        held = torch.zeros(len(SUPPORTS), side, side, dtype=torch.float64)
+        held[0, :, 0] = held[1, :eighth, 0] = held[1, -eighth:, 0] = 1
+        held[2, -1, :eighth] = held[2, -1, -eighth:] = 1
+        held, f = held[list(supports)], torch.zeros(len(nodes), 2, side, side, dtype=torch.float64)
+        for i, ((row, column), angle) in enumerate(zip(nodes, angles, strict=True)):
+            if not (0 <= row < side and 0 <= column < side) or held[i, row, column]:
+                raise ValueError(
+                    f"node ({row}, {column}) is held or is none: load another, of {side} x {side}"
+                )
+            f[i, :, row, column] = torch.tensor(
+                [math.cos(angle), math.sin(angle)], dtype=torch.float64
+            )
+        cases = Cases(
+            f, (1 - held)[:, None].expand_as(f), torch.tensor(volumes, dtype=torch.float64), f
+        )
+        return cases._replace(solid=self.solve(torch.ones(len(f), side - 1, side - 1), cases))
+
     def cases(self, n: int, seed: int = 0) -> Cases:
         """n tasks: one of SUPPORTS, a force at a node of the boundary at least a quarter of the side
         from what is held, its angle uniform in half a turn, the volume uniform in [.3, .5]."""
         g, side = np.random.default_rng(seed), self.nodes
-        held = torch.zeros(len(SUPPORTS), side, side)
-        eighth = side // 8
-        held[0, :, 0] = held[1, :eighth, 0] = held[1, -eighth:, 0] = 1
-        held[2, -1, :eighth] = held[2, -1, -eighth:] = 1
-        kinds = g.integers(len(SUPPORTS), size=positive_int("n", n))
+        kinds, angles = g.integers(len(SUPPORTS), size=positive_int("n", n)), np.pi * g.random(n)
         edge = np.ones((side, side), bool)
         edge[1:-1, 1:-1] = False
         allowed = []
-        for one in held.numpy():
-            near = scipy.ndimage.binary_dilation(one, np.ones((3, 3)), iterations=side // 4)
+        for kind in range(len(SUPPORTS)):
+            held = 1 - self.tasks([kind], [(1, side // 2)], [0.0], [1.0]).free[0, 0].numpy()
+            near = scipy.ndimage.binary_dilation(held, np.ones((3, 3)), iterations=side // 4)
             allowed.append(np.argwhere(edge & ~near))
-        f, angle = torch.zeros(n, 2, side, side, dtype=torch.float64), np.pi * g.random(n)
-        for i, (kind, way) in enumerate(zip(kinds, angle, strict=True)):
-            row, column = allowed[kind][g.integers(len(allowed[kind]))]
-            f[i, :, row, column] = torch.tensor([np.cos(way), np.sin(way)])
-        free = 1 - held[torch.from_numpy(kinds)].double()[:, None].expand_as(f)
-        volume = torch.from_numpy(0.3 + 0.2 * g.random(n))
-        return self.solved(Cases(f, free, volume, f))
-
-    def solved(self, cases: Cases) -> Cases:
-        """The cases with the displacement of the solid plate: after f, free or volume were changed."""
-        n = self.nodes - 1
-        return cases._replace(solid=self.solve(torch.ones(len(cases.f), n, n), cases))
+        nodes = [tuple(allowed[kind][g.integers(len(allowed[kind]))]) for kind in kinds]
+        return self.tasks(
+            kinds.tolist(), nodes, angles.tolist(), (0.3 + 0.2 * g.random(n)).tolist()
+        )
 
     def compliance(self, rho: Tensor, cases: Cases) -> Tensor:
         """f.u of the solution, (batch,) float64. Proved: `prop-compliance`."""

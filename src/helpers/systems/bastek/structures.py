@@ -1,21 +1,26 @@
 """A diffusion that designs plates for a load it is told: the network, its loss, and how designs are
 judged."""
 
+import hashlib
 from collections.abc import Callable
+from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
 import scipy.ndimage
 import torch
+from safetensors.torch import load
 from torch import Tensor, nn
 
+from ... import recorded
 from ...denoisers.base import drawn_from
 from ...denoisers.networks.attention import AttentionUNet
 from ...denoisers.networks.hearing import preconditioned
+from ...sampling import cosine_vp, initial_noise, last, reverse_sde
 from .physics import VirtualObservation, data_weight
 from .plates import Cases, Plate
 
-OBJECTIVES = ("work", "adjoint")
+OBJECTIVES, HIGHEST = ("work", "adjoint"), 40.0  # level of the start
 
 
 class Designer(nn.Module):
@@ -30,7 +35,7 @@ class Designer(nn.Module):
 
     told = 7  # channels of the conditions
 
-    def __init__(self, width: int = 16, blocks: int = 2, seed: int = 0):
+    def __init__(self, width: int = 12, blocks: int = 2, seed: int = 0):
         super().__init__()
         self.arguments = {"width": width, "blocks": blocks, "seed": seed}
         self.data_std = 0.8
@@ -75,6 +80,34 @@ def channels(rho: Tensor, u: Tensor, cases: Cases) -> Tensor:
 def fields(x: Tensor, cases: Cases) -> tuple[Tensor, Tensor]:
     """rho (batch, nodes - 1, nodes - 1), not held to [0, 1], and u of x, in its dtype."""
     return (x[:, 2, :-1, :-1] + 1) / 2, x[:, :2] * cases.compliance[:, None, None, None].to(x)
+
+
+def generated(
+    designer: Designer, plate: Plate, cases: Cases, steps: int = 50, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """rho and u that the designer draws for the cases, a step of reverse diffusion for each of
+    `steps` levels of a cosine schedule; see `fields`."""
+    told = conditions(plate, cases).to(next(designer.parameters()).device)
+    shape = (len(told), 3, plate.nodes, plate.nodes)
+    noise = initial_noise(*shape, sigma=HIGHEST, seed=seed, dtype=torch.float32).to(told.device)
+    return fields(
+        last(reverse_sde(designer.given(told), noise, cosine_vp(steps, HIGHEST), seed)), cases
+    )
+
+
+def shipped() -> Designer:
+    """The designer of the chapter, made by `python benchmarks/structures.py networks`.
+
+    Raises ValueError for a file that is not the recorded one.
+    """
+    data = files(recorded).joinpath("structures.safetensors").read_bytes()
+    if hashlib.sha256(data).hexdigest() != recorded.load("structures")["networks"]["sha256"]:
+        raise ValueError(
+            "recorded/structures.safetensors does not match its checksum: reinstall the package"
+        )
+    designer = Designer()
+    designer.load_state_dict(load(data))
+    return designer.eval()
 
 
 class Weights(NamedTuple):
