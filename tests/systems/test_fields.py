@@ -27,6 +27,7 @@ from helpers.systems.chen.field_training import (
     reduced,
     scenes,
     shipped,
+    upscaling_loss,
 )
 from helpers.systems.chen.fields import Coder, Renderer, Upscaler, bicubic, query, tiled
 from helpers.training import Recipe, fit, run
@@ -238,12 +239,12 @@ def test_misfit_is_minus_the_log_likelihood_of_its_views():
     coder, z = Coder(width=8), noise(2, 3, 8, 8)
     known = coder.field(z)[1].detach()
     loss = misfit(coder, [(lambda field: field[1], known + 0.1)], 0.2)
-    assert float(loss(z)) == pytest.approx(known.numel() * 0.01 / (2 * 0.04), rel=1e-4)
+    assert loss(z).item() == pytest.approx(known.numel() * 0.01 / (2 * 0.04), rel=1e-4)
     both = [(lambda field: field[1], known), (lambda field: field[1][:, :4], known[:, :4] + 0.1)]
-    assert float(misfit(coder, both, 0.2)(z)) == pytest.approx(
+    assert misfit(coder, both, 0.2)(z).item() == pytest.approx(
         known[:, :4].numel() * 0.125, rel=1e-4
     )
-    assert float(misfit(coder, [], 0.2)(z)) == 0
+    assert misfit(coder, [], 0.2)(z).item() == 0
 
 
 def test_what_is_kept_is_that_of_the_window():
@@ -336,6 +337,32 @@ def test_training_lowers_both_losses_and_goes_on_from_a_checkpoint(tmp_path):
         torch.equal(a, b) for a, b in zip(cut.parameters(), straight.parameters(), strict=True)
     )
     assert any(p.abs().max() > 0 for p in straight.network[-1].parameters())
+
+
+def test_no_image_is_asked_beyond_the_size_at_which_it_is_known():
+    images, known, asked = noise(4, 64, 64), torch.tensor([32, 32, 48, 64]), []
+    own = torch.arange(4.0)[:, None, None, None].expand(4, 1, 32, 32)  # a feature says whose it is
+
+    def renderer(field, size, top, left, height, width):
+        asked.extend(zip(field[0][:, 0, 0, 0].long().tolist(), size.tolist(), strict=True))
+        return torch.zeros(len(size), height, width)
+
+    loss, g = (
+        crop_loss(renderer, (own, own[:, 0]), images, 64, known=known),
+        torch.Generator().manual_seed(0),
+    )
+    for step in range(4):
+        loss(step, g)
+    largest = {i: max(r for j, r in asked if j == i) for i in range(4)}
+    assert largest[0] == largest[1] == 32 and 40 < largest[2] <= 48 < 56 < largest[3] <= 64
+
+
+def test_an_upscaler_learns():
+    images = scenes(16, size=64)
+    known = torch.zeros(16, 0, 32, 32), reduced(images, 32)
+    upscaler, recipe = Upscaler(0, 8, scale=2), Recipe(steps=40, batch=8, rate=3e-3)
+    losses = run(fit(upscaler, upscaling_loss(upscaler, known, images, 8), recipe, images))
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
 def test_what_ships_is_what_was_recorded():

@@ -12,13 +12,41 @@ from torch import Generator, Tensor
 
 from ...checks import checked_seed, positive, positive_int
 from ...denoisers import Denoiser
-from .fields import Coder
+from .field_training import reduced
+from .fields import GRID, Coder, Renderer
 
 Field = tuple[Tensor, Tensor]
+Condition = tuple[
+    Callable[[Field], Tensor], Tensor
+]  # a view of a field, and what it is known to be
+
+
+def hollow(side: int, hole: int) -> Tensor:
+    """A window of side x side pixels, 1 where it is known and 0 in the hole x hole in its middle."""
+    mask, edge = torch.ones(side, side), (side - hole) // 2
+    mask[edge : edge + hole, edge : edge + hole] = 0
+    return mask
+
+
+def two_scales(
+    renderer: Renderer, pictures: Tensor, noise: float, seed: int = 0, coarse: int = 8,
+    top: int = 40, left: int = 40, side: int = 48, hole: int = 24,
+) -> tuple[Condition, Condition]:  # fmt: skip
+    """What is known of pictures (b, size, size): all of them at coarse x coarse pixels, and a window at
+    full size with a hole in its middle, each with white noise."""
+    size, mask = pictures.shape[-1], hollow(side, hole).to(pictures)
+    small = reduced(reduced(pictures, GRID), coarse)
+    window = pictures[:, top : top + side, left : left + side]
+    g = Generator().manual_seed(checked_seed(seed))
+    small, window = (x + noise * torch.randn(x.shape, generator=g).to(x) for x in (small, window))
+    return (
+        (lambda field: reduced(field[1], coarse), small),
+        (lambda field: mask * renderer(field, size, top, left, side, side), mask * window),
+    )
 
 
 def misfit(
-    coder: Coder, conditions: Sequence[tuple[Callable[[Field], Tensor], Tensor]], noise: float
+    coder: Coder, conditions: Sequence[Condition], noise: float
 ) -> Callable[[Tensor], Tensor]:
     """sum |view(field) - known|^2 / (2 noise^2), a scalar of latents: minus the log-likelihood under
     white noise.
