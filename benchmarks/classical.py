@@ -1,38 +1,67 @@
-"""Classical denoisers and networks on three kinds of images: `python benchmarks/classical.py
-[SECTION ...]`.
+"""Classical denoisers and networks on the same images: `python benchmarks/classical.py [SECTION
+...]`.
 
-settings: total variation and non-local means on training images of C^alpha, a grid of their one
-number. c-alpha: PSNR at five levels on test images of regularity 2 and 4, three seeds, with BM3D
-for regularity 2.
+settings: one number of each method on training images of C^alpha, a grid. c-alpha: PSNR and SSIM at
+five levels on test images of regularity 2 and 4, three seeds, with BM3D for regularity 2.
 faces: the same on test faces, 80 x 80. Needs CELEBA_ROOT, and PEERS_ROOT for a network of others.
-photographs: the same on the ten photographs of the package, 128 x 128, three seeds of noise.
-PEERS_ROOT for a network that was trained on photographs.
+standard: the same on the middle squares of Set12 and BSD68, 128 x 128, one seed of noise. Needs
+TEST_IMAGES_ROOT, a folder that holds them (see `photographs.standard`); PEERS_ROOT for a network
+that was trained on photographs.
+rates: on images of one contour, 512 x 512, what an oracle and a threshold reach in four bases.
+dreams: what BM3D and DnCNN generate, and how far their Jacobians are from symmetric.
 
 BM3D is measured where the package `bm3d` is installed, which no other part of the book needs (read
-its terms of use). Each section is written to src/helpers/recorded/classical.json when it is done;
-*From Fourier to UNets* draws from it.
+its terms of use); its answers, and a DnCNN that is trained here, are kept in build/train/classical.
+Each section is written to src/helpers/recorded/classical.json when it is done; *From Fourier to
+UNets* draws from it.
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import record
 import torch
+from PIL import Image
 from record import rounded
 from torch import Tensor
 
-from helpers import geometry, models
+from helpers import geometry, models, sampling, training
 from helpers.data import load
 from helpers.data.synthetic import c_alpha
-from helpers.denoisers import Denoiser
+from helpers.denoisers import CNN, Denoiser
+from helpers.recipe import Recipe
 from helpers.released import load_peer
-from helpers.systems.campagne import classical, photographs
+from helpers.systems.campagne import classical, directional, photographs, scores, thresholds
 
 SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.4)
 SEEDS, IMAGES, TRAINING = (0, 1, 2), 12, 1000
 PEERS = "PEERS_ROOT"
+FOLDER = record.ROOT / "build/train/classical"
+SIDE = 128
+RATES = (2.0, 2.83, 4.0, 5.66, 8.0)  # noise levels, of images whose contrast is 1
+
+
+class Kept(Denoiser):
+    """The answers of a slow denoiser, each computed once and kept in FOLDER."""
+
+    def __init__(self, denoiser: Denoiser):
+        super().__init__()
+        self.denoiser = denoiser
+
+    def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
+        answers = []
+        for image in y:
+            key = hashlib.sha256(image.numpy().tobytes() + f"{float(sigma):.6g}".encode())
+            file = FOLDER / f"{key.hexdigest()[:24]}.npy"
+            if not file.exists():
+                np.save(file, self.denoiser(image[None], sigma)[0].numpy())
+            answers.append(torch.from_numpy(np.load(file)))
+        return torch.stack(answers)
 
 
 def peer(file: str) -> dict[str, Denoiser]:
@@ -44,42 +73,62 @@ def peer(file: str) -> dict[str, Denoiser]:
     )
 
 
+def dncnn() -> Denoiser:
+    """DnCNN (Zhang et al. 2017) at half its width, trained here on squares of 40 x 40 pixels from
+    the ten photographs of the package at full size and at .7; kept in build/train/classical."""
+    squares = []
+    for name in photographs.NAMES:
+        with Image.open(files("skimage") / "data" / f"{name}.png") as opened:
+            gray = opened.convert("L")
+        for scale in (1.0, 0.7):
+            small = gray.resize([int(scale * side) for side in gray.size], Image.Resampling.BICUBIC)
+            pixels = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)
+            squares.append(pixels.unfold(0, 40, 20).unfold(1, 40, 20).reshape(-1, 40, 40))
+    network = CNN(17, 32, normalisation="batch", bias=True, first_relu=True)
+    recipe = Recipe(
+        2400, 16, 1e-3, ("log-uniform", 0.01, 0.5), "level", clip=1.0, ema=0.99, flip=True
+    )
+    for p in training.train(network, torch.cat(squares), recipe, FOLDER / "dncnn.safetensors"):
+        if p.step % 50 == 0:
+            print(f"DnCNN {p.step}: {p.loss:.3f}, {p.remaining:.0f} s left", flush=True)
+    return network
+
+
 def patches() -> dict[str, Denoiser]:
     try:
-        return {"BM3D": classical.bm3d()}
+        return {"BM3D": Kept(classical.bm3d())}
     except ValueError as error:
         print(error, flush=True)
         return {}
 
 
+def rows(found: dict[str, Tensor], ours: str) -> dict:
+    """Means of PSNR and SSIM (2, n, levels), half 95 % intervals over images, and what `ours` has
+    over each."""
+
+    def both(values: Tensor) -> dict:
+        cells = [[scores.interval(level) for level in part.T] for part in values]
+        return {"mean": rounded([[m for m, _ in part] for part in cells]),
+                "half": rounded([[h for _, h in part] for part in cells])}  # fmt: skip
+
+    return {name: {**both(v), "gain": both(found[ours] - v)} for name, v in found.items()}
+
+
 def table(denoisers: dict[str, Denoiser], images: Callable[[int], Tensor], ours: str) -> dict:
-    """Mean PSNR of each seed and level; half 95 % intervals over images; what `ours` has over each;
-    slopes; seconds."""
+    """`rows` over three seeds; mean PSNR of each seed; slopes; seconds."""
     found: dict[str, list[Tensor]] = {}
     for seed in SEEDS:
-        for name, psnr in classical.compare(denoisers, images(seed), SIGMAS, seed).items():
-            found.setdefault(name, []).append(psnr)
-        print(seed, {k: rounded(v[-1].mean(0), 2) for k, v in found.items()}, flush=True)
+        for name, values in scores.scores(denoisers, images(seed), SIGMAS, seed).items():
+            found.setdefault(name, []).append(values)
+        print(seed, {k: rounded(v[-1][0].mean(0), 2) for k, v in found.items()}, flush=True)
     inputs = -20 * torch.tensor(SIGMAS, dtype=torch.float64).log10()
-    rows, gains = {}, {}
+    table = rows({name: torch.cat(parts, 1) for name, parts in found.items()}, ours)
     for name, parts in found.items():
-        slopes = geometry.slope(inputs, torch.cat(parts))
-        half = [classical.interval(level)[1] for level in torch.cat(parts).T]
-        slope = rounded(classical.interval(slopes))
-        rows[name] = {
-            "seeds": [rounded(p.mean(0), 3) for p in parts],
-            "half": rounded(half, 3),
-            "slope": slope,
-        }
-        over = [
-            classical.interval(level) for level in (torch.cat(found[ours]) - torch.cat(parts)).T
-        ]
-        gains[name] = {
-            "mean": rounded([m for m, _ in over], 3),
-            "half": rounded([h for _, h in over], 3),
-        }
+        slopes = geometry.slope(inputs, torch.cat([p[0] for p in parts]))
+        table[name]["seeds"] = [rounded(p[0].mean(0), 3) for p in parts]
+        table[name]["slope"] = rounded(scores.interval(slopes))
     return {"sigmas": list(SIGMAS), "seeds": list(SEEDS), "images a seed": len(images(SEEDS[0])), "ours": ours,
-            "psnr": rows, "gains": gains, "milliseconds": milliseconds(denoisers, images(SEEDS[0])[:4])}  # fmt: skip
+            "rows": table, "milliseconds": milliseconds(denoisers, images(SEEDS[0])[:4])}  # fmt: skip
 
 
 @torch.no_grad()
@@ -107,9 +156,14 @@ def settings(images: int = 16) -> dict:
         },
         "non-local means": {h: classical.non_local_means(h) for h in (0.6, 0.8, 1.0, 1.2)},
         "hard, spun": {t: classical.CycleSpun(t) for t in (2.0, 2.5, 3.0, 3.5, 4.0)},
+        "curvelets": {t: directional.Curvelets(t) for t in (2.0, 2.5, 3.0, 3.5)},
+        "curvelets, seam": {t: directional.Curvelets(t, mirror=False) for t in (2.0, 2.5, 3.0)},
+        "curvelets, 4 x 4 shifts": {t: directional.Curvelets(t, shifts=4) for t in (2.5,)},
+        "directions": {t: directional.DirectionalHaar(t) for t in (3.0, 3.5, 4.0)},
+        "directions, unspun": {t: directional.DirectionalHaar(t, shifts=1) for t in (3.5,)},
     }
     for method, grid in grids.items():
-        psnr = classical.compare(
+        psnr = scores.compare(
             {str(value): denoiser for value, denoiser in grid.items()}, x, SIGMAS, 0
         )
         found[method] = {k: rounded(v.mean(0), 3) for k, v in psnr.items() if k != "noisy"}
@@ -121,7 +175,7 @@ def c_alphas() -> dict:
     for alpha in (2, 4):
         training = load("c-alpha", n=TRAINING, alpha=alpha).images
         denoisers = classical.classics(training) | (patches() if alpha == 2 else {})
-        denoisers["UNet"] = models.load(f"c-alpha-{alpha}")
+        denoisers |= {"DnCNN": dncnn(), "UNet": models.load(f"c-alpha-{alpha}")}
         found[str(alpha)] = table(
             denoisers,
             lambda seed, a=alpha: load("c-alpha", "test", IMAGES, alpha=a, seed=seed).images,
@@ -133,45 +187,108 @@ def c_alphas() -> dict:
 def faces() -> dict:
     x = load("celeba", "test", IMAGES * len(SEEDS)).images
     denoisers = classical.classics(load("celeba", n=TRAINING).images) | patches()
-    denoisers |= {"UNet, faces": models.load("faces80"), "UNet, C^2": models.load("c-alpha-2")}
-    denoisers |= peer("bfcnn_celeba160_gray_rf43.npz")
+    denoisers |= {"DnCNN": dncnn(), "UNet, faces": models.load("faces80")}
+    denoisers |= {"UNet, C^2": models.load("c-alpha-2")} | peer("bfcnn_celeba160_gray_rf43.npz")
     return {
         "training": TRAINING,
         **table(denoisers, lambda seed: x[IMAGES * seed :][:IMAGES], "UNet, faces"),
     }
 
 
-def pictures() -> dict:
-    """Images are the same for every seed: intervals are over pictures, of means over the noise."""
-    x, sigma = photographs.photographs(), SIGMAS.index(0.1)
-    denoisers = {k: d for k, d in classical.classics(x).items() if k != "Wiener"} | patches()
-    denoisers |= {"UNet, faces": models.load("faces80"), "UNet, C^2": models.load("c-alpha-2")}
-    denoisers |= peer("unet_bsd400_gray_bias_free_0-100.npz")
-    each: dict[str, list[Tensor]] = {}
-    for seed in SEEDS:
-        for name, psnr in classical.compare(denoisers, x, SIGMAS, seed).items():
-            each.setdefault(name, []).append(psnr)
-        # Wiener's filter of the other nine: no picture may know its own spectrum
-        own = [classical.Wiener.from_points(torch.cat([x[:i], x[i + 1 :]])) for i in range(len(x))]
-        filtered = classical.compare(
-            {str(i): wiener for i, wiener in enumerate(own)}, x, SIGMAS, seed
-        )
-        each.setdefault("Wiener", []).append(
-            torch.stack([filtered[str(i)][i] for i in range(len(x))])
-        )
-        print(seed, {k: rounded(v[-1].mean(0), 2) for k, v in each.items()}, flush=True)
-    means = {name: torch.stack(parts).mean(0) for name, parts in each.items()}
-    rows = {
-        name: {"seeds": [rounded(p.mean(0), 3) for p in parts],
-               "half": rounded([classical.interval(level)[1] for level in means[name].T], 3),
-               "pictures": rounded(means[name][:, sigma], 2)}
-        for name, parts in each.items()
-    }  # fmt: skip
-    return {"sigmas": list(SIGMAS), "seeds": list(SEEDS), "size": x.shape[1], "names": list(photographs.NAMES),
-            "psnr": rows}  # fmt: skip
+def standard() -> dict:
+    """Images are read from the reader's folder; those of a set have one size, cut from the middle."""
+    # Wiener's filter of the ten photographs of the package
+    denoisers = classical.classics(photographs.photographs(SIDE)) | patches()
+    denoisers |= {"DnCNN": dncnn(), "UNet, faces": models.load("faces80")}
+    denoisers |= {"UNet, C^2": models.load("c-alpha-2")} | peer(
+        "unet_bsd400_gray_bias_free_0-100.npz"
+    )
+    found: dict = {"sigmas": list(SIGMAS), "seed": record.SEED}
+    for name in photographs.SETS:
+        images = photographs.standard(name, SIDE)
+        values = scores.scores(denoisers, images, SIGMAS, record.SEED)
+        print(name, {k: rounded(v[0].mean(0), 2) for k, v in values.items()}, flush=True)
+        found[name] = {"size": SIDE, "images": len(images), "rows": rows(values, "BM3D")}
+    return found
 
 
-SECTIONS = {"settings": settings, "c-alpha": c_alphas, "faces": faces, "photographs": pictures}
+def rates(images: int = 3, size: int = 512) -> dict:
+    """Squared error over sigma, contours of regularity 2 and, as a control, 1/2.
+
+    The oracle's m(x) exactly, that of curvelets by one run on noise; the universal threshold
+    exactly for cosines and wavelets (hard), by one run for curvelets and directions.
+    """
+    found: dict = {"images": images, "size": size, "sigmas": list(RATES), "alphas": {}}
+    for alpha in (2.0, 0.5):
+        x = directional.horizons(images, alpha, size)
+        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype)
+        errors: dict[str, list[Tensor]] = {}
+        for sigma in RATES:
+            bases = {
+                "cosines": geometry.cosines(x).flatten(1),
+                "wavelets": geometry.wavelets(x, "haar", 9),
+            }
+            t, now = thresholds.universal(size**2), {}
+            for name, c in bases.items():
+                now[f"{name}, oracle"] = c.square().clamp(max=sigma**2).sum(1)
+                now[f"{name}, threshold"] = thresholds.threshold_risk(c, sigma, t, "hard")
+            y = x + sigma * noise
+            pairs = list(
+                zip(directional.mirrored(y.numpy()), directional.mirrored(x.numpy()), strict=True)
+            )
+            for kind, least in (("oracle", sigma), ("threshold", t * sigma)):
+                kept = [
+                    directional.curvelets_kept(a, least, 7, b if kind == "oracle" else None)
+                    for a, b in pairs
+                ]
+                kept = torch.from_numpy(np.stack(kept))[:, :size, :size]
+                now[f"curvelets, {kind}"] = (kept - x).square().sum((1, 2))
+            now["directions, oracle"] = directional.directional(x.float(), sigma, size, 0.0, 8)[0]
+            kept = directional.directional(y.float(), t * sigma, size, 1.0, 8)[1]
+            now["directions, threshold"] = (kept - x).square().sum((1, 2))
+            for name, error in now.items():
+                errors.setdefault(name, []).append(error)
+            print(alpha, sigma, {k: round(float(v.mean())) for k, v in now.items()}, flush=True)
+        logs = torch.tensor(RATES, dtype=torch.float64).log()
+        found["alphas"][f"{alpha:g}"] = {
+            name: {"error": rounded(torch.stack(rows, 1), 1),
+                   "slope": rounded(scores.interval(geometry.slope(logs, torch.stack(rows, 1).log())))}
+            for name, rows in errors.items()
+        }  # fmt: skip
+    noise = torch.randn(
+        2, size, size, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    )
+    flat = geometry.wavelets(noise, "haar", 9).square().clamp(max=1).sum(1)
+    found["noise"] = rounded(directional.directional(noise.float(), 1.0, size, 0.0, 8)[0] / flat)
+    return found
+
+
+def dreams(count: int = 3) -> dict:
+    """The chapter's generation with the denoisers that it does not run, and asymmetries at 32 x 32."""
+    start = 0.5 + sampling.initial_noise(count, 80, 80, sigma=20.0, seed=0).float()
+    schedule, found = sampling.edm(20, sigma_min=0.02, sigma_max=20.0).float(), {}
+    y = load("c-alpha", "test", 1, alpha=2, size=32).images
+    y = y + 0.1 * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
+    for name, denoiser in (patches() | {"DnCNN": dncnn()}).items():
+        with torch.no_grad():
+            made = torch.cat([sampling.last(sampling.euler(denoiser, start, schedule)),
+                              sampling.last(sampling.reverse_sde(denoiser, start, schedule, seed=0))])  # fmt: skip
+        level, contrast = made.mean((1, 2), keepdim=True), made.std((1, 2), keepdim=True)
+        pixels = (255 * (0.5 + 0.22 * (made - level) / contrast)).clamp(0, 255).round()
+        judged = classical.bm3d() if name == "BM3D" else denoiser.double()
+        skew = [scores.no_gradient(judged, y.double(), 0.1, 16, seed=s) for s in SEEDS]
+        found[name] = {
+            "contrast": rounded(contrast.flatten()),
+            "png": record.encoded(torch.cat(list(pixels), 1), "PNG"),
+            "asymmetry": rounded(skew),
+        }
+        print(name, found[name]["contrast"], found[name]["asymmetry"], flush=True)
+    return {"side": 80, "denoisers": found}
+
+
+SECTIONS = {"settings": settings, "c-alpha": c_alphas, "faces": faces, "standard": standard, "rates": rates,
+            "dreams": dreams}  # fmt: skip
 
 if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
     record.main(__doc__, "classical", SECTIONS)

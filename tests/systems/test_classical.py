@@ -23,7 +23,7 @@ from helpers.data import load
 from helpers.data.synthetic import c_alpha
 from helpers.lab import export
 from helpers.plots import SITE
-from helpers.systems.campagne import classical, photographs, thresholds
+from helpers.systems.campagne import classical, photographs, scores, thresholds
 from helpers.systems.kadkhodaie import eigenbasis
 
 QUICK = settings(max_examples=40, deadline=None)
@@ -313,7 +313,7 @@ def test_sure_of_a_soft_threshold_is_unbiased():
 
 def test_compare_is_psnr_row_by_row():
     x = c_alpha(3, 2, size=16)
-    found = classical.compare(
+    found = scores.compare(
         {"none": classical.WaveletThreshold("soft", 0.0, levels=2)}, x, (0.1, 0.3), seed=4
     )
     torch.testing.assert_close(found["none"], found["noisy"])
@@ -322,7 +322,7 @@ def test_compare_is_psnr_row_by_row():
 
 
 def test_interval_of_known_numbers():
-    mean, half = classical.interval(torch.tensor([1.0, 2.0, 3.0]))
+    mean, half = scores.interval(torch.tensor([1.0, 2.0, 3.0]))
     assert mean == 2 and half == pytest.approx(1.959964 / 3**0.5)
 
 
@@ -393,7 +393,7 @@ def test_recorded_tables_are_those_of_the_denoisers(alpha):
         for k, d in classical.classics(training).items()
         if k in ("Wiener", "hard", "hard, spun")
     }
-    again = classical.compare(
+    again = scores.compare(
         chosen | {"UNet": models.load(f"c-alpha-{alpha}")}, x, table["sigmas"], 0
     )
     for name, psnr in again.items():
@@ -406,7 +406,7 @@ def test_recorded_photographs_are_those_of_the_package():
     found = recorded.load("classical")["photographs"]
     assert found["names"] == list(photographs.NAMES)
     x = photographs.photographs(found["size"])
-    again = classical.compare({"hard, spun": classical.CycleSpun()}, x, found["sigmas"], 0)[
+    again = scores.compare({"hard, spun": classical.CycleSpun()}, x, found["sigmas"], 0)[
         "hard, spun"
     ].mean(0)
     assert again.tolist() == pytest.approx(found["psnr"]["hard, spun"]["seeds"][0], abs=2e-3)
@@ -457,7 +457,7 @@ IMAGES = torch.ones(2, 8, 8)
         (lambda: classical.total_variation(0.0), "weight is 0.0: pass a positive number"),
         (lambda: classical.non_local_means(-1.0), "h is -1.0: pass a positive number"),
         (lambda: classical.non_local_means(patch=0), "patch is 0"),
-        (lambda: classical.interval(torch.ones(1)), "pass .n,. with n >= 2"),
+        (lambda: scores.interval(torch.ones(1)), "pass .n,. with n >= 2"),
         (lambda: photographs.picture(b"", 0), "size is 0"),
         (lambda: photographs.picture(b"GIF89a"), "not a picture that can be read"),
     ],

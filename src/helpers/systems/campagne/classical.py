@@ -1,5 +1,4 @@
-"""Denoisers from before the networks, as denoisers of the book's protocol, and tables that compare
-them.
+"""Denoisers from before the networks, as denoisers of the book's protocol.
 
 Fourier: a cut and Wiener's filter. Wavelets: thresholds (Donoho & Johnstone 1994), cycle spinning
 (Coifman & Donoho 1995), BayesShrink (Chang, Yu & Vetterli 2000). Total variation (Rudin, Osher &
@@ -10,7 +9,7 @@ and the Fourier cut can be differentiated, and only the former exported.
 
 import importlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -22,9 +21,8 @@ from torch import Tensor
 from ... import geometry
 from ...checks import as_array, as_tensor, checked_points, positive_int, widened
 from ...denoisers.base import Denoiser, per_level
+from .directional import Curvelets, DirectionalHaar
 from .thresholds import shrunk, universal
-
-SEVERAL = 1.959964  # standard errors in half a 95 % interval
 
 # Denoisers ----------------------------------------------------------------------------------------
 
@@ -265,37 +263,11 @@ def classics(training: Tensor) -> dict[str, Denoiser]:
         "BayesShrink": bayes_shrink(),
         "BayesShrink, spun": bayes_shrink(shifts=4),
         "hard, spun": CycleSpun(),
+        "curvelets": Curvelets(),
+        "directions": DirectionalHaar(),
         "total variation": total_variation(),
         "non-local means": non_local_means(),
     }
-
-
-# Tables -------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def compare(
-    denoisers: Mapping[str, Denoiser], x: Tensor, sigmas: Sequence[float], seed: int
-) -> dict[str, Tensor]:
-    """PSNR in dB of every denoiser on images x (n, H, W), each (n, levels), and of "noisy"; the
-    noise from `seed`."""
-    g = torch.Generator().manual_seed(seed)
-    found: dict[str, list[Tensor]] = {}
-    for sigma in sigmas:
-        y = x + sigma * torch.randn(x.shape, generator=g).to(x)
-        answers = {"noisy": y} | {name: denoiser(y, sigma) for name, denoiser in denoisers.items()}
-        for name, x_hat in answers.items():
-            found.setdefault(name, []).append(
-                -10 * widened(x_hat - x).square().mean((1, 2)).log10()
-            )
-    return {name: torch.stack(rows, 1) for name, rows in found.items()}
-
-
-def interval(values: Tensor) -> tuple[float, float]:
-    """Mean of independent values (n,), n >= 2, and half the width of its 95 % interval."""
-    if values.ndim != 1 or len(values) < 2:
-        raise ValueError(f"values have shape {tuple(values.shape)}: pass (n,) with n >= 2")
-    return float(values.mean()), float(SEVERAL * values.std() / len(values) ** 0.5)
 
 
 def _cosines(n: int) -> Tensor:

@@ -4,8 +4,10 @@
 import html
 import io
 import os
+import zipfile
 from collections.abc import Callable, Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ NAMES = (
     "gravel",
 )
 LARGEST = 64_000_000  # pixels of a picture that is opened
+SETS = ("set12", "bsd68")
 
 
 def photographs(size: int = 128) -> Tensor:
@@ -38,6 +41,38 @@ def photographs(size: int = 128) -> Tensor:
     downloaded."""
     folder = files("skimage") / "data"
     return torch.stack([picture((folder / f"{name}.png").read_bytes(), size) for name in NAMES])
+
+
+def standard(name: str, size: int) -> Tensor:
+    """A set of test images of denoising, by the names of its files: the middle squares as gray,
+    float32 (n, size, size) in [0, 1], unchanged pixels.
+
+    Set12 (Zhang et al. 2017) or BSD68 (Roth & Black 2009; Martin et al. 2001). They are for
+    research and may not be passed on: TEST_IMAGES_ROOT names a folder with set12.zip and bsd68.zip,
+    or folders of those names with PNG files. ValueError where it does not.
+    """
+    root = Path(os.environ.get("TEST_IMAGES_ROOT") or "unset")
+    found = sorted((root / name).glob("*.png")) if name in SETS else []
+    if (root / f"{name}.zip").is_file() and name in SETS:
+        with zipfile.ZipFile(root / f"{name}.zip") as archive:
+            contents = [archive.read(n) for n in sorted(archive.namelist()) if n.endswith(".png")]
+    elif found:
+        contents = [file.read_bytes() for file in found]
+    else:
+        raise ValueError(
+            f"there is no {name!r} in TEST_IMAGES_ROOT, {root}: name a folder with {' and '.join(SETS)}, each a zip "
+            "file or a folder of PNG files"
+        )
+    squares = []
+    for content in contents:
+        with Image.open(io.BytesIO(content)) as opened:
+            gray = opened.convert("L")
+        if min(gray.size) < size:
+            raise ValueError(f"size is {size}: an image of {name} has only {gray.size} pixels")
+        left, top = (gray.width - size) // 2, (gray.height - size) // 2
+        square = gray.crop((left, top, left + size, top + size))
+        squares.append(torch.from_numpy(np.asarray(square, dtype=np.float32) / 255))
+    return torch.stack(squares)
 
 
 def picture(content: bytes, size: int = 128) -> Tensor:
