@@ -191,7 +191,7 @@ def faces() -> dict:
     denoisers |= {"UNet, C^2": models.load("c-alpha-2")} | peer("bfcnn_celeba160_gray_rf43.npz")
     return {
         "training": TRAINING,
-        **table(denoisers, lambda seed: x[IMAGES * seed :][:IMAGES], "UNet, faces"),
+        **table(denoisers, lambda seed: x[IMAGES * seed :][:IMAGES], "BM3D"),
     }
 
 
@@ -283,7 +283,12 @@ def dreams(count: int = 3) -> dict:
             "asymmetry": rounded(skew),
         }
         print(name, found[name]["contrast"], found[name]["asymmetry"], flush=True)
-    return {"side": 80, "denoisers": found}
+    picture = photographs.photographs(64)[:1]
+    hand = picture + 0.1 * torch.randn(picture.shape, generator=torch.Generator().manual_seed(0))
+    kept = Kept(classical.bm3d())(hand, torch.tensor(0.1))
+    shown = record.encoded((255 * kept[0].clamp(0, 1)).round(), "PNG")
+    by_hand = {"psnr": rounded(scores.psnr(kept, picture), 2)[0], "png": shown}
+    return {"side": 80, "denoisers": found, "camera": by_hand}
 
 
 SECTIONS = {"settings": settings, "c-alpha": c_alphas, "faces": faces, "standard": standard, "rates": rates,
