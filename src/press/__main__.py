@@ -20,7 +20,7 @@ from press.chapters import Book
 
 RECORDS = (  # in benchmarks/, by what they measure
     "classical", "training", "closed_form", "agreement", "ablations", "projection", "rivals", "shrinkage",
-    "transition", "geometry", "dynamics", "physics", "fields", "profiles",
+    "transition", "geometry", "dynamics", "physics", "structures", "fields", "profiles",
 )  # fmt: skip
 app = typer.Typer(help=press.__doc__, no_args_is_help=True, add_completion=False)
 Chapters = Annotated[

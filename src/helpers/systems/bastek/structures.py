@@ -86,22 +86,21 @@ def generated(
     designer: Designer, plate: Plate, cases: Cases, steps: int = 50, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """rho and u that the designer draws for the cases, a step of reverse diffusion for each of
-    `steps` levels of a cosine schedule; see `fields`."""
+    `steps` levels of a cosine schedule; on the CPU, where plates are solved. See `fields`."""
     told = conditions(plate, cases).to(next(designer.parameters()).device)
     shape = (len(told), 3, plate.nodes, plate.nodes)
     noise = initial_noise(*shape, sigma=HIGHEST, seed=seed, dtype=torch.float32).to(told.device)
-    return fields(
-        last(reverse_sde(designer.given(told), noise, cosine_vp(steps, HIGHEST), seed)), cases
-    )
+    x = last(reverse_sde(designer.given(told), noise, cosine_vp(steps, HIGHEST), seed))
+    return fields(x.cpu(), cases)
 
 
 def shipped() -> Designer:
-    """The designer of the chapter, made by `python benchmarks/structures.py networks`.
+    """The designer of the chapter, made by `python benchmarks/structures.py ships`.
 
     Raises ValueError for a file that is not the recorded one.
     """
     data = files(recorded).joinpath("structures.safetensors").read_bytes()
-    if hashlib.sha256(data).hexdigest() != recorded.load("structures")["networks"]["sha256"]:
+    if hashlib.sha256(data).hexdigest() != recorded.load("structures")["ships"]["sha256"]:
         raise ValueError(
             "recorded/structures.safetensors does not match its checksum: reinstall the package"
         )
