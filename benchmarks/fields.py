@@ -50,6 +50,7 @@ from helpers.training import Progress, Recipe, fit, train
 SEEDS, SIZES, TEST = 3, (32, 48, 64, 96, 128, 192, 256), 32
 # scenes for coder and latents; for renderers, and their largest size
 TRAINED, SEEN, LARGEST = 6000, 1200, 128
+SHIPPED = record.path("fields").with_suffix(".safetensors")
 ALL = record.ROOT / "build/train/fields/networks/all.safetensors"
 KINDS: dict[str, dict[str, Any]] = {
     "convolutional": {},
@@ -155,12 +156,9 @@ def networks() -> dict:
     shown = {
         name: network for name, (network, _) in there.items() if name.rsplit("-", 1)[0] in ship
     }
-    for path, some in (
-        (record.path("fields").with_suffix(".safetensors"), shown),
-        (ALL, {name: network for name, (network, _) in there.items()}),
-    ):
-        write_atomically(path, tensor_bytes(*packed(some, record.provenance())))
-    shipped = record.path("fields").with_suffix(".safetensors").read_bytes()
+    write_atomically(
+        ALL, tensor_bytes(*packed({k: net for k, (net, _) in there.items()}, record.provenance()))
+    )
     parameters = {
         name: sum(p.numel() for p in net.parameters()) for name, (net, _) in there.items()
     }
@@ -169,8 +167,15 @@ def networks() -> dict:
         "seconds": {name: seconds for name, (_, seconds) in there.items()},
         "steps": {"coder": CODER.steps, "renderer": RENDERER.steps, "latent": LATENT.steps},
         "batch": {"coder": CODER.batch, "renderer": RENDERER.batch, "latent": LATENT.batch},
-        "sha256": hashlib.sha256(shipped).hexdigest(),
+        "sha256": ship(shown),
     }  # fmt: skip
+
+
+def ship(some: dict[str, nn.Module]) -> str:
+    """Write what ships; its checksum."""
+    data = tensor_bytes(*packed(some, record.provenance()))
+    write_atomically(SHIPPED, data)
+    return hashlib.sha256(data).hexdigest()
 
 
 @functools.cache
@@ -377,6 +382,10 @@ def upscaled(n: int = 256, resamples: int = 200) -> dict:
         power[name] = [round(v, 3) for v in share]
         fixed = rendered(shipped("coder"), lambda field: field[1])
         scale[name] = round(psnr(reduced(shown[128], GRID), fixed), 2)
+    entry, best = record.read("fields")["networks"], upscaler(*UPSCALERS[-1], seed=0)
+    checksum = ship(unpacked(SHIPPED.read_bytes()) | {"upscaler-0": best})
+    entry["parameters"]["upscaler-0"] = sum(p.numel() for p in best.parameters())
+    record.write("fields", "networks", entry | {"sha256": checksum})
     return {
         "sizes": SIZES[1:], "psnr": rows, "power beyond 16, sharpness over the truth's, at 128": power,
         "consistency": scale, "parameters": {f: sum(p.numel() for p in Upscaler(f).parameters()) for f, _ in UPSCALERS},
@@ -425,7 +434,7 @@ def judged_samples(makers: dict, n: int, resamples: int) -> dict:
 NOISE, TOP, SIDE, HOLE = 0.02, 40, 48, 24  # of what is known; the window at 128, the hole in it
 
 
-def conditions(n: int = 8) -> dict:
+def conditions(n: int = 6) -> dict:
     """A window with a hole at 128, and the whole at 8 x 8: errors with both, with either and with
     neither, without the denoiser and at full size; and what the gradient keeps in memory."""
     names = ("coder", "latent", "convolutional-0")
@@ -453,7 +462,9 @@ def conditions(n: int = 8) -> dict:
     for arm, (known, prior) in arms.items():
         for seed in range(1 if "full" in arm else SEEDS):  # by far the slowest
             begun = time.process_time()
-            z = conditioned(prior, misfit(network, known, NOISE), (n, 3, 8, 8), levels, seed=seed)
+            start = initial_noise(n, 3, 8, 8, sigma=10.0, seed=seed, dtype=torch.float32)
+            loss = misfit(network, known, NOISE)
+            z = conditioned(prior, loss, start, levels, steps=8, seed=seed)
             seconds.setdefault(arm, []).append(time.process_time() - begun)
             with torch.no_grad():
                 field = network.field(z)

@@ -223,12 +223,13 @@ def test_of_gaussian_latents_the_mean_is_that_given_the_condition():
         return (z[:, :1] - known).square().sum() / (2 * noise_std**2)
 
     levels = edm(12, 0.1, 10.0)
-    z = conditioned(Gaussian(), loss, (n, 2), levels, steps=40)
+    start = 10 * noise(n, 2)
+    z = conditioned(Gaussian(), loss, start, levels, steps=40)
     want = known / (1 + noise_std**2)
     assert float(z[:, 0].mean()) == pytest.approx(want, abs=0.03)
     assert float(z[:, 1].mean()) == pytest.approx(0, abs=0.05)  # of which nothing is known
     assert float(z[:, 0].std()) < math.sqrt(noise_std**2 / (1 + noise_std**2))
-    alone = conditioned(None, loss, (n, 2), levels, steps=40)  # from the prior's mean: no spread
+    alone = conditioned(None, loss, start, levels, steps=40)  # from the prior's mean: no spread
     assert (
         float(alone[:, 0].mean()) == pytest.approx(want, abs=0.03)
         and float(alone.std(0).max()) < 0.01
@@ -418,7 +419,9 @@ def test_recorded_sizes_are_what_the_networks_do_now():
         (lambda: reduced(torch.zeros(2, 16, 16), 17), r"size is 17: reduced makes images smaller"),
         (lambda: misfit(Coder(), [], 0.0), r"noise is 0.0"),
         (
-            lambda: conditioned(None, lambda z: z.sum(), (1, 2), torch.tensor([2.0, 1.0])),
+            lambda: conditioned(
+                None, lambda z: z.sum(), torch.zeros(1, 2), torch.tensor([2.0, 1.0])
+            ),
             r"sigmas end in \[1.0\]: take a schedule that ends in 0",
         ),
         (lambda: scenes(2, size=300), r"size is 300"),

@@ -69,13 +69,14 @@ def misfit(
 def conditioned(
     denoiser: Denoiser | None,
     loss: Callable[[Tensor], Tensor],
-    shape: tuple[int, ...],
+    z: Tensor,
     sigmas: Tensor,
     steps: int = 10,
     rate: float = 0.15,
     seed: int = 0,
 ) -> Tensor:
-    r"""Latents (batch, *event) that are likely and meet a condition, by turns of three at each level:
+    r"""Latents that are likely and meet a condition, from noise z (batch, *event) of the first level, by
+    turns of three at each level:
 
         x_hat = D(z, sigma),
         x = argmin loss(x) + |x - x_hat|^2 / (2 r^2),   r^2 = sigma^2 / (1 + sigma^2),
@@ -94,10 +95,9 @@ def conditioned(
         raise ValueError(f"sigmas end in {sigmas[-1:].tolist()}: take a schedule that ends in 0")
     g, levels = Generator().manual_seed(checked_seed(seed)), sigmas.tolist()
     x: Tensor | None = None
-    z = levels[0] * torch.randn(shape, generator=g)
     for sigma, after in zip(levels, levels[1:], strict=False):
         with torch.no_grad():
-            x_hat = denoiser(z, torch.full(shape[:1], sigma)) if denoiser else torch.zeros_like(z)
+            x_hat = denoiser(z, z.new_full(z.shape[:1], sigma)) if denoiser else torch.zeros_like(z)
         r = sigma / (1 + sigma**2) ** 0.5 if denoiser else 1.0
         x = (x_hat if x is None else x).clone().requires_grad_()
         optimiser = torch.optim.Adam([x], lr=rate * max(r, 0.05))
@@ -107,7 +107,7 @@ def conditioned(
                 (loss(x) + (x - x_hat).square().sum() / (2 * r**2)).backward(inputs=[x])
                 optimiser.step()
         x = x.detach()
-        z = x + after * torch.randn(shape, generator=g)
+        z = x + after * torch.randn(z.shape, generator=g).to(z)
     return z
 
 
