@@ -48,14 +48,16 @@ def horizons(n: int, alpha: float, size: int = 256, seed: int = 0) -> Tensor:
 def curvelet_frame(shape: tuple[int, int], scales: int = 4) -> tuple[UDCT, list[float]]:
     r"""The transform of periodic images of that shape, and the norm of the atoms of each band.
 
-    A tight frame, sum_k |<x, e_k>|^2 = ||x||^2, with twice as many complex coefficients as pixels.
+    A tight frame, sum_k |<x, e_k>|^2 = ||x||^2, with twice as many complex coefficients as pixels;
+    the directions double at every second scale, so that the length of an atom is the root of its width.
     The atoms of a band are shifts of one another, so its coefficients v of an image of one white
     pixel tell their norm, ||e||^2 = pixels mean |v|^2, and sigma ||e|| is what noise adds to such a
     coefficient. Proved: `prop-frame`.
     """
     pixel = np.zeros(shape)
     pixel[0, 0] = 1
-    transform = UDCT(shape, num_scales=scales)
+    wedges = [[3 * 2 ** (i // 2)] * 2 for i in range(scales - 1)]  # the library's own would double
+    transform = UDCT(shape, angular_wedges_config=np.array(wedges))  # at every scale
     forward: Any = transform.forward(pixel)
     bands = (v for scale in forward for axis in scale for v in axis)
     return transform, [float(np.sqrt(pixel.size * np.mean(np.abs(v) ** 2))) for v in bands]
