@@ -50,6 +50,7 @@ RECIPE = replace(FIRST, steps=1500, rate=1e-3, ema=0.995, seed=1)
 VARIANTS = {
     "no physics": Weights(),
     "residual": Weights(1e-3),
+    "residual, weak": Weights(1e-4),
     "residual, volume, work": Weights(1e-3, 1.0, 1e-3, "work"),
     "residual, volume, adjoint": Weights(1e-3, 1.0, 1e-3, "adjoint"),
 }
