@@ -1,8 +1,9 @@
-"""Denoisers in the reader's browser: export to ONNX, labs that run them anywhere, voters, and
-eigenvectors."""
+"""Denoisers in the reader's browser: export to ONNX, labs that run them anywhere, voters,
+eigenvectors, and flows."""
 
 from .eigen import Shrinkage
 from .export import export
+from .flows import Flows
 from .guess import Guess
 from .lab import Family, Lab
 from .presets import PRESETS
@@ -13,6 +14,7 @@ from .workbench import Workbench
 __all__ = [
     "PRESETS",
     "Family",
+    "Flows",
     "Guess",
     "Lab",
     "Preset",

@@ -18,18 +18,20 @@ export function reshape({ values, noisy, clean, answer, error }, chosen) {
 
 export const psnr = (error, pixels) => -10 * Math.log10(error / pixels);
 
-// Red and blue about white by the root of the size, the value farthest from zero darkest red: three
-// channels in [0, 1]. As `plots.signed`; the colours are ColorBrewer's RdBu.
+// Red and blue about white by the root of the size, three channels in [0, 1]: darkest red at `most`
+// and beyond, or where none is given at the value farthest from zero, as `plots.signed`. The colours
+// are ColorBrewer's RdBu.
 const RED_BLUE = [
   [5, 48, 97], [33, 102, 172], [67, 147, 195], [146, 197, 222], [209, 229, 240], [247, 247, 247],
   [253, 219, 199], [244, 165, 130], [214, 96, 77], [178, 24, 43], [103, 0, 31],
 ];
 
-export function redAndBlue(vector) {
-  const peak = vector.reduce((most, v) => (Math.abs(v) > Math.abs(most) ? v : most), 0) || 1;
+export function redAndBlue(vector, most = 0) {
+  const farthest = (so, v) => (Math.abs(v) > Math.abs(so) ? v : so);
+  const peak = most || vector.reduce(farthest, 0) || 1;
   const channels = new Float64Array(3 * vector.length);
   vector.forEach((v, p) => {
-    const place = 5 + 5 * Math.sign(v / peak) * Math.sqrt(Math.abs(v / peak));
+    const place = 5 + 5 * Math.sign(v / peak) * Math.min(1, Math.sqrt(Math.abs(v / peak)));
     const below = Math.min(Math.floor(place), 9), part = place - below;
     for (let c = 0; c < 3; c++) {
       const [from, to] = [RED_BLUE[below][c], RED_BLUE[below + 1][c]];

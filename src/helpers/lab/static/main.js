@@ -2,6 +2,7 @@
 
 import { Kernel, Page } from "./answers.js";
 import { Eigen } from "./eigen.js";
+import { Flows } from "./flows.js";
 import { Guess } from "./guess.js";
 import { Images } from "./images.js";
 import { Plane } from "./plane.js";
@@ -13,6 +14,7 @@ const LABS = {
   "train-lab": () => Trainer,
   "patch-voters": () => Voters,
   "eigen-shrinkage": () => Eigen,
+  "flow-lab": () => Flows,
   "reader-guess": () => Guess,
 };
 
