@@ -1,12 +1,13 @@
 """Classical denoisers and networks on the same images: `python benchmarks/classical.py [SECTION
 ...]`.
 
-settings: one number of each method on training images of C^alpha, a grid. c-alpha: PSNR and SSIM at
-five levels on test images of regularity 2 and 4, three seeds, with BM3D for regularity 2.
+settings: one number of each method on training images of C^alpha, a grid.
+c-alpha: PSNR at five levels on test images of regularity 2 and 4, three seeds, with BM3D for
+regularity 2.
 faces: the same on test faces, 80 x 80. Needs CELEBA_ROOT, and PEERS_ROOT for a network of others.
-standard: the same on the middle squares of Set12 (128 x 128) and BSD68 (96 x 96), one seed of noise. Needs
-TEST_IMAGES_ROOT, a folder that holds them (see `photographs.standard`); PEERS_ROOT for a network
-that was trained on photographs.
+standard: PSNR and SSIM, paired, with DnCNN and networks of others, on C^2 images, faces, and the
+middle of Set12 (128 x 128) and of 24 images of BSD68 (96 x 96). Needs CELEBA_ROOT, PEERS_ROOT and
+TEST_IMAGES_ROOT, a folder that holds the sets (see `photographs.standard`).
 rates: on images of one contour, 512 x 512, what an oracle and a threshold reach in four bases.
 dreams: what BM3D and DnCNN generate, and how far their Jacobians are from symmetric.
 
@@ -42,8 +43,8 @@ SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.4)
 SEEDS, IMAGES, TRAINING = (0, 1, 2), 12, 1000
 PEERS = "PEERS_ROOT"
 FOLDER = record.ROOT / "build/train/classical"
-SIDE = {"set12": 128, "bsd68": 96}
-LAST = 2000  # of the steps of DnCNN, which are a quarter of an hour on one core
+SIDE, MOST = {"set12": 128, "bsd68": 96}, 24  # pixels and images of a set at most
+LAST = 1700  # of the steps of DnCNN: a quarter of an hour on one core
 RATES = (2.0, 2.83, 4.0, 5.66, 8.0)  # noise levels, of images whose contrast is 1
 
 
@@ -118,20 +119,31 @@ def rows(found: dict[str, Tensor], ours: str) -> dict:
 
 
 def table(denoisers: dict[str, Denoiser], images: Callable[[int], Tensor], ours: str) -> dict:
-    """`rows` over three seeds; mean PSNR of each seed; slopes; seconds."""
+    """Mean PSNR of each seed and level; half 95 % intervals over images; what `ours` has over each;
+    slopes; seconds."""
     found: dict[str, list[Tensor]] = {}
     for seed in SEEDS:
-        for name, values in scores.scores(denoisers, images(seed), SIGMAS, seed).items():
-            found.setdefault(name, []).append(values)
-        print(seed, {k: rounded(v[-1][0].mean(0), 2) for k, v in found.items()}, flush=True)
+        for name, psnr in scores.compare(denoisers, images(seed), SIGMAS, seed).items():
+            found.setdefault(name, []).append(psnr)
+        print(seed, {k: rounded(v[-1].mean(0), 2) for k, v in found.items()}, flush=True)
     inputs = -20 * torch.tensor(SIGMAS, dtype=torch.float64).log10()
-    table = rows({name: torch.cat(parts, 1) for name, parts in found.items()}, ours)
+    rows, gains = {}, {}
     for name, parts in found.items():
-        slopes = geometry.slope(inputs, torch.cat([p[0] for p in parts]))
-        table[name]["seeds"] = [rounded(p[0].mean(0), 3) for p in parts]
-        table[name]["slope"] = rounded(scores.interval(slopes))
+        slopes = geometry.slope(inputs, torch.cat(parts))
+        half = [scores.interval(level)[1] for level in torch.cat(parts).T]
+        slope = rounded(scores.interval(slopes))
+        rows[name] = {
+            "seeds": [rounded(p.mean(0), 3) for p in parts],
+            "half": rounded(half, 3),
+            "slope": slope,
+        }
+        over = [scores.interval(level) for level in (torch.cat(found[ours]) - torch.cat(parts)).T]
+        gains[name] = {
+            "mean": rounded([m for m, _ in over], 3),
+            "half": rounded([h for _, h in over], 3),
+        }
     return {"sigmas": list(SIGMAS), "seeds": list(SEEDS), "images a seed": len(images(SEEDS[0])), "ours": ours,
-            "rows": table, "milliseconds": milliseconds(denoisers, images(SEEDS[0])[:4])}  # fmt: skip
+            "psnr": rows, "gains": gains, "milliseconds": milliseconds(denoisers, images(SEEDS[0])[:4])}  # fmt: skip
 
 
 @torch.no_grad()
@@ -178,7 +190,7 @@ def c_alphas() -> dict:
     for alpha in (2, 4):
         training = load("c-alpha", n=TRAINING, alpha=alpha).images
         denoisers = classical.classics(training) | (patches() if alpha == 2 else {})
-        denoisers |= {"DnCNN": dncnn(), "UNet": models.load(f"c-alpha-{alpha}")}
+        denoisers["UNet"] = models.load(f"c-alpha-{alpha}")
         found[str(alpha)] = table(
             denoisers,
             lambda seed, a=alpha: load("c-alpha", "test", IMAGES, alpha=a, seed=seed).images,
@@ -190,27 +202,43 @@ def c_alphas() -> dict:
 def faces() -> dict:
     x = load("celeba", "test", IMAGES * len(SEEDS)).images
     denoisers = classical.classics(load("celeba", n=TRAINING).images) | patches()
-    denoisers |= {"DnCNN": dncnn(), "UNet, faces": models.load("faces80")}
-    denoisers |= {"UNet, C^2": models.load("c-alpha-2")} | peer("bfcnn_celeba160_gray_rf43.npz")
+    denoisers |= {"UNet, faces": models.load("faces80"), "UNet, C^2": models.load("c-alpha-2")}
+    denoisers |= peer("bfcnn_celeba160_gray_rf43.npz")
     return {
         "training": TRAINING,
-        **table(denoisers, lambda seed: x[IMAGES * seed :][:IMAGES], "BM3D"),
+        **table(denoisers, lambda seed: x[IMAGES * seed :][:IMAGES], "UNet, faces"),
     }
 
 
 def standard() -> dict:
-    """Images are read from the reader's folder; those of a set have one size, cut from the middle."""
-    networks = {"DnCNN": dncnn(), "UNet, faces": models.load("faces80")}
-    networks |= {"UNet, C^2": models.load("c-alpha-2")}
-    networks |= peer("unet_bsd400_gray_bias_free_0-100.npz")
-    found: dict = {"sigmas": list(SIGMAS), "seed": record.SEED}
-    for name in photographs.SETS:
-        images = photographs.standard(name, SIDE[name])
-        # Wiener's filter is that of the ten photographs of the package
-        denoisers = classical.classics(photographs.photographs(SIDE[name])) | patches() | networks
-        values = scores.scores(denoisers, images, SIGMAS, record.SEED)
+    """Everything on the same images: C^2 images and faces, 12 each, and the middle of the images in
+    the reader's folder."""
+    folder = Path(os.environ[PEERS])
+    peers = {
+        "BF-CNN, faces": load_peer(folder / "bfcnn_celeba160_gray_rf43.npz"),
+        "UNet, BSD400": load_peer(folder / "unet_bsd400_gray_bias_free_0-100.npz"),
+    }
+    networks = {"DnCNN": dncnn(), **peers, "UNet, faces": models.load("faces80")}
+    networks["UNet, C^2"] = models.load("c-alpha-2")
+    sets = {
+        "C^2": (
+            load("c-alpha", "test", IMAGES, alpha=2, seed=0),
+            load("c-alpha", n=TRAINING, alpha=2),
+        ),
+        "faces": (load("celeba", "test", IMAGES), load("celeba", n=TRAINING)),
+    }
+    # Wiener's filter is that of training images of the class, or of the ten photographs
+    found: dict = {"sigmas": list(SIGMAS), "seed": record.SEED, "sets": {}}
+    for name in ("C^2", "faces", *SIDE):
+        if name in sets:
+            x, training = (part.images for part in sets[name])
+        else:
+            x = photographs.standard(name, SIDE[name])[:MOST]
+            training = photographs.photographs(SIDE[name])
+        denoisers = classical.classics(training) | patches() | networks
+        values = scores.scores(denoisers, x, SIGMAS, record.SEED)
         print(name, {k: rounded(v[0].mean(0), 2) for k, v in values.items()}, flush=True)
-        found[name] = {"size": SIDE[name], "images": len(images), "rows": rows(values, "BM3D")}
+        found["sets"][name] = {"size": x.shape[1], "images": len(x), "rows": rows(values, "BM3D")}
     return found
 
 
@@ -265,7 +293,7 @@ def rates(images: int = 3, size: int = 512) -> dict:
     return found
 
 
-def dreams(count: int = 3) -> dict:
+def dreams(count: int = 2) -> dict:
     """The chapter's generation with the denoisers that it does not run, and asymmetries at 32 x 32."""
     start = 0.5 + sampling.initial_noise(count, 80, 80, sigma=20.0, seed=0).float()
     schedule, found = sampling.edm(20, sigma_min=0.02, sigma_max=20.0).float(), {}
@@ -278,7 +306,7 @@ def dreams(count: int = 3) -> dict:
         level, contrast = made.mean((1, 2), keepdim=True), made.std((1, 2), keepdim=True)
         pixels = (255 * (0.5 + 0.22 * (made - level) / contrast)).clamp(0, 255).round()
         judged = classical.bm3d() if name == "BM3D" else denoiser.double()
-        skew = [scores.no_gradient(judged, y.double(), 0.1, 16, seed=s) for s in SEEDS]
+        skew = [scores.no_gradient(judged, y.double(), 0.1, 4, seed=s) for s in SEEDS]
         found[name] = {
             "contrast": rounded(contrast.flatten()),
             "png": record.encoded(torch.cat(list(pixels), 1), "PNG"),
