@@ -189,12 +189,6 @@ def kept() -> dict[str, nn.Module]:
 # Mixed resolutions --------------------------------------------------------------------------------
 
 HIGH = 120  # scenes known at 128, a tenth; the others at 32 only
-# name: scenes at 128, and how often each of them is in the list from which batches are drawn
-ARMS = {
-    "half": (SEEN // 2, 1),
-    "tenth": (HIGH, (SEEN - HIGH) // HIGH),
-    "tenth, as they come": (HIGH, 1),
-}
 
 
 @functools.cache
@@ -204,34 +198,23 @@ def standing() -> tuple[Tensor, tuple[Tensor, Tensor]]:
     return images, fields(shipped("coder"), images)
 
 
-def mixed_renderer(arm: str, seed: int) -> Renderer:
-    high, times = ARMS[arm]
-    order = torch.cat([torch.arange(high).repeat(times), torch.arange(high, SEEN)])
+def mixed_renderer(seed: int) -> Renderer:
+    """Trained with few large pictures, from which half of each batch is drawn."""
+    order = torch.cat([torch.arange(HIGH).repeat(SEEN // HIGH - 1), torch.arange(HIGH, SEEN)])
     images, found = standing()
-    known = torch.where(order < high, LARGEST, GRID)
+    known = torch.where(order < HIGH, LARGEST, GRID)
     network, recipe = Renderer(seed=seed), Recipe(**{**vars(RENDERER), "seed": seed})
     images, found = images[order], tuple(v[order] for v in found)
     loss = crop_loss(network, found, images, recipe.batch, known=known)
-    name = f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}"
-    return made(name, network, lambda path: fit(network, loss, recipe, images, path))[0]
+    steps = functools.partial(fit, network, loss, recipe, images)
+    return made(f"tenth-{seed}", network, steps)[0]
 
 
-@functools.cache
-def coder_alone() -> tuple[Coder, tuple[Tensor, Tensor]]:
-    """The coder of the tenth alone, and its fields."""
-    images, network = scenes(HIGH, size=LARGEST), Coder()
-    small = reduced(images, GRID)
+def coder_alone() -> Coder:
+    """Of the tenth alone."""
+    network, small = Coder(), reduced(scenes(HIGH, size=LARGEST), GRID)
     loss = coder_loss(network, small, CODER.batch)
-    made("coder-alone", network, lambda path: fit(network, loss, CODER, small, path))
-    return network, fields(network, images)
-
-
-def alone(seed: int) -> Renderer:
-    """The renderer of the tenth alone, on the coder of the tenth alone."""
-    images, network = scenes(HIGH, size=LARGEST), Renderer(seed=seed)
-    recipe = Recipe(**{**vars(RENDERER), "seed": seed})
-    loss = crop_loss(network, coder_alone()[1], images, recipe.batch)
-    return made(f"alone-{seed}", network, lambda path: fit(network, loss, recipe, images, path))[0]
+    return made("coder-alone", network, lambda path: fit(network, loss, CODER, small, path))[0]
 
 
 # Super-resolution ---------------------------------------------------------------------------------
@@ -322,27 +305,20 @@ def at_sizes(made: Callable[[int], Tensor], sizes: tuple[int, ...]) -> list[floa
 
 
 def mixed(sizes: tuple[int, ...] = (32, 64, 96, 128)) -> dict:
-    """PSNR of renderers whose training sets hold few scenes at high resolution."""
-    rows = {}
-    arms: dict[str, tuple[Coder, Callable[[int], Renderer]]] = {
-        "all": (shipped("coder"), lambda s: shipped(f"convolutional-{s}")),
-        **{arm: (shipped("coder"), functools.partial(mixed_renderer, arm)) for arm in ARMS},
-        "tenth alone": (coder_alone()[0], alone),
-    }
-    for arm, (network, renderers) in arms.items():
-        for s in range(SEEDS):
-            one = renderers(s)
-            rows[f"{arm}-{s}"] = at_sizes(
-                lambda r, one=one, net=network: rendered(net, lambda field: one(field, r)), sizes
-            )
-        if arm in ("all", "tenth alone"):
-            rows[f"{arm}, bicubic"] = at_sizes(
-                lambda r, net=network: rendered(net, lambda field: bicubic(field[1], r)), sizes
-            )
-    return {
-        "scenes": SEEN, "high": {"all": SEEN, "tenth alone": HIGH, **{k: v[0] for k, v in ARMS.items()}},
-        "sizes": sizes, "psnr": rows,
-    }  # fmt: skip
+    """PSNR of renderers that have seen a tenth of the scenes at 128, beside those that have seen all;
+    and of a coder that has seen a tenth at 32, beside that of the chapter."""
+    network, measured, rows = shipped("coder"), record.read("fields")["sizes"], {}
+    for name in ("bicubic", *(f"convolutional-{s}" for s in range(SEEDS))):
+        rows[name.replace("convolutional", "all")] = [
+            measured["psnr"][name][measured["sizes"].index(r)] for r in sizes
+        ]
+    for s in range(SEEDS):
+        one = mixed_renderer(s)
+        make = functools.partial(lambda one, r: rendered(network, lambda field: one(field, r)), one)
+        rows[f"tenth-{s}"] = at_sizes(make, sizes)
+    fixed = [rendered(coder_alone(), lambda field: field[1])]
+    rows["coder of a tenth"] = at_sizes(lambda r: fixed[0], sizes[:1])
+    return {"scenes": SEEN, "high": HIGH, "coder scenes": TRAINED, "sizes": sizes, "psnr": rows}
 
 
 def resized(pictures: Tensor, size: int) -> Tensor:
@@ -351,7 +327,7 @@ def resized(pictures: Tensor, size: int) -> Tensor:
 
 
 @torch.no_grad()
-def upscaled(n: int = 256, resamples: int = 200) -> dict:
+def upscaled(n: int = 128, resamples: int = 100) -> dict:
     """The field against a trained upscaler: reconstructions by PSNR, power and scales; samples by
     the Frechet distance of the spectra of patches, with intervals of the bootstrap."""
     rows, power, scale = {}, {}, {}
@@ -372,16 +348,15 @@ def upscaled(n: int = 256, resamples: int = 200) -> dict:
             makers[f"upscaler, {features} features, {steps} steps-{s}"] = (
                 lambda field, r, net=network: resized(net(field), r)
             )
+    network, measured = shipped("coder"), record.read("fields")["sizes"]["psnr"]
+    fixed = rendered(network, lambda field: field[1])
     for name, make in makers.items():
-        shown = {
-            r: rendered(shipped("coder"), lambda field, make=make, r=r: make(field, r))
-            for r in SIZES[1:]
-        }
-        rows[name] = at_sizes(shown.__getitem__, SIZES[1:])
-        share = beyond(shown[128]) / beyond(truth), sharpness(shown[128]) / sharpness(truth)
+        large = rendered(network, lambda field, make=make: make(field, LARGEST))
+        known = name.replace("field", "convolutional")  # measured at all sizes before
+        rows[name] = measured.get(known, [0])[1:] or at_sizes(lambda r, x=large: resized(x, r), SIZES[1:])  # fmt: skip
+        share = beyond(large) / beyond(truth), sharpness(large) / sharpness(truth)
         power[name] = [round(v, 3) for v in share]
-        fixed = rendered(shipped("coder"), lambda field: field[1])
-        scale[name] = round(psnr(reduced(shown[128], GRID), fixed), 2)
+        scale[name] = round(psnr(reduced(large, GRID), fixed), 2)
     entry, best = record.read("fields")["networks"], upscaler(*UPSCALERS[-1], seed=0)
     checksum = ship(unpacked(SHIPPED.read_bytes()) | {"upscaler-0": best})
     entry["parameters"]["upscaler-0"] = sum(p.numel() for p in best.parameters())
@@ -398,7 +373,7 @@ def judged_samples(makers: dict, n: int, resamples: int) -> dict:
     real, others = scenes(2 * n, "test", SIZES[-1]).split(n)
     fields_drawn = [shipped("coder").field(z) for z in (drawn(n, 10 + s) for s in range(SEEDS))]
     found: dict[str, dict[int, list[float]]] = {}
-    for r in (64, 96, 128, 256):
+    for r in (64, 128, 256):
         g = torch.Generator().manual_seed(SEEDS)
         here, there = torch.rand(2, n, 2, generator=g)
         target = detail(cut(reduced(real, r), here))
