@@ -208,7 +208,7 @@ def overfitting(n: int = 64) -> dict:
         seen = {k: errors(network, v) for k, v in x.items()}
         return seen | judged(made) | {"copies": closer}
 
-    for observed in ({**MEAN, "weight": 0.0}, {**MEAN, "weight": 1e-4}, SAMPLE):
+    for observed in ({**MEAN, "weight": 0.0}, {**MEAN, "weight": 1e-4}):
         for seed in range(SEEDS):
             _, seen = trained(entry(seed, n=n, **observed), look, dues)
             rows.append({**observed, "seed": seed, "seen": seen})

@@ -133,6 +133,27 @@ def test_the_residual_of_a_mean_is_a_covariance():
     assert float(gap.abs().mean()) > 0.1
 
 
+@pytest.mark.theorem("prop-squeeze")
+def test_a_smaller_pressure_has_a_smaller_residual():
+    """Over errors e and -e the mixed term is gone: the parabola is exact, and least where it says."""
+    K, e = fields(1)
+    p, f = FLOW.solve(K), FLOW.f
+    rough = FLOW.flow(K, e).square().sum()
+
+    def mean_square(a):
+        both = [FLOW.flow(K, a * (p + s * e)) - f for s in (1, -1)]
+        return float(sum(r.square().sum() for r in both) / 2)
+
+    for a in (0.0, 0.3, 1.0, 1.4):
+        want = (1 - a) ** 2 * f.square().sum() + a**2 * rough
+        assert mean_square(a) == pytest.approx(float(want), rel=1e-9)
+    best = float(f.square().sum() / (f.square().sum() + rough))
+    assert 0 < best < 1
+    assert mean_square(best) < min(mean_square(best - 0.01), mean_square(best + 0.01))
+    # rough enough that zeros are better than the pressure itself
+    assert mean_square(0.0) < mean_square(1.0)
+
+
 # The law ------------------------------------------------------------------------------------------
 
 
