@@ -395,6 +395,26 @@ def test_recorded_sizes_are_what_the_networks_do_now():
     )
 
 
+def test_the_recorded_upscaler_is_what_ships():
+    found, coder = recorded.load("fields")["upscaled"], shipped("coder")
+    truth = scenes(recorded.load("fields")["sizes"]["scenes"], "test", 128)
+    with torch.no_grad():
+        made = shipped("upscaler-0")(coder.field(coder.encode(reduced(truth, 32))))
+    want = found["psnr"]["upscaler, 0 features, 2400 steps-0"][found["sizes"].index(128)]
+    assert psnr(made, truth) == pytest.approx(want, abs=0.1)
+
+
+def test_recorded_bytes_are_those_kept_now():
+    found, coder, renderer = (
+        recorded.load("fields")["conditions"]["bytes"],
+        shipped("coder").requires_grad_(False),
+        shipped("convolutional-0").requires_grad_(False),
+    )
+    z = torch.zeros(1, 3, 8, 8, requires_grad=True)
+    kept = kept_bytes(lambda: renderer(coder.field(z), 256, 0, 0, 48, 48))
+    assert kept == pytest.approx(found["window"][found["sizes"].index(256)], rel=0.05)
+
+
 # Bad input ----------------------------------------------------------------------------------------
 
 
