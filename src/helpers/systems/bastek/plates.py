@@ -180,11 +180,15 @@ class Plate:
         """f.u of the solution, (batch,) float64. Proved: `prop-compliance`."""
         return (cases.f * self.solve(rho, cases)).sum((1, 2, 3))
 
-    def simp(self, cases: Cases, steps: int = 50, radius: float = 1.5, move: float = 0.2) -> Tensor:
+    def simp(
+        self, cases: Cases, steps: int = 50, start: Tensor | None = None, radius: float = 1.5,
+        move: float = 0.2,
+    ) -> Tensor:  # fmt: skip
         r"""Designs of the classical optimiser, (batch, nodes - 1, nodes - 1) float64: SIMP by the
         optimality criteria, as in the 88 lines of Andreassen et al. 2011.
 
-        `steps` times, from the even plate: solve; dc/drho by `prop-compliance`; carry it back
+        `steps` times, from the even plate, or from designs `start` held to [.1, 1], as void would
+        stay void: solve; dc/drho by `prop-compliance`; carry it back
         through the filter, a mean over elements with weights max(0, radius - distance); and
         z <- z sqrt(-c'/l) within `move` and [0, 1], with l so that the volume is kept. rho is z
         filtered. One step costs one solution.
@@ -197,7 +201,7 @@ class Plate:
             return torch.nn.functional.conv2d(z[:, None], cone, padding=reach)[:, 0]
 
         norm, volume = spread(torch.ones(1, n, n).double()), cases.volume[:, None, None]
-        z = volume.expand(-1, n, n).clone()
+        z = volume.expand(-1, n, n) if start is None else start.double().clamp(0.1, 1)
         even = spread(1 / norm.expand_as(z))  # how much of the volume an element of z makes
         for _ in range(steps):
             rho = spread(z) / norm
