@@ -6,7 +6,7 @@ from nets import noise
 from helpers.denoisers import UNet
 from helpers.systems.bastek import darcy, physics
 from helpers.systems.bonnaire import dynamics, gaussian
-from helpers.systems.campagne import classical
+from helpers.systems.campagne import classical, directional
 from helpers.systems.levine_weiss import windows
 from helpers.systems.permenter_yuan import projection
 
@@ -32,6 +32,8 @@ DENOISERS = {
     "Fourier cut": lambda s: classical.FourierCut(3),
     "wavelets": lambda s: classical.WaveletThreshold("soft", levels=1),
     "Wiener": lambda s: classical.Wiener.from_points(images(s)),
+    "curvelets": lambda s: directional.Curvelets(scales=2),
+    "directions": lambda s: directional.DirectionalHaar(shifts=1, most=4),
     "corrected": lambda s: darcy.Corrected(UNet(1, 4, 2, seed=s).eval(), darcy.Darcy(8, 4), 2),
     "blind Gaussian": lambda s: gaussian.BlindGaussian.from_points(noise(80, 6, 6, seed=s)),
     "circle": lambda s: physics.CircleDenoiser(LAW),

@@ -136,6 +136,7 @@ EVENTS = {
 # What a denoiser cannot do, it refuses in these words. Fitted anew at each level: no vmap over
 # sigma, no derivative.
 NUMPY = {"cycle spun", "total variation", "non-local", "BayesShrink", "wavelets"}
+NUMPY |= {"curvelets", "directions"}
 FITTED = {
     *(
         "Hermite",

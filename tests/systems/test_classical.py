@@ -23,7 +23,7 @@ from helpers.data import load
 from helpers.data.synthetic import c_alpha
 from helpers.lab import export
 from helpers.plots import SITE
-from helpers.systems.campagne import classical, photographs, scores, thresholds
+from helpers.systems.campagne import classical, directional, photographs, scores, thresholds
 from helpers.systems.kadkhodaie import eigenbasis
 
 QUICK = settings(max_examples=40, deadline=None)
@@ -402,14 +402,16 @@ def test_recorded_tables_are_those_of_the_denoisers(alpha):
         )
 
 
-def test_recorded_photographs_are_those_of_the_package():
-    found = recorded.load("classical")["photographs"]
-    assert found["names"] == list(photographs.NAMES)
-    x = photographs.photographs(found["size"])
-    again = scores.compare({"hard, spun": classical.CycleSpun()}, x, found["sigmas"], 0)[
-        "hard, spun"
-    ].mean(0)
-    assert again.tolist() == pytest.approx(found["psnr"]["hard, spun"]["seeds"][0], abs=2e-3)
+def test_recorded_scores_are_those_of_the_denoisers():
+    """What is quick, on the C^2 images."""
+    found = recorded.load("classical")["standard"]
+    row = found["sets"]["C^2"]
+    x = load("c-alpha", "test", row["images"], alpha=2, seed=0).images
+    chosen = {"hard, spun": classical.CycleSpun(), "curvelets": directional.Curvelets()}
+    for name, values in scores.scores(chosen, x, found["sigmas"], found["seed"]).items():
+        psnr, ssim = values.mean(1).tolist()
+        assert psnr == pytest.approx(row["rows"][name]["mean"][0], abs=2e-3), name
+        assert ssim == pytest.approx(row["rows"][name]["mean"][1], abs=2e-3), name
 
 
 # What is refused ----------------------------------------------------------------------------------

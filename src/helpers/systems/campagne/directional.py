@@ -94,9 +94,9 @@ class Curvelets(Denoiser):
     """Hard thresholding of curvelet coefficients, each against its own noise level; the coarse
     scale stays.
 
-    y (batch, H, W), sides that 3 2^scales... divides. threshold in noise levels. mirror: of the
-    image continued evenly; otherwise periodically, with a seam. shifts: the mean over so many along
-    each axis. Proved: `prop-units`, `prop-frame`.
+    y (batch, H, W), sides that 2^scales / 4 divides (twice that without mirror), even. threshold in
+    noise levels. mirror: of the image continued evenly; otherwise periodically, with a seam. shifts:
+    the mean over so many along each axis. Proved: `prop-units`, `prop-frame`.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Curvelets(Denoiser):
             raise ValueError("scales is 1: take at least 2, a coarse one and one of curvelets")
 
     def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
-        part = 2**self.scales
+        part = max(2 ** (self.scales - 1), 4) // (1 + self.mirror)
         if y.ndim != 3 or y.shape[1] % part or y.shape[2] % part:
             raise ValueError(
                 f"y has shape {tuple(y.shape)}: pass gray images (batch, H, W) with sides divisible by {part}"
