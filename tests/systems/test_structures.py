@@ -9,6 +9,7 @@ from nets import noise
 from skfem import Basis, BilinearForm, ElementQuad0, ElementQuad1, ElementVector, MeshQuad
 from skfem.helpers import ddot, sym_grad, trace
 
+from helpers import recorded
 from helpers.systems.bastek.plates import POISSON, VOID, Cases, Plate, modulus
 from helpers.systems.bastek.structures import (
     Designer,
@@ -18,10 +19,12 @@ from helpers.systems.bastek.structures import (
     channels,
     conditions,
     fields,
+    generated,
     judged,
     matching,
     nearest,
     observations,
+    shipped,
 )
 
 PLATE = Plate(10)
@@ -215,6 +218,13 @@ def test_the_optimiser_keeps_the_volume_and_lowers_the_compliance():
     assert (c[-1] < c[0] / 3).all() and (c[-1] > cases.compliance).all()
 
 
+def test_a_good_start_saves_steps():
+    cases = PLATE.cases(8, seed=4)
+    done = PLATE.simp(cases, 20)
+    late, early = (PLATE.compliance(PLATE.simp(cases, 2, start), cases) for start in (done, None))
+    assert (late < early).all() and (late < 1.3 * PLATE.compliance(done, cases)).all()
+
+
 def test_no_other_design_of_the_volume_is_better():
     """Designs of other tasks, brought to the volume, are worse; so is the own design shuffled."""
     cases = PLATE.cases(12, seed=5)
@@ -248,6 +258,33 @@ def test_a_designer_begins_as_the_gaussian_denoiser_and_then_hears_its_condition
     D = net.given(told)
     torch.testing.assert_close(D(y, 0.5), net(y, torch.full((2,), 0.5), told))
     assert float((D(y, 0.5) - net.given(told.flip(0))(y, 0.5)).detach().abs().max()) > 1e-3
+
+
+def test_designs_are_drawn_from_the_seed_for_their_cases():
+    plate = Plate(8)
+    cases, net = plate.cases(2), Designer(4)
+    with torch.no_grad():
+        net.unet.decoder[0][-1].weight.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
+    rho, u = generated(net, plate, cases, steps=3, seed=1)
+    assert rho.shape == (2, 7, 7) and u.shape == (2, 2, 8, 8)
+    again = generated(net, plate, cases, steps=3, seed=1)
+    assert torch.equal(again[0], rho) and torch.equal(again[1], u)
+    assert not torch.equal(generated(net, plate, cases, steps=3, seed=2)[0], rho)
+    other = plate.tasks([2, 2], [(0, 3), (0, 3)], [0.0, 0.0], [0.4, 0.4])
+    assert not torch.equal(generated(net, plate, other, steps=3, seed=1)[0], rho)
+
+
+def test_what_ships_is_what_was_recorded(monkeypatch):
+    """It designs better than chance: for a task that it was not trained on, the load is carried."""
+    case = Plate().tasks([0], [(23, 23)], [math.pi / 2], [0.4])
+    rho, _ = generated(shipped(), Plate(), case, steps=20)
+    reached, _ = carries(black_and_white(rho, case.volume), case)
+    assert reached.all()
+    record = recorded.load("structures")
+    record["ships"]["sha256"] = "0"
+    monkeypatch.setattr(recorded, "load", lambda name: record)
+    with pytest.raises(ValueError, match="reinstall"):
+        shipped()
 
 
 def test_the_loss_is_the_papers():
