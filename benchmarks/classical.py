@@ -293,7 +293,7 @@ def rates(images: int = 3, size: int = 512) -> dict:
     return found
 
 
-def dreams(count: int = 2) -> dict:
+def dreams(count: int = 1) -> dict:
     """The chapter's generation with the denoisers that it does not run, and asymmetries at 32 x 32."""
     start = 0.5 + sampling.initial_noise(count, 80, 80, sigma=20.0, seed=0).float()
     schedule, found = sampling.edm(20, sigma_min=0.02, sigma_max=20.0).float(), {}
