@@ -252,6 +252,17 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
             **{f"circle-{part}": {"4000": "400"} for part in ("run", "table", "estimates")},
         },
     ),
+    "21": (
+        {"angles": 2},
+        {
+            "sizes": {
+                'held_out = plate.cases(trials["data"]["held out"]': "held_out = plate.cases(6"
+            },
+            "simp-run": {", 8, 12, 20, 40)": ")"},
+            "descent-run": {"600": "3"},
+            "turn-run": {"simp(around, 40)": "simp(around, 4)"},
+        },
+    ),
     "22": (
         {"n": 8},
         {"tiles-run": {"(0, 2, 4, 5, 6, 8)": "(0, 4, 5, 6, 8)"}, "detail-run": {"6 * n": "3 * n"}},
