@@ -1,13 +1,17 @@
-"""Images as fields, trained and measured: `python benchmarks/fields.py [SECTION ...]`. Needs no
-data.
+"""Images as fields, trained and measured: `python benchmarks/fields.py [SECTION ...]`.
 
-networks: trains the autoencoder, the renderers (four kinds from three seeds, and one without its
+networks: trains the autoencoder, the renderers (three kinds from three seeds, and one without its
 bicubic base) and the latent denoiser, half an hour of one core; what was killed goes on from
 build/train/fields. The networks that the chapter shows are written to
 src/helpers/recorded/fields.safetensors.
 sizes: PSNR of all renderers, of bicubic interpolation and of its oracle, at seven sizes, and
 consistency of scales.
 patches: distance of the laws of 32 x 32 patches at several sizes, reconstructed and generated.
+
+mixed: renderers that have seen a tenth of the scenes at 128, and a coder of that tenth alone.
+upscaled: a trained upscaler beside the fields; it ships.
+conditions: what is known at two scales, its controls, memory and time.
+faces: colour faces at 160 x 160, which need CELEBA_ROOT; the chapter does not show them yet.
 
 Sections are written to src/helpers/recorded/fields.json; *Images as fields* draws them.
 """
