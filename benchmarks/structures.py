@@ -3,8 +3,8 @@
 
 data: how long the optimiser takes for the designs that are learned from and those that are held out;
 kept in build/train/structures.
-networks: trains the designers, without physics and with the paper's residual, a few minutes of a core
-each; what was killed goes on from there. Measures after each share of the training, and at its
+networks: trains the designers of VARIANTS, without physics and with the paper's, a few minutes of a
+core each; what was killed goes on from there. Measures after each share of the training, and at its
 end on all held-out cases.
 ships: writes the designer that the chapter runs to src/helpers/recorded/structures.safetensors.
 starts: the optimiser stopped early, from the even plate and from what is drawn or copied.
@@ -51,6 +51,9 @@ RECIPE = replace(FIRST, steps=1500, rate=1e-3, ema=0.995, seed=1)
 VARIANTS = {
     "no physics": Weights(),
     "residual": Weights(1e-3),
+    "weak residual": Weights(1e-4),
+    "residual, volume, adjoint": Weights(1e-3, 1.0, 1e-3, "adjoint"),
+    "residual, volume, work": Weights(1e-3, 1.0, 1e-3, "work"),
 }
 SHIPS = "no physics"
 LOOKS = (500, 1000, 1500, 2000, 4000)

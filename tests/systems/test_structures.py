@@ -345,6 +345,8 @@ def test_a_design_is_judged_against_the_optimisers():
     torch.testing.assert_close(gray["re-solve"], torch.ones(4).double())
     heavy = judged(PLATE, torch.ones_like(best), cases, best)
     assert (heavy["compliance"] < 0).all() and (heavy["volume"] > 1).all()
+    light = judged(PLATE, best / 2, cases, best)
+    assert (heavy["excess"] > 1).all() and light["excess"].tolist() == pytest.approx([-0.5] * 4)
 
 
 def test_nearest_finds_the_copy():

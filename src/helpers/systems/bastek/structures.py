@@ -194,9 +194,9 @@ def judged(
 
     compliance: c / c_best - 1, of the densities as they are, cut to [0, 1]; so a heavy design may be
     below 0. compliance, black and white: the same of both after `black_and_white`. volume:
-    |mean rho - V| / V. loose: 1 where a solid part hangs loose, black and white. broken: 1 where no
-    solid part joins the load and a support. distance: mean |rho - best|. re-solve: |u - solve(rho)|
-    / |solve(rho)| for a generated u.
+    |mean rho - V| / V. excess: mean rho / V - 1, below 0 for a light design. loose: 1 where a solid
+    part hangs loose, black and white. broken: 1 where no solid part joins the load and a support.
+    distance: mean |rho - best|. re-solve: |u - solve(rho)| / |solve(rho)| for a generated u.
     """
     rho, cut = (
         rho.double().clamp(0, 1),
@@ -209,7 +209,8 @@ def judged(
     found = {
         "compliance": c[0] / c[1] - 1,
         "compliance, black and white": c[2] / c[3] - 1,
-        "volume": (rho.mean((1, 2)) / cases.volume - 1).abs(),
+        "volume": (excess := rho.mean((1, 2)) / cases.volume - 1).abs(),
+        "excess": excess,
         "loose": (loose > 0).double(),
         "broken": (~reached).double(),
         "distance": (rho - best).abs().mean((1, 2)),
