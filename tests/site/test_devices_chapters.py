@@ -245,11 +245,12 @@ SMALLER = {  # {parameter: value} and {cell: {words: fewer}}
         },
     ),
     "20": (
-        {"samples": 6, "steps": 5},
+        {"samples": 8, "steps": 5},
         {
-            "sizes": {"cosine_vp(100": "cosine_vp(8"},
+            "sizes": {"physics.levels()": "physics.levels()[3::12]"},
             "fig-data": {"permeability(1000": "permeability(100"},
             **{f"circle-{part}": {"4000": "400"} for part in ("run", "table", "estimates")},
+            "own-hole": {"range(3)": "range(2)"},
         },
     ),
     "21": (

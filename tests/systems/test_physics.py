@@ -486,18 +486,19 @@ def test_where_the_mean_says_nothing_a_guess_appears_above_a_level():
 
 
 def test_the_record_is_complete():
-    trials = recorded.load("physics")
-    kept = {}
-    for row in trials["sweep"]["rows"]:
-        kept.setdefault((row["estimate"], row["weight"], row["below"]), []).append(row["seed"])
-        assert row["residual"] > 0 and len(row["error"]) == len(row["residual of the mean"]) == 7
-    assert (
-        kept["mean", 0.0, None] == [0, 1, 2]
-        and sum(len(seeds) >= 3 for seeds in kept.values()) >= 5
-    )
-    for row in trials["sweep"]["fresh data"]:
+    trials, kept = recorded.load("physics"), {}
+    for row in trials["weighting"]["rows"]:
+        key = row["loss"], row["estimate"], row["weight"], row["steps"]
+        kept.setdefault(key, []).append(row["seed"])
+        assert row["residual"] > 0 and len(row["error"]) == len(row["residual of the mean"]) == 6
+    factors = [(loss, "mean", w, 4000) for loss in ("min-snr", "snr") for w in (0.0, 1e-4)]
+    assert all(kept[key] == [0, 1, 2] for key in [*factors, ("snr", "sample", 1e-5, 4000)])
+    untaught = trials["weighting"]["baselines"]
+    for row in untaught["fresh data"]:
         assert row["residual"] < 1e-4 and row["re-solve"] < 1e-5
-    solved = [row for row in trials["corrections"]["rows"] if row["steps"] == "solver"]
+    for row in untaught["no pressure"]:  # that is mean |f|, and no solution
+        assert row["residual"] == pytest.approx(10 * 2 / 64) and row["re-solve"] == pytest.approx(1)
+    solved = [row for row in trials["rivals"]["rows"] if row["kind"] == "solved"]
     assert len(solved) == 3 and max(row["residual"] for row in solved) < 1e-6
 
 
@@ -506,12 +507,14 @@ def test_the_record_is_complete():
 )
 def test_the_network_that_ships_is_the_recorded_one():
     flow, network = Darcy(), models.load("darcy-vanilla")
-    noise = sampling.initial_noise(48, 2, 16, 16, sigma=40.0, seed=100, dtype=torch.float32)
-    x = sampling.last(sampling.reverse_sde(network, noise, sampling.cosine_vp(100, 40.0), seed=0))
-    now, then = (
-        report(flow, x, darcy("test", 100).images),
-        recorded.load("physics")["sweep"]["rows"][0],
+    noise = sampling.initial_noise(48, 2, 16, 16, sigma=physics.HIGHEST, seed=100).float()
+    x = sampling.last(sampling.reverse_sde(network, noise, physics.levels(), seed=0))
+    then = next(
+        row
+        for row in recorded.load("physics")["weighting"]["rows"]
+        if (row["loss"], row["weight"], row["steps"], row["seed"]) == ("snr", 0.0, 4000, 0)
     )
+    now = report(flow, x, darcy("test", 100).images)
     for key in ("residual", "re-solve", "std p", "std K"):
         assert now[key] == pytest.approx(then[key], rel=0.3), key
 
