@@ -11,7 +11,6 @@ patches: distance of the laws of 32 x 32 patches at several sizes, reconstructed
 mixed: renderers that have seen a tenth of the scenes at 128, and a coder of that tenth alone.
 upscaled: a trained upscaler beside the fields; it ships.
 conditions: what is known at two scales, its controls, memory and time.
-faces: colour faces at 160 x 160, which need CELEBA_ROOT; the chapter does not show them yet.
 
 Sections are written to src/helpers/recorded/fields.json; *Images as fields* draws them.
 """
@@ -24,11 +23,10 @@ from typing import Any
 
 import record
 import torch
-from record import encoded, rounded
+from record import rounded
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 
-from helpers.data import load
 from helpers.denoisers import UNet
 from helpers.files import write_atomically
 from helpers.metrics import psnr, sliced_w2
@@ -59,11 +57,8 @@ ALL = record.ROOT / "build/train/fields/networks/all.safetensors"
 KINDS: dict[str, dict[str, Any]] = {
     "convolutional": {},
     "pointwise": {"kernel": 1},
-    # about as many parameters as the convolutional one, and so has
-    "pointwise-wide": {
-        "kernel": 1,
-        "width": 100,
-    },
+    # about as many parameters as the convolutional one
+    "pointwise-wide": {"kernel": 1, "width": 100},
 }
 CODER = Recipe(steps=2800, batch=16, rate=2e-3, warmup=100, clip=1.0, ema=0.995, precision="mixed")
 RENDERER = Recipe(steps=1200, batch=16, rate=2e-3, warmup=50, clip=1.0, ema=0.99, precision="mixed")
@@ -225,17 +220,15 @@ def coder_alone() -> Coder:
 
 UPSCALER = Recipe(steps=2400, batch=4, rate=2e-3, warmup=50, clip=1.0, ema=0.99, precision="mixed")
 
-
-# features that are seen, and steps
-UPSCALERS = ((0, 1200), (0, 2400))
+UPSCALER_STEPS = (1200, 2400)
 
 
-def upscaler(features: int, steps: int, seed: int) -> Upscaler:
+def upscaler(steps: int, seed: int) -> Upscaler:
     images, found = standing()
-    network = Upscaler(features, seed=seed)
+    network = Upscaler(seed=seed)
     recipe = Recipe(**{**vars(UPSCALER), "steps": steps, "seed": seed})
     loss = upscaling_loss(network, found, images, recipe.batch)
-    name = f"upscaler-{features}-{steps}-{seed}"
+    name = f"upscaler-{steps}-{seed}"
     return made(name, network, lambda path: fit(network, loss, recipe, images, path))[0]
 
 
@@ -347,10 +340,10 @@ def upscaled(n: int = 128, resamples: int = 100) -> dict:
     for s in range(SEEDS):
         field_renderer = shipped(f"convolutional-{s}")
         makers[f"field-{s}"] = lambda field, r, net=field_renderer: net(field, r)
-        for features, steps in UPSCALERS:
-            network = upscaler(features, steps, s)
-            makers[f"upscaler, {features} features, {steps} steps-{s}"] = (
-                lambda field, r, net=network: resized(net(field), r)
+        for steps in UPSCALER_STEPS:
+            network = upscaler(steps, s)
+            makers[f"upscaler, {steps} steps-{s}"] = lambda field, r, net=network: resized(
+                net(field), r
             )
     network, measured = shipped("coder"), record.read("fields")["sizes"]["psnr"]
     fixed = rendered(network, lambda field: field[1])
@@ -361,13 +354,13 @@ def upscaled(n: int = 128, resamples: int = 100) -> dict:
         share = beyond(large) / beyond(truth), sharpness(large) / sharpness(truth)
         power[name] = [round(v, 3) for v in share]
         scale[name] = round(psnr(reduced(large, GRID), fixed), 2)
-    entry, best = record.read("fields")["networks"], upscaler(*UPSCALERS[-1], seed=0)
+    entry, best = record.read("fields")["networks"], upscaler(UPSCALER_STEPS[-1], seed=0)
     checksum = ship(unpacked(SHIPPED.read_bytes()) | {"upscaler-0": best})
     entry["parameters"]["upscaler-0"] = sum(p.numel() for p in best.parameters())
     record.write("fields", "networks", entry | {"sha256": checksum})
     return {
         "sizes": SIZES[1:], "psnr": rows, "power beyond 16, sharpness over the truth's, at 128": power,
-        "consistency": scale, "parameters": {f: sum(p.numel() for p in Upscaler(f).parameters()) for f, _ in UPSCALERS},
+        "consistency": scale,
         "samples": judged_samples(makers, n, resamples),
     }  # fmt: skip
 
@@ -474,44 +467,6 @@ def held(renderer: Renderer, network: Coder) -> dict[str, list[int]]:
     }  # fmt: skip
 
 
-# Faces --------------------------------------------------------------------------------------------
-
-FACES, LATENT_CHANNELS = 160, 4
-
-
-def faces(shown: int = 2) -> dict:
-    """Colour faces of 160 x 160 through the same pipeline: a fixed autoencoder at 32, converted."""
-    images = {s: load("celeba", s, size=FACES, colour="rgb").images for s in ("train", "test")}
-    small = {s: reduced(x, GRID) for s, x in images.items()}
-    network = Coder(channels=LATENT_CHANNELS, colours=3)
-    loss = coder_loss(network, small["train"], CODER.batch)
-    made("faces-coder", network, lambda path: fit(network, loss, CODER, small["train"], path))
-    known, renderer = fields(network, images["train"]), Renderer(colours=3)
-    crops = crop_loss(renderer, known, images["train"], RENDERER.batch)
-    made("faces-0", renderer, lambda path: fit(renderer, crops, RENDERER, images["train"], path))
-    sizes, test = (32, 64, 96, 128, 160), images["test"][:TEST]
-    rows: dict[str, list[float]] = {"bicubic": [], "field": [], "bicubic of truth": []}
-    with torch.no_grad():
-        field = network.field(network.encode(small["test"][:TEST]))
-        for r in sizes:
-            truth = reduced(test, r)
-            whole = torch.cat(
-                [renderer((f[None], x[None]), r) for f, x in zip(*field, strict=True)]
-            )
-            rows["field"].append(psnr(whole, truth))
-            rows["bicubic"].append(psnr(bicubic(field[1], r), truth))
-            if r > GRID:
-                rows["bicubic of truth"].append(psnr(bicubic(small["test"][:TEST], r), truth))
-    tiles = [
-        x for i in range(shown) for x in (bicubic(field[1][i : i + 1], FACES)[0], whole[i], test[i])
-    ]
-    row = (torch.cat(tiles, -1).clamp(0, 1) * 255).round()
-    return {
-        "images": {s: len(x) for s, x in images.items()}, "sizes": sizes,
-        "psnr": {k: rounded(v, 3) for k, v in rows.items()}, "shown": encoded(row, "WEBP", quality=80),
-    }  # fmt: skip
-
-
 if __name__ == "__main__":
     record.main(
         __doc__,
@@ -523,6 +478,5 @@ if __name__ == "__main__":
             "mixed": mixed,
             "upscaled": upscaled,
             "conditions": conditions,
-            "faces": faces,
         },
     )

@@ -98,9 +98,10 @@ def conditioned(
     for sigma, after in zip(levels, levels[1:], strict=False):
         with torch.no_grad():
             x_hat = denoiser(z, z.new_full(z.shape[:1], sigma)) if denoiser else torch.zeros_like(z)
-        r = sigma / (1 + sigma**2) ** 0.5 if denoiser else 1.0
+        pace = sigma / (1 + sigma**2) ** 0.5
+        r = pace if denoiser else 1.0
         x = (x_hat if x is None else x).clone().requires_grad_()
-        optimiser = torch.optim.Adam([x], lr=rate * max(r, 0.05))
+        optimiser = torch.optim.Adam([x], lr=rate * max(pace, 0.05))
         with torch.enable_grad():
             for _ in range(steps):
                 optimiser.zero_grad()

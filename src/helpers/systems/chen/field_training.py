@@ -38,8 +38,8 @@ def scenes(n: int, split: str = "train", size: int = GRID, alpha: float = 3.0) -
 
 
 def reduced(images: Tensor, size: int) -> Tensor:
-    """Images (N, H, H), or in colour (N, 3, H, H), at size x size pixels, by bicubic interpolation
-    whose kernel is as wide as the new pixels.
+    """Images (N, H, H) at size x size pixels, by bicubic interpolation whose kernel is as wide as the
+    new pixels.
 
     Raises ValueError for a size that is above H or no positive integer.
     """
@@ -48,14 +48,9 @@ def reduced(images: Tensor, size: int) -> Tensor:
         raise ValueError(
             f"size is {size}: reduced makes images smaller, take at most their {side} pixels a side"
         )
-    flat = images.reshape(len(images), -1, side, side)
-    return (
-        F.interpolate(flat, (size, size), mode="bicubic", antialias=True).reshape(
-            *images.shape[:-2], size, size
-        )
-        if size < side
-        else images
-    )
+    if size == side:
+        return images
+    return F.interpolate(images[:, None], (size, size), mode="bicubic", antialias=True)[:, 0]
 
 
 def cut(images: Tensor, places: Tensor) -> Tensor:
@@ -63,7 +58,7 @@ def cut(images: Tensor, places: Tensor) -> Tensor:
     32, 32)."""
     corners = (places * (images.shape[-1] - GRID + 1)).long().tolist()
     return torch.stack(
-        [x[..., i : i + GRID, j : j + GRID] for x, (i, j) in zip(images, corners, strict=True)]
+        [x[i : i + GRID, j : j + GRID] for x, (i, j) in zip(images, corners, strict=True)]
     )
 
 

@@ -91,7 +91,7 @@ class Renderer(nn.Module):
 
     def __init__(
         self, features: int = 32, width: int = 32, kernel: int = 3, base: bool = True, normalised: bool = False,
-        colours: int = 1, seed: int = 0,
+        seed: int = 0,
     ):  # fmt: skip
         super().__init__()
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
@@ -102,7 +102,7 @@ class Renderer(nn.Module):
         self.radius, self.base = 6 * (kernel // 2), base
         with drawn_from(seed):
             blocks = [Residual(positive_int("width", width), kernel, normalised) for _ in range(2)]
-            last = nn.Conv2d(width, positive_int("colours", colours), kernel, padding=kernel // 2)
+            last = nn.Conv2d(width, 1, kernel, padding=kernel // 2)
             first = nn.Conv2d(
                 positive_int("features", features) + 3, width, kernel, padding=kernel // 2
             )
@@ -115,7 +115,7 @@ class Renderer(nn.Module):
         height: int | None = None, width: int | None = None, halo: int | None = None, pitch: float | None = None,
     ) -> Tensor:  # fmt: skip
         """height x width pixels from (top, left) of the picture with `size` pixels a side: (b,
-        height, width), in colour (b, 3, height, width).
+        height, width).
 
         field: features (b, C, grid, grid) and fixed picture (b, grid, grid) of `Coder.field`. size,
         top, left: a number or (b,). The window is queried with `halo` more pixels on every side,
@@ -140,16 +140,15 @@ class Renderer(nn.Module):
             )
             for start, count in ((top, height), (left, width))
         )
-        made = self.network(query(features, size, rows, columns, pitch))
-        made = made[..., halo : made.shape[-2] - halo, halo : made.shape[-1] - halo]
-        made = made.reshape(*picture.shape[:-2], *made.shape[-2:])
+        made = self.network(query(features, size, rows, columns, pitch))[:, 0]
+        made = made[:, halo : made.shape[1] - halo, halo : made.shape[2] - halo]
         if not self.base:
             return made
         return made + interpolated(
             picture,
             sizes,
-            rows[:, halo : halo + made.shape[-2]],
-            columns[:, halo:][:, : made.shape[-1]],
+            rows[:, halo : halo + made.shape[1]],
+            columns[:, halo : halo + made.shape[2]],
         )
 
 
@@ -157,17 +156,17 @@ class Upscaler(nn.Module):
     """Super-resolution by a fixed factor: the renderer's network on the 32 x 32 grid, whose last layer
     makes the scale x scale pixels of each cell (sub-pixel convolution, Shi et al. 2016).
 
-    It sees the fixed picture alone, as a network that enlarges what another model drew; features=32:
-    the features of the field too. Like a renderer it adds to bicubic interpolation, and its last
-    layer begins at zero. Weights are drawn from `seed`.
+    It sees the fixed picture alone, as a network that enlarges what another model drew. Like a
+    renderer it adds to bicubic interpolation, and its last layer begins at zero. Weights are drawn
+    from `seed`.
     """
 
-    def __init__(self, features: int = 0, width: int = 32, scale: int = 4, seed: int = 0):
+    def __init__(self, width: int = 32, scale: int = 4, seed: int = 0):
         super().__init__()
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        self.features, self.scale = features, positive_int("scale", scale)
+        self.scale = positive_int("scale", scale)
         with drawn_from(seed):
-            first = nn.Conv2d(1 + features, positive_int("width", width), 3, padding=1)
+            first = nn.Conv2d(1, positive_int("width", width), 3, padding=1)
             last = nn.Conv2d(width, scale**2, 3, padding=1)
             blocks = Residual(width), Residual(width), nn.SiLU()
         self.network = nn.Sequential(first, *blocks, last, nn.PixelShuffle(scale))
@@ -176,27 +175,27 @@ class Upscaler(nn.Module):
 
     def forward(self, field: tuple[Tensor, Tensor]) -> Tensor:
         """The pictures (b, scale * grid, scale * grid) of a field."""
-        features, picture = field
-        seen = torch.cat([picture[:, None], features[:, : self.features]], 1)
-        return bicubic(picture, self.scale * picture.shape[-1]) + self.network(seen)[:, 0]
+        picture = field[1]
+        enlarged = bicubic(picture, self.scale * picture.shape[-1])
+        return enlarged + self.network(picture[:, None])[:, 0]
 
 
 def interpolated(picture: Tensor, sizes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Bicubic interpolation of pictures (b, grid, grid) at the centres of pixels, as `query` takes
-    them: (b, h, w); of colour pictures (b, 3, grid, grid): (b, 3, h, w)."""
+    them: (b, h, w)."""
     y, x = (
         ((2 * pixels + 1).to(torch.float64) / sizes - 1).expand(len(picture), -1)
         for pixels in (rows, columns)
     )
     places = torch.stack(torch.broadcast_tensors(x[:, None], y[:, :, None]), -1).to(picture)
     found = F.grid_sample(
-        picture.reshape(len(picture), -1, *picture.shape[-2:]),
+        picture[:, None],
         places,
         mode="bicubic",
         padding_mode="border",
         align_corners=False,
     )
-    return found.reshape(*picture.shape[:-2], *found.shape[-2:])
+    return found[:, 0]
 
 
 def bicubic(picture: Tensor, size: int) -> Tensor:
@@ -233,22 +232,20 @@ class Coder(nn.Module):
     """Autoencoder: picture (b, 32, 32) -> latent (b, 3, 8, 8) -> features (b, C, 32, 32) -> fixed
     picture (b, 32, 32).
 
-    colours=3: pictures (b, 3, 32, 32), for renderers of 3 colours. Latents have mean 0 and standard
-    deviation 1 in each channel after `standardise`. Weights are drawn from `seed`.
+    Latents have mean 0 and standard deviation 1 in each channel after `standardise`. Weights are
+    drawn from `seed`.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, channels: int = 3, width: int = 32, colours: int = 1, seed: int = 0):
+    def __init__(self, channels: int = 3, width: int = 32, seed: int = 0):
         super().__init__()
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        w, self.shape = positive_int("width", width), (GRID, GRID)
-        if positive_int("colours", colours) > 1:
-            self.shape = (colours, GRID, GRID)
+        w = positive_int("width", width)
         with drawn_from(seed):
             self.encoder = nn.Sequential(
-                nn.Conv2d(colours, w // 2, 3, padding=1), nn.SiLU(),
+                nn.Conv2d(1, w // 2, 3, padding=1), nn.SiLU(),
                 nn.Conv2d(w // 2, w, 4, 2, 1), Residual(w), nn.SiLU(),
                 nn.Conv2d(w, 2 * w, 4, 2, 1), Residual(2 * w), nn.SiLU(),
                 nn.Conv2d(2 * w, positive_int("channels", channels), 3, padding=1),
@@ -258,24 +255,22 @@ class Coder(nn.Module):
                 nn.SiLU(), nn.ConvTranspose2d(2 * w, w, 4, 2, 1), Residual(w),
                 nn.SiLU(), nn.ConvTranspose2d(w, w, 4, 2, 1), Residual(w),
             )  # fmt: skip
-            self.head = nn.Conv2d(w, colours, 3, padding=1)
+            self.head = nn.Conv2d(w, 1, 3, padding=1)
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("std", torch.ones(channels, 1, 1))
 
     def encode(self, pictures: Tensor) -> Tensor:
         """Latents (b, 3, 8, 8) of pictures (b, 32, 32); ValueError for another size."""
-        if pictures.shape[1:] != self.shape:
+        if pictures.shape[1:] != (GRID, GRID):
             raise ValueError(
-                f"pictures have shape {tuple(pictures.shape)}: pass (N, {', '.join(map(str, self.shape))}), see reduced"
+                f"pictures have shape {tuple(pictures.shape)}: pass (N, {GRID}, {GRID}), see reduced"
             )
-        return (
-            self.encoder(pictures.reshape(-1, self.head.out_channels, GRID, GRID)) - self.mean
-        ) / self.std
+        return (self.encoder(pictures[:, None]) - self.mean) / self.std
 
     def field(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Features (b, C, 32, 32) and fixed picture (b, 32, 32) of latents: what a renderer takes."""
         features = self.decoder(z * self.std + self.mean)
-        return features, self.head(features).reshape(len(z), *self.shape)
+        return features, self.head(features)[:, 0]
 
     @torch.no_grad()
     def latents(self, pictures: Tensor) -> Tensor:
