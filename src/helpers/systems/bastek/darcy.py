@@ -188,7 +188,7 @@ class Darcy:
     def residual(self, x: Tensor) -> Tensor:
         """A(K) p - f of x, (batch, size, size), differentiable, in the units of f.
 
-        Proved: `prop-darcy`, `prop-covariance`.
+        Proved: `prop-darcy`, `prop-covariance`, `prop-squeeze`.
         """
         p, K = self.fields(x)
         return self.flow(K, p) - self.f.to(x)
