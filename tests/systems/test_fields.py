@@ -211,6 +211,16 @@ def test_of_gaussian_latents_the_mean_is_that_given_the_condition():
     )
 
 
+def test_the_control_without_a_denoiser_comes_to_rest_at_a_sharp_condition():
+    known, noise_std = noise(50, 4), 0.02
+
+    def loss(z):
+        return (z - known).square().sum() / (2 * noise_std**2)
+
+    z = conditioned(None, loss, torch.zeros(50, 4), edm(10, 0.1, 10.0), steps=8)
+    assert float((z - known / (1 + noise_std**2)).abs().max()) < noise_std
+
+
 def test_misfit_is_minus_the_log_likelihood_of_its_views():
     coder, z = Coder(width=8), noise(2, 3, 8, 8)
     known = coder.field(z)[1].detach()
