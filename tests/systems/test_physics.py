@@ -319,9 +319,14 @@ def test_a_constraint_is_tried_on_the_data():
             "equality",
             "residual of the data is .* an equation that the data",
         ),
-        (lambda x: x.detach()[:, 0], "equality", "has no gradient: compute it from x"),
+        (
+            lambda x: x.detach()[:, 0],
+            "equality",
+            "has no gradient, or holds NaN .* compute it from x",
+        ),
         (lambda x: x.sum(), "objective", r"returned \(\) for x of shape \(50, 2\): .* \(50, ...\)"),
         (lambda x: 3.0, "objective", "returned float for x"),
+        (lambda x: x[:, 0] / (0 * x[:, 1]), "inequality", "holds NaN or infinity, on the data"),
     ):
         with pytest.raises(ValueError, match=message):
             VirtualObservation(constraint, 1.0, kind).tried_on(points)

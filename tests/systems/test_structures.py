@@ -354,3 +354,21 @@ def test_nearest_finds_the_copy():
     apart, which = nearest(known[[3, 1]] + 0.01, known)
     assert which.tolist() == [3, 1] and apart.tolist() == pytest.approx([0.01, 0.01])
     assert math.isclose(float(nearest(known, known)[0].max()), 0, abs_tol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"supports": [3]}, r"supports are \[3\]: take 0 to 2, of "),
+        ({"supports": [-1]}, r"supports are \[-1\]: take 0 to 2"),
+        ({"volumes": [35]}, r"volumes are \[35\]: a volume is a share of the plate"),
+        (
+            {"angles": [0.0, 1.0]},
+            r"\[1, 1, 2, 1\] supports, nodes, angles, volumes: pass one of each",
+        ),
+    ],
+)
+def test_tasks_that_are_none(change, message):
+    task = {"supports": [0], "nodes": [(23, 23)], "angles": [1.0], "volumes": [0.4]}
+    with pytest.raises(ValueError, match=message):
+        Plate().tasks(**{**task, **change})

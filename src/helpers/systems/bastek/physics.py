@@ -124,15 +124,15 @@ class VirtualObservation:
     def tried_on(self, points: Tensor) -> "VirtualObservation":
         """Itself, after a look at what the constraint says of data (N, *event) that obey it.
 
-        Raises ValueError where a row has no number of its own or no gradient, where an equation is
-        further from 0 on the data than on noise of their size, and where most of the data violate
-        an inequality.
+        Raises ValueError where a row has no finite number of its own or no gradient, where an
+        equation is further from 0 on the data than on noise of their size, and where most of the
+        data violate an inequality.
         """
-        x = points.detach().clone().requires_grad_()
-        seen = self._seen(x)
-        if not seen.requires_grad:
+        seen = self._seen(points.detach().float().requires_grad_())
+        if not seen.requires_grad or not bool(seen.isfinite().all()):
             raise ValueError(
-                "the constraint has no gradient: compute it from x by operations of torch"
+                "the constraint has no gradient, or holds NaN or infinity, on the data: compute it "
+                "from x by operations of torch that are finite there"
             )
         g = torch.Generator().manual_seed(0)
         noise = points.mean(0) + points.std() * torch.randn(points.shape, generator=g).to(points)

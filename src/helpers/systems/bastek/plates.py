@@ -140,7 +140,24 @@ class Plate:
         volumes: Sequence[float],
     ) -> Cases:
         """Tasks of your own: which of SUPPORTS, the node that is loaded (row, column), the angle of
-        the force, from x towards y, in radians, and the volume."""
+        the force, from x towards y, in radians, and the volume, a share of the plate.
+
+        Raises ValueError for lists of unequal length, a support or a node that is none, and a volume
+        that is no share.
+        """
+        counts = [len(supports), len(nodes), len(angles), len(volumes)]
+        if len(set(counts)) != 1 or not nodes:
+            raise ValueError(
+                f"{counts} supports, nodes, angles, volumes: pass one of each for every task"
+            )
+        if any(s not in range(len(SUPPORTS)) for s in supports):
+            raise ValueError(
+                f"supports are {list(supports)}: take 0 to {len(SUPPORTS) - 1}, of {', '.join(SUPPORTS)}"
+            )
+        if not all(0 < v <= 1 for v in volumes):
+            raise ValueError(
+                f"volumes are {list(volumes)}: a volume is a share of the plate, above 0, at most 1"
+            )
         side, eighth = self.nodes, self.nodes // 8
         held = torch.zeros(len(SUPPORTS), side, side, dtype=torch.float64)
         held[0, :, 0] = held[1, :eighth, 0] = held[1, -eighth:, 0] = 1
