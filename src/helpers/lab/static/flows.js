@@ -85,7 +85,7 @@ export function judge(K, p, f, size) {
 }
 
 const ENDS = { p: 0.3, residual: 4, K: 5 }; // where the colours end
-const FLOW_TITLES = ["permeability", "pressure", "residual", "the pressure this rock would have"];
+const FLOW_TITLES = ["permeability", "pressure", "residual", "solution for this rock"];
 
 export class Flows extends Panel {
   constructor(root, spec, caption) {
