@@ -29,6 +29,7 @@ import record
 import torch
 from PIL import Image
 from record import rounded
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from helpers import geometry, models, sampling, training
@@ -59,10 +60,10 @@ class Kept(Denoiser):
         answers = []
         for image in y:
             key = hashlib.sha256(image.numpy().tobytes() + f"{float(sigma):.6g}".encode())
-            file = FOLDER / f"{key.hexdigest()[:24]}.npy"
+            file = FOLDER / f"{key.hexdigest()[:24]}.safetensors"
             if not file.exists():
-                np.save(file, self.denoiser(image[None], sigma)[0].numpy())
-            answers.append(torch.from_numpy(np.load(file)))
+                save_file({"x_hat": self.denoiser(image[None], sigma)[0].contiguous()}, file)
+            answers.append(load_file(file)["x_hat"])
         return torch.stack(answers)
 
 

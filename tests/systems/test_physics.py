@@ -345,6 +345,10 @@ def test_guidance_is_the_posterior_mean_where_it_is_linear():
     torch.testing.assert_close(found[:, 1], y[:, 1] / 2)
     torch.testing.assert_close(found[:, 0], y[:, 0] / 2 * (1 - weight / S / 2))
     assert not found.requires_grad
+    start = noise(4, 2, seed=3).double()
+    guided = physics.Guided(Normal(), lambda x: x[:, :1], weight)
+    drawn = sampling.last(sampling.euler(guided, start, torch.tensor([1.0, 0.5, 0.0]).double()))
+    assert drawn.shape == start.shape and bool(drawn.isfinite().all())
     # the score of the observation, by differences
     seen = lambda y: -weight * (y / 2).square() / (2 * S)  # noqa: E731
     slope = (seen(y[:, 0] + 1e-4) - seen(y[:, 0] - 1e-4)) / 2e-4

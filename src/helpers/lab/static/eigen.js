@@ -19,8 +19,8 @@ export function reshape({ values, noisy, clean, answer, error }, chosen) {
 export const psnr = (error, pixels) => -10 * Math.log10(error / pixels);
 
 // Red and blue about white by the root of the size, three channels in [0, 1]: darkest red at `most`
-// and beyond, or where none is given at the value farthest from zero, as `plots.signed`. The colours
-// are ColorBrewer's RdBu.
+// and beyond, or where none is given at the value farthest from zero, as `plots.signed`. The
+// colours are ColorBrewer's RdBu.
 const RED_BLUE = [
   [5, 48, 97], [33, 102, 172], [67, 147, 195], [146, 197, 222], [209, 229, 240], [247, 247, 247],
   [253, 219, 199], [244, 165, 130], [214, 96, 77], [178, 24, 43], [103, 0, 31],

@@ -177,28 +177,27 @@ class PhysicsRecipe(Recipe):
         return VirtualObservation(*told) if self.weight else None
 
 
-class Guided(Denoiser):
+class Guided:
     r"""A denoiser that hears of the virtual observation only when it samples:
 
         D(y) - sigma^2 weight grad_y |R(D(y))|^2 / (2 S),
 
     the posterior mean given y and a residual that was seen to be 0 with the variance S / weight, if
     x is taken for its mean (Chung et al. 2023). It costs a passage back through the network at each
-    step.
+    step. Called as a denoiser is, by the samplers; it has no derivative itself.
     """
 
     def __init__(self, denoiser: Denoiser, residual: Callable[[Tensor], Tensor], weight: float):
-        super().__init__()
-        self.denoiser, self.residual = denoiser, residual
-        self.weight = weight
+        self.denoiser, self.residual, self.weight = denoiser, residual, weight
 
-    def estimate(self, y: Tensor, sigma: Tensor) -> Tensor:
+    def __call__(self, y: Tensor, sigma: float) -> Tensor:
         with torch.enable_grad():
             given = y.detach().requires_grad_()
-            x_hat = self.denoiser(given, sigma.flatten() if sigma.ndim else sigma)
-            squares = self.residual(x_hat).flatten(1).square().sum(1)
-            pull = torch.autograd.grad(squares.sum(), given)[0]
-        return x_hat.detach() - sigma**2 * self.weight / (2 * posterior_variance(sigma)) * pull
+            x_hat = self.denoiser(given, sigma)
+            squares = self.residual(x_hat).square().sum()
+            pull = torch.autograd.grad(squares, given)[0]
+        S = float(posterior_variance(torch.tensor(float(sigma), dtype=torch.float64)))
+        return x_hat.detach() - sigma**2 * self.weight / (2 * S) * pull
 
 
 # The circle, where everything is known ------------------------------------------------------------
