@@ -1,8 +1,6 @@
 """A panel that takes a denoiser's answer apart: its leading eigenvectors, each kept whole, shrunk,
 or removed."""
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +12,7 @@ from ..checks import positive_int
 from ..denoisers.base import Denoiser
 from ..jacobian import Eigen, Jacobian, eigen
 from ..plots import signed
-from .panel import Panel
+from .panel import Panel, as_png, as_text
 
 UNIT = 4096  # pictures travel as 16-bit multiples of 1 / UNIT
 SHOWN = 5  # eigenvectors of the picture that stands where there is no JavaScript
@@ -111,7 +109,7 @@ class Shrinkage(Panel):
         )
         return {
             "height": H, "width": W, "sigmas": self.sigmas, "count": self.count, "start": self.start, "unit": UNIT,
-            "states": states, **{k: _text(v) for k, v in integers.items()},
+            "states": states, **{k: as_text(v) for k, v in integers.items()},
         }  # fmt: skip
 
     def _state(self, i: int, j: int) -> dict[str, Any]:
@@ -125,7 +123,7 @@ class Shrinkage(Panel):
             **{name: (rows @ image.flatten()).tolist() for name, image in along.items()},
             "error": float((x_hat - x).square().sum()),
             "peaks": peak.tolist(),
-            "vectors": _text(small),
+            "vectors": as_text(small),
         }
 
     def still(self) -> bytes:
@@ -145,11 +143,4 @@ class Shrinkage(Panel):
             ax.imshow(image.numpy(), cmap="gray", vmin=0, vmax=1)
             ax.set_title(title, fontsize=9)
             ax.set_axis_off()
-        file = io.BytesIO()
-        fig.savefig(file, format="png", dpi=110, metadata={"Software": None})
-        plt.close(fig)
-        return file.getvalue()
-
-
-def _text(values: Tensor) -> str:
-    return base64.b64encode(values.contiguous().numpy().tobytes()).decode()
+        return as_png(fig)

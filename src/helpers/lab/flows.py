@@ -1,15 +1,13 @@
 """A panel of flows that networks have drawn: their residual, their re-solved pressure, and what
 squeezing or correcting a pressure does to both."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 from torch import Tensor
 
-from .panel import Panel
+from .panel import Panel, as_png, as_text
 
 
 class Flows(Panel):
@@ -60,7 +58,7 @@ class Flows(Panel):
     def carried(self) -> dict[str, Any]:
         """The choices, the source, and the fields of each network as base64."""
         # not fewer bits: a thousandth of a pressure is a residual that can be seen
-        packed = {k: [_text(field.float()) for field in pair] for k, pair in self.fields.items()}
+        packed = {k: [as_text(field.float()) for field in pair] for k, pair in self.fields.items()}
         return {"size": len(self.source), "source": self.source.flatten().tolist(), "fields": packed,
                 "pictures": len(next(iter(self.fields.values()))[0]), "amplitudes": self.amplitudes,
                 "steps": self.steps, "start": self.start}  # fmt: skip
@@ -74,11 +72,4 @@ class Flows(Panel):
         for ax, title in zip(axes, ("permeability", "pressure"), strict=True):
             ax.set_title(title, fontsize=9)
             ax.set_axis_off()
-        file = io.BytesIO()
-        fig.savefig(file, format="png", dpi=110, metadata={"Software": None})
-        plt.close(fig)
-        return file.getvalue()
-
-
-def _text(values: Tensor) -> str:
-    return base64.b64encode(values.contiguous().numpy().tobytes()).decode()
+        return as_png(fig)

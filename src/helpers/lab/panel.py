@@ -3,9 +3,14 @@ without scripts."""
 
 import base64
 import html
+import io
 import json
 import os
 from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from torch import Tensor
 
 from ..plots import SITE
 
@@ -44,3 +49,16 @@ class Panel:
 
         shown = PanelWidget(self.element, self.carried(), self.caption)
         return shown._repr_mimebundle_(**arguments)
+
+
+def as_png(fig: Figure) -> bytes:
+    """A still picture, the same bytes each time it is drawn; closes the figure."""
+    file = io.BytesIO()
+    fig.savefig(file, format="png", dpi=110, metadata={"Software": None})
+    plt.close(fig)
+    return file.getvalue()
+
+
+def as_text(values: Tensor) -> str:
+    """The bytes of a tensor in base64, as a script takes them."""
+    return base64.b64encode(values.contiguous().numpy().tobytes()).decode()

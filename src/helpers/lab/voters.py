@@ -2,7 +2,6 @@
 answers to clicks."""
 
 import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from ..checks import positive_int
 from ..kernels.local import checked_window
 from ..plots import GENERATED
-from .panel import Panel
+from .panel import Panel, as_png
 
 SHOWN = 8  # voters of the picture
 
@@ -142,10 +141,7 @@ class Voters(Panel):
             image, place = divmod(index, y.numel())
             self._picture(ax, self.points[image], divmod(place, y.shape[1]))
             ax.set_title(f"{100 * weight:.1f} %", fontsize=9)
-        file = io.BytesIO()
-        fig.savefig(file, format="png", dpi=110, metadata={"Software": None})
-        plt.close(fig)
-        return file.getvalue()
+        return as_png(fig)
 
     def _picture(self, ax: Axes, image: Tensor, pixel: tuple[int, int]) -> None:
         ax.imshow(image.numpy(), cmap="gray", vmin=0, vmax=1)

@@ -1,6 +1,7 @@
 """What long runs measured, with its provenance: chapters draw it, and travel with it to Colab."""
 
 import base64
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -39,6 +40,16 @@ def load(name: str) -> dict[str, Any]:
                 f"{name!r}: measure that again by python benchmarks/{name}.py {section}"
             )
     return record
+
+
+def weights(name: str, sha256: str) -> bytes:
+    """The safetensors file beside the record `name`; ValueError where it has another checksum."""
+    data = Path(__file__).with_name(f"{name}.safetensors").read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError(
+            f"recorded/{name}.safetensors does not match its checksum: reinstall the package"
+        )
+    return data
 
 
 def retrained(section: dict[str, Any]) -> list[str]:

@@ -6,14 +6,18 @@ import { bytes, h, paint, range } from "./dom.js";
 import { redAndBlue } from "./eigen.js";
 import { Panel } from "./panel.js";
 
-// Each face of the grid with its two cells.
+// Each face of the grid with its two cells; steps down a residual ask for the same ones again.
+const facesOf = new Map();
 function faces(size) {
-  const found = [];
-  for (let i = 0; i < size * size; i++) {
-    if ((i + 1) % size) found.push([i, i + 1]);
-    if (i + size < size * size) found.push([i, i + size]);
+  if (!facesOf.has(size)) {
+    const found = [];
+    for (let i = 0; i < size * size; i++) {
+      if ((i + 1) % size) found.push([i, i + 1]);
+      if (i + size < size * size) found.push([i, i + size]);
+    }
+    facesOf.set(size, found);
   }
-  return found;
+  return facesOf.get(size);
 }
 
 // A(K) p: what leaves each cell, sum over its faces of (K_i + K_j) / 2 (p_i - p_j) / h^2.

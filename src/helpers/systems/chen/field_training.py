@@ -1,10 +1,8 @@
 """For `fields`: one scene at all sizes, what the networks are trained to do, and the weights that
 ship."""
 
-import hashlib
 import json
 from collections.abc import Callable
-from importlib.resources import files
 
 import torch
 import torch.nn.functional as F
@@ -207,9 +205,5 @@ def shipped(name: str) -> nn.Module:
     Raises ValueError for another name, or a file that is not the recorded one. Made by `python
     benchmarks/fields.py networks`.
     """
-    data = files(recorded).joinpath("fields.safetensors").read_bytes()
-    if hashlib.sha256(data).hexdigest() != recorded.load("fields")["networks"]["sha256"]:
-        raise ValueError(
-            "recorded/fields.safetensors does not match its checksum: reinstall the package"
-        )
-    return unpacked(data, name)[name]
+    sha256 = recorded.load("fields")["networks"]["sha256"]
+    return unpacked(recorded.weights("fields", sha256), name)[name]
