@@ -33,9 +33,16 @@ const plotly = () =>
     document.head.append(script);
   }));
 
+// A figure's JSON, compressed and in base64.
+async function unpacked(figure) {
+  const packed = atob(figure.querySelector("script").textContent);
+  const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
+
 async function draw(figure) {
   const target = figure.querySelector(".plotly-target");
-  const { data, layout, frames } = JSON.parse(figure.querySelector("script").textContent);
+  const { data, layout, frames } = await unpacked(figure);
   const { range, scaleanchor } = layout.yaxis ?? {};
   const config = { responsive: true, displayModeBar: false };
   // A square window of the plane is as large as the column lets it be; 130 pixels go to legend,
