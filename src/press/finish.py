@@ -15,6 +15,13 @@ INDEX = re.compile(r"\s*<script[^>]*\b(?:searchtools|language_data|searchindex)\
 # The bar that book.css hides has the sidebars' buttons a first time, and the theme's scripts know
 # only the first.
 BAR = re.compile(r'(<header id="pst-header"[^>]*>).*?(?=</header>)', re.S)
+# The theme's fold has a name that hides what its line says, and its contents lose their place in
+# long sections: ours, in reading.js, find the list under another name.
+FOLD = re.compile(
+    r'<details class="admonition hide above-input">\s*<summary[^>]*>\s*<p[^>]*>(.*?)</p>.*?</summary>',
+    re.S,
+)
+CONTENTS = 'id="pst-page-toc-nav"', 'id="page-contents"'
 ICON = re.compile(r"\.fa-([a-z0-9-]+)::?before")
 INLINE = re.compile(r"<script(?![^>]*(?:\ssrc=|application/json))[^>]*>(.*?)</script>", re.S)
 HANDLER = re.compile(r'\sonclick="(?:window\.)?(\w+)\(\)"')
@@ -35,6 +42,7 @@ def finish(site: Path) -> None:
         html = BAR.sub(r"\1", REDRAW.sub("", page.read_text(encoding="utf-8")))
         if page.name != "search.html":
             html = INDEX.sub("", html)
+        html = FOLD.sub(r'<details class="fold"><summary>\1</summary>', html).replace(*CONTENTS)
         page.write_text(guarded(html), encoding="utf-8")
     for file in {*site.glob("_static/scripts/fontawesome.js*"), *site.glob("_static/**/*.map")}:
         file.unlink()

@@ -27,6 +27,7 @@ from press.chapters import (
 )
 from press.colab import address
 from press.finish import finish
+from press.reading import folded, minutes, number
 from press.reference import links
 from press.worker import PARENT, die_with_parent
 
@@ -97,14 +98,18 @@ def ledger_badge(book: Book, chapter: Path) -> str:
 
 
 def time_badge(book: Book, chapter: Path) -> str:
-    """Markdown that says how long the quick chapter was measured to take; empty where it was not."""
+    """Markdown that says how long the chapter takes to read, and its quick profile to run where
+    that was measured."""
+    read = minutes(own_cells(read_notebook(book.executed(chapter))))
+    reading = f"Reading: {read} minute{'s' * (read != 1)}."
     record = book.root / "src/helpers/recorded/profiles.json"
     taken = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     for kind in sorted(taken, key=lambda kind: kind != ORDINARY):
         if seconds := taken[kind]["rows"].get(chapter.stem, {}).get("quick"):
             about, hardware = max(10, round(seconds, -1)), taken[kind]["provenance"]["hardware"]
-            return f"[About {about:.0f} s on {hardware}](/{book.select([LEDGER])[0].as_posix()})"
-    return ""
+            ledger = book.select([LEDGER])[0].as_posix()
+            return f"{reading} [Running: {about:.0f} s on {hardware}](/{ledger})"
+    return reading
 
 
 def laws_link(book: Book, chapter: Path) -> str:
@@ -117,18 +122,20 @@ def laws_link(book: Book, chapter: Path) -> str:
 
 
 def published(book: Book, chapter: Path, linked: Callable[[str], str]) -> Any:
-    """The executed chapter as the site shows it: without injected parameters, with the badges under
-    its title, and what is `linked` in its text."""
+    """The executed chapter as the site shows it: without injected parameters, numbered, with the
+    badges under its title, code folded as `press.reading` says, and what is `linked` in its text."""
     notebook = clean(read_notebook(book.executed(chapter)))
     notebook.cells = own_cells(notebook)
     lines = notebook.cells[0].source.splitlines()
     title = next((i for i, line in enumerate(lines) if line.startswith("# ")), None)
     if title is None:
         raise ValueError(f"{chapter.stem}: the first cell has no title: begin it with '# Title'")
-    badges = " ".join(
-        badge(book, chapter) for badge in (colab_badge, ledger_badge, laws_link, time_badge)
-    ).strip()
-    notebook.cells[0].source = "\n".join([*lines[: title + 1], "", badges, *lines[title + 1 :]])
+    badges = (badge(book, chapter) for badge in (colab_badge, ledger_badge, laws_link, time_badge))
+    line = " · ".join(filter(None, badges))
+    if numbered := number(chapter):  # not Sphinx's numbers, which would renumber the theorems
+        lines[title] = f"# {numbered}. {lines[title].removeprefix('# ')}"
+    notebook.cells[0].source = "\n".join([*lines[: title + 1], "", line, *lines[title + 1 :]])
+    folded(notebook.cells)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = linked(cell.source)
@@ -179,7 +186,7 @@ def prepare(book: Book, profile: str = "quick") -> tuple[Path, str]:
     files = sorted(file for file in source.rglob("*") if file.is_file())
     names = [f"{file.relative_to(source)} {hash_file(file)}" for file in files]
     own = [book.root / "requirements.txt"]
-    own += (Path(__file__).with_name(f"{name}.py") for name in ("site", "finish", "reference"))
+    own += sorted(Path(__file__).parent.glob("*.py"))
     own += sorted((book.root / "src/helpers").rglob("*.py"))  # whose words the reference shows
     names += [hash_file(file) for file in own if file.is_file()]
     return source, sha256("\n".join(names).encode())
