@@ -50,14 +50,15 @@ SHOWN = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # levels at which errors are told
 FLOW, BASE = Darcy(), zoo()["darcy-vanilla"]
 STEPS = BASE.recipe.steps
 MEAN, SAMPLE = {"estimate": "mean"}, {"estimate": "sample", "weight": 1e-5}
-WEIGHTS = {0.0: SEEDS, 1e-5: 1, 1e-4: SEEDS, 1e-3: 1}  # of mean estimation, and their seeds
+WEIGHTS = {0.0: SEEDS, 1e-5: 1, 1e-4: SEEDS}  # of mean estimation, and their seeds
 LONG = (
     0.0,
     1e-4,
 )  # those that are also trained for a quarter of the steps, and for four times as many
 STUDY = [  # the data weight, what is observed, length of training, seeds
-    *((loss, {**MEAN, "weight": c}, STEPS, n) for loss in ("min-snr", "snr") for c, n in WEIGHTS.items()),
-    ("snr", SAMPLE, STEPS, SEEDS),
+    *((loss, {**MEAN, "weight": c}, STEPS, n) for loss, most in (("min-snr", SEEDS), ("snr", 1))
+      for c, n in {**WEIGHTS, 1e-3: most}.items()),
+    *((loss, SAMPLE, STEPS, SEEDS) for loss in ("min-snr", "snr")),
     *(("snr", {**MEAN, "weight": c}, steps, 1) for c in LONG for steps in (STEPS // 4, 4 * STEPS)),
 ]  # fmt: skip
 

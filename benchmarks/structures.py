@@ -3,9 +3,10 @@
 
 data: how long the optimiser takes for the designs that are learned from and those that are held out;
 kept in build/train/structures.
-networks: trains the designers of VARIANTS, without physics and with the paper's, a few minutes of a
-core each; what was killed goes on from there. Measures after each share of the training, and at its
-end on all held-out cases.
+networks: trains the designers of VARIANTS, without physics and with the paper's, three seeds, each
+of which begins anew; some minutes of a core for a seed, and what was killed goes on from there.
+Measures after each share of the training, and at its end on all held-out cases.
+longer: those of LONGER, one seed, for four times as many steps.
 ships: writes the designer that the chapter runs to src/helpers/recorded/structures.safetensors.
 starts: the optimiser stopped early, from the even plate and from what is drawn or copied.
 baselines: what stands in the same table without a network.
@@ -43,7 +44,8 @@ from helpers.training import Recipe, fit
 
 PLATE, TRAINED, TEST, ITERATIONS = Plate(), 2000, 128, 40
 FOLDER = record.ROOT / "build/train/structures"
-# all begin as the same network without physics, and go on for as long with theirs
+SEEDS = 3
+# all of a seed begin as the same network without physics, and go on for as long with theirs
 FIRST = Recipe(
     steps=4000, batch=32, rate=2e-3, noise=("cosine", 0.02, 40.0), warmup=50, clip=1.0, ema=0.998
 )
@@ -54,9 +56,11 @@ VARIANTS = {
     "weak residual": Weights(1e-4),
     "residual, volume, adjoint": Weights(1e-3, 1.0, 1e-3, "adjoint"),
     "residual, volume, work": Weights(1e-3, 1.0, 1e-3, "work"),
+    "volume": Weights(0.0, 1.0),
+    "residual, volume, weak work": Weights(1e-3, 1.0, 1e-4, "work"),
 }
-SHIPS = "no physics"
-LOOKS = (500, 1000, 1500, 2000, 4000)
+LONGER, SHIPS = ("no physics", "residual, volume, work"), "no physics"
+LOOKS = (500, 1000, 1500, 2000, 4000, 6000)
 SHOWN = range(6)  # held-out cases whose designs are kept as pictures
 
 
@@ -89,17 +93,20 @@ def data() -> dict:
     }  # fmt: skip
 
 
-def short(values: Tensor) -> list[float]:
-    return [float(f"{v:.4g}") for v in values.tolist()]
+def short(values: Tensor, digits: int = 4) -> list[float]:
+    return [float(f"{v:.{digits}g}") for v in values.tolist()]
 
 
-def trained(name: str, weights: Weights, recipe: Recipe = RECIPE) -> tuple[Designer, list]:
+def trained(
+    name: str, weights: Weights, seed: int, recipe: Recipe = RECIPE
+) -> tuple[Designer, list]:
     """The designer at the end, and what it made at each of LOOKS, after so many seconds of a core."""
     cases, rho = designs("train")
     x, told = channels(rho, PLATE.solve(rho, cases), cases).float(), conditions(PLATE, cases)
     single = Cases(*(v.float() for v in tuple(cases)))
     begun = time.process_time()
-    designer = Designer() if recipe is FIRST else copy.deepcopy(first()[0])
+    designer = Designer(seed=seed) if recipe is FIRST else copy.deepcopy(first(seed)[0])
+    recipe = replace(recipe, seed=recipe.seed + 2 * seed)
 
     def loss(step: int, g: torch.Generator) -> Tensor:
         i = torch.randint(len(x), (recipe.batch,), generator=g)
@@ -109,23 +116,23 @@ def trained(name: str, weights: Weights, recipe: Recipe = RECIPE) -> tuple[Desig
             designer, x[i], sigma, noise, told[i], observations(PLATE, single[i], weights)
         )
 
-    file, seen = FOLDER / f"{name}.safetensors", FOLDER / f"{name}.json"
+    file, seen = FOLDER / f"{name}-{seed}.safetensors", FOLDER / f"{name}-{seed}.json"
     looks = json.loads(seen.read_text()) if seen.exists() and file.exists() else []
     for now in fit(designer, loss, recipe, x, file):
         if now.step in LOOKS and now.step not in [look["step"] for look in looks]:
             spent = {"step": now.step, "seconds": round(time.process_time() - begun)}
-            looks.append(spent | medians(measured(now.denoiser, 64)))
+            looks.append(spent | medians(measured(now.denoiser, 64, seed)))
             seen.write_text(json.dumps(looks))
-            print(name, looks[-1], flush=True)
+            print(name, seed, looks[-1], flush=True)
     return designer, looks
 
 
 @functools.cache
-def first() -> tuple[Designer, list]:
-    return trained("first", Weights(), FIRST)
+def first(seed: int) -> tuple[Designer, list]:
+    return trained("first", Weights(), seed, FIRST)
 
 
-def measured(designer: Designer, n: int = TEST, seed: int = 0) -> dict[str, Tensor]:
+def measured(designer: Designer, n: int, seed: int) -> dict[str, Tensor]:
     """Of each held-out case, `judged`, and how far the nearest training design is."""
     cases, best = (part[torch.arange(n)] for part in designs("test"))
     rho, u = generated(designer, PLATE, cases, seed=seed)
@@ -145,10 +152,11 @@ def pictures(rho: Tensor) -> str:
     return encoded((255 * rho.clamp(0, 1)).round().transpose(0, 1).flatten(1), "PNG", optimize=True)
 
 
-def row(name: str, weights: Weights) -> dict:
-    """All that is recorded of a variant; measured once."""
-    designer, looks = trained(name, weights)
-    file, (cases, _) = FOLDER / f"{name}-row.json", designs("test")
+def row(name: str, seed: int, recipe: Recipe = RECIPE) -> dict:
+    """All that is recorded of a training; measured once."""
+    kept = name if recipe is RECIPE else f"{name}, {recipe.steps} steps"
+    designer, looks = trained(kept, VARIANTS[name], seed, recipe)
+    file, (cases, _) = FOLDER / f"{kept}-{seed}-row.json", designs("test")
     if not file.exists():
         shown = cases[torch.tensor(SHOWN)]
         several = torch.stack([generated(designer, PLATE, shown, seed=s)[0] for s in range(3)])
@@ -156,9 +164,8 @@ def row(name: str, weights: Weights) -> dict:
             (several[:, None] - several[None]).abs().mean() * 3 / 2
         )  # less those with themselves
         found = {
-            "weights": weights._asdict(),
             "curves": looks,
-            "held out": {k: short(v) for k, v in measured(designer).items()},
+            "held out": {k: short(v) for k, v in measured(designer, TEST, seed).items()},
             "pictures": pictures(several[0]),
             "spread": float(f"{apart:.4g}"),
         }
@@ -166,23 +173,46 @@ def row(name: str, weights: Weights) -> dict:
     return json.loads(file.read_text())
 
 
+def together(rows: list[dict]) -> dict:
+    """The rows of the seeds of a variant: a list for each number, and the pictures of seed 0."""
+    held_out = {
+        key: [short(torch.tensor(r["held out"][key]), 3) for r in rows]
+        for key in rows[0]["held out"]
+    }
+    return {
+        "curves": [r["curves"] for r in rows],
+        "held out": held_out,
+        "pictures": rows[0]["pictures"],
+        "spread": [r["spread"] for r in rows],
+    }
+
+
 def networks() -> dict:
-    rows = {name: row(name, weights) for name, weights in VARIANTS.items()}
-    designer, looks = first()
+    rows = {name: together([row(name, s) for s in range(SEEDS)]) for name in VARIANTS}
+    designer, _ = first(0)
     begun = time.process_time()
     generated(designer, PLATE, designs("test")[0])
     return {
         "steps": RECIPE.steps,
         "batch": RECIPE.batch,
-        **{key: {name: found[key] for name, found in rows.items()} for key in rows["no physics"]},
+        "seeds": SEEDS,
+        "weights": {name: weights._asdict() for name, weights in VARIANTS.items()},
+        **{key: {name: found[key] for name, found in rows.items()} for key in rows[SHIPS]},
         "seconds per design": round((time.process_time() - begun) / TEST, 4),
-        "first": looks,
+        "first": [first(s)[1] for s in range(SEEDS)],
         "parameters": sum(w.numel() for w in designer.parameters()),
     }
 
 
+def longer() -> dict:
+    recipe = replace(RECIPE, steps=4 * RECIPE.steps)
+    rows = {name: together([row(name, 0, recipe)]) for name in LONGER}
+    kept = {key: {name: r[key] for name, r in rows.items()} for key in ("curves", "held out")}
+    return {"steps": recipe.steps, **kept}
+
+
 def ships() -> dict:
-    designer, _ = trained(SHIPS, VARIANTS[SHIPS])
+    designer, _ = trained(SHIPS, VARIANTS[SHIPS], 0)
     data = save({k: v.half().contiguous() for k, v in designer.state_dict().items()})
     write_atomically(record.path("structures").with_suffix(".safetensors"), data)
     return {"name": SHIPS, "sha256": hashlib.sha256(data).hexdigest()}
@@ -220,7 +250,7 @@ def starts(n: int = 64) -> dict:
     begins = {
         "gray": None,
         "nearest task": learned[torch.cdist(asked, told).argmin(1)],
-        SHIPS: generated(trained(SHIPS, VARIANTS[SHIPS])[0], PLATE, cases)[0],
+        SHIPS: generated(trained(SHIPS, VARIANTS[SHIPS], 0)[0], PLATE, cases)[0],
     }
     return {
         name: {
@@ -238,6 +268,7 @@ if __name__ == "__main__":
         {
             "data": data,
             "networks": networks,
+            "longer": longer,
             "ships": ships,
             "starts": starts,
             "baselines": baselines,
