@@ -7,12 +7,11 @@ src/helpers/recorded/fields.safetensors.
 sizes: PSNR of all renderers, of bicubic interpolation and of its oracle, at seven sizes, and
 consistency of scales.
 patches: distance of the laws of 32 x 32 patches at several sizes, reconstructed and generated.
-
-mixed: renderers that have seen a tenth of the scenes at 128, and a coder of that tenth alone.
-upscaled: a trained upscaler beside the fields; it ships.
 conditions: what is known at two scales, its controls, memory and time.
 
-Sections are written to src/helpers/recorded/fields.json; *Images as fields* draws them.
+benchmarks/field_rivals.py trains renderers of fewer large pictures, and a network of one size, and
+benchmarks/field_faces.py all of it on faces. Sections are written to src/helpers/recorded/fields.json;
+*Images as fields* draws them.
 """
 
 import functools
@@ -30,23 +29,21 @@ from torch import Tensor, nn
 from helpers.denoisers import UNet
 from helpers.files import write_atomically
 from helpers.metrics import psnr, sliced_w2
-from helpers.realism import fid, kid, radial_spectrum, sharpness
+from helpers.realism import kid
 from helpers.sampling import edm, heun, initial_noise, last
 from helpers.systems.chen.conditions import conditioned, hollow, kept_bytes, misfit, two_scales
 from helpers.systems.chen.field_training import (
     coder_loss,
     crop_loss,
     cut,
-    detail,
     packed,
     patched,
     reduced,
     scenes,
     shipped,
     unpacked,
-    upscaling_loss,
 )
-from helpers.systems.chen.fields import GRID, Coder, Renderer, Upscaler, bicubic
+from helpers.systems.chen.fields import GRID, Coder, Renderer, bicubic
 from helpers.training import Progress, Recipe, fit, train
 
 SEEDS, SIZES, TEST = 3, (32, 48, 64, 96, 128, 192, 256), 32
@@ -185,51 +182,7 @@ def kept() -> dict[str, nn.Module]:
     return unpacked(ALL.read_bytes())
 
 
-# Mixed resolutions --------------------------------------------------------------------------------
-
-HIGH = 120  # scenes known at 128, a tenth; the others at 32 only
-
-
-@functools.cache
-def standing() -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Images at 128 and their fields, of the coder that ships."""
-    images = scenes(SEEN, size=LARGEST)
-    return images, fields(shipped("coder"), images)
-
-
-def mixed_renderer(seed: int) -> Renderer:
-    """Trained with few large pictures, from which half of each batch is drawn."""
-    order = torch.cat([torch.arange(HIGH).repeat(SEEN // HIGH - 1), torch.arange(HIGH, SEEN)])
-    images, found = standing()
-    known = torch.where(order < HIGH, LARGEST, GRID)
-    network, recipe = Renderer(seed=seed), Recipe(**{**vars(RENDERER), "seed": seed})
-    images, found = images[order], tuple(v[order] for v in found)
-    loss = crop_loss(network, found, images, recipe.batch, known=known)
-    steps = functools.partial(fit, network, loss, recipe, images)
-    return made(f"tenth-{seed}", network, steps)[0]
-
-
-def coder_alone() -> Coder:
-    """Of the tenth alone."""
-    network, small = Coder(), reduced(scenes(HIGH, size=LARGEST), GRID)
-    loss = coder_loss(network, small, CODER.batch)
-    return made("coder-alone", network, lambda path: fit(network, loss, CODER, small, path))[0]
-
-
-# Super-resolution ---------------------------------------------------------------------------------
-
-UPSCALER = Recipe(steps=2400, batch=4, rate=2e-3, warmup=50, clip=1.0, ema=0.99, precision="mixed")
-
-UPSCALER_STEPS = (1200, 2400)
-
-
-def upscaler(steps: int, seed: int) -> Upscaler:
-    images, found = standing()
-    network = Upscaler(seed=seed)
-    recipe = Recipe(**{**vars(UPSCALER), "steps": steps, "seed": seed})
-    loss = upscaling_loss(network, found, images, recipe.batch)
-    name = f"upscaler-{steps}-{seed}"
-    return made(name, network, lambda path: fit(network, loss, recipe, images, path))[0]
+# What they make ------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -287,118 +240,6 @@ def patches(n: int = 256, at: tuple[int, ...] = (64, 128, 256), steps: int = 20)
     return {
         "patches": n, "steps": steps, "columns": ["seed", "size", "source", "kid", "sliced w2"], "rows": rows,
     }  # fmt: skip
-
-
-@torch.no_grad()
-def rendered(network: Coder, make: Callable[[tuple[Tensor, Tensor]], Tensor]) -> Tensor:
-    """What is made of the fields of the held-out scenes, one at a time, for the memory."""
-    known = network.field(network.encode(scenes(TEST, "test")))
-    return torch.cat([make((f[None], x[None])) for f, x in zip(*known, strict=True)])
-
-
-def at_sizes(made: Callable[[int], Tensor], sizes: tuple[int, ...]) -> list[float]:
-    truth = scenes(TEST, "test", SIZES[-1])
-    return rounded([psnr(made(r), reduced(truth, r)) for r in sizes], 3)
-
-
-def mixed(sizes: tuple[int, ...] = (32, 64, 96, 128)) -> dict:
-    """PSNR of renderers that have seen a tenth of the scenes at 128, beside those that have seen all;
-    and of a coder that has seen a tenth at 32, beside that of the chapter."""
-    network, measured, rows = shipped("coder"), record.read("fields")["sizes"], {}
-    for name in ("bicubic", *(f"convolutional-{s}" for s in range(SEEDS))):
-        rows[name.replace("convolutional", "all")] = [
-            measured["psnr"][name][measured["sizes"].index(r)] for r in sizes
-        ]
-    for s in range(SEEDS):
-        one = mixed_renderer(s)
-        make = functools.partial(lambda one, r: rendered(network, lambda field: one(field, r)), one)
-        rows[f"tenth-{s}"] = at_sizes(make, sizes)
-    fixed = [rendered(coder_alone(), lambda field: field[1])]
-    rows["coder of a tenth"] = at_sizes(lambda r: fixed[0], sizes[:1])
-    return {"scenes": SEEN, "high": HIGH, "coder scenes": TRAINED, "sizes": sizes, "psnr": rows}
-
-
-def resized(pictures: Tensor, size: int) -> Tensor:
-    """What a model of one size shows at another: reduced, or enlarged by bicubic interpolation."""
-    return reduced(pictures, size) if size < pictures.shape[-1] else bicubic(pictures, size)
-
-
-@torch.no_grad()
-def upscaled(n: int = 128, resamples: int = 100) -> dict:
-    """The field against a trained upscaler: reconstructions by PSNR, power and scales; samples by
-    the Frechet distance of the spectra of patches, with intervals of the bootstrap."""
-    rows, power, scale = {}, {}, {}
-    truth = scenes(TEST, "test", LARGEST)
-    window = torch.hann_window(LARGEST).outer(torch.hann_window(LARGEST))
-
-    def beyond(x: Tensor) -> float:
-        return float(radial_spectrum((x - x.mean((1, 2), keepdim=True)) * window)[17:].sum())
-
-    makers: dict[str, Callable[[tuple[Tensor, Tensor], int], Tensor]] = {
-        "bicubic": lambda field, r: bicubic(field[1], r)
-    }
-    for s in range(SEEDS):
-        field_renderer = shipped(f"convolutional-{s}")
-        makers[f"field-{s}"] = lambda field, r, net=field_renderer: net(field, r)
-        for steps in UPSCALER_STEPS:
-            network = upscaler(steps, s)
-            makers[f"upscaler, {steps} steps-{s}"] = lambda field, r, net=network: resized(
-                net(field), r
-            )
-    network, measured = shipped("coder"), record.read("fields")["sizes"]["psnr"]
-    fixed = rendered(network, lambda field: field[1])
-    for name, make in makers.items():
-        large = rendered(network, lambda field, make=make: make(field, LARGEST))
-        known = name.replace("field", "convolutional")  # measured at all sizes before
-        rows[name] = measured.get(known, [0])[1:] or at_sizes(lambda r, x=large: resized(x, r), SIZES[1:])  # fmt: skip
-        share = beyond(large) / beyond(truth), sharpness(large) / sharpness(truth)
-        power[name] = [round(v, 3) for v in share]
-        scale[name] = round(psnr(reduced(large, GRID), fixed), 2)
-    entry, best = record.read("fields")["networks"], upscaler(UPSCALER_STEPS[-1], seed=0)
-    checksum = ship(unpacked(SHIPPED.read_bytes()) | {"upscaler-0": best})
-    entry["parameters"]["upscaler-0"] = sum(p.numel() for p in best.parameters())
-    record.write("fields", "networks", entry | {"sha256": checksum})
-    return {
-        "sizes": SIZES[1:], "psnr": rows, "power beyond 16, sharpness over the truth's, at 128": power,
-        "consistency": scale,
-        "samples": judged_samples(makers, n, resamples),
-    }  # fmt: skip
-
-
-def judged_samples(makers: dict, n: int, resamples: int) -> dict:
-    """Distance of n patches of samples from those of n scenes: [value, 2.5 %, 97.5 % of resamples]."""
-    real, others = scenes(2 * n, "test", SIZES[-1]).split(n)
-    fields_drawn = [shipped("coder").field(z) for z in (drawn(n, 10 + s) for s in range(SEEDS))]
-    found: dict[str, dict[int, list[float]]] = {}
-    for r in (64, 128, 256):
-        g = torch.Generator().manual_seed(SEEDS)
-        here, there = torch.rand(2, n, 2, generator=g)
-        target = detail(cut(reduced(real, r), here))
-        sets = {"other scenes": detail(cut(reduced(others, r), there))}
-        for name, make in makers.items():
-            field = fields_drawn[int(name[-1]) if name[-1].isdigit() else 0]
-            if name.startswith("upscaler"):
-                patches = torch.cat(
-                    [
-                        cut(make((f[None], x[None]), r), p[None])
-                        for f, x, p in zip(*field, there, strict=True)
-                    ]
-                )
-            else:
-                patches = patched(
-                    field,
-                    r,
-                    there,
-                    None if name == "bicubic" else shipped(f"convolutional-{name[-1]}"),
-                )
-            sets[name] = detail(patches)
-        for name, made in sets.items():
-            chosen = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(0))
-            spread = torch.tensor([fid(target, made[i]) for i in chosen]).quantile(
-                torch.tensor([0.025, 0.975])
-            )
-            found.setdefault(name, {})[r] = rounded([fid(target, made), *spread.tolist()], 2)
-    return found
 
 
 # Conditions at two scales -------------------------------------------------------------------------
@@ -475,8 +316,6 @@ if __name__ == "__main__":
             "networks": networks,
             "sizes": sizes,
             "patches": patches,
-            "mixed": mixed,
-            "upscaled": upscaled,
             "conditions": conditions,
         },
     )

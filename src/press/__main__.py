@@ -20,7 +20,8 @@ from press.chapters import Book
 
 RECORDS = (  # in benchmarks/, by what they measure
     "classical", "training", "closed_form", "agreement", "ablations", "projection", "rivals", "shrinkage",
-    "transition", "geometry", "dynamics", "physics", "structures", "fields", "profiles",
+    "transition", "geometry", "dynamics", "physics", "structures", "fields",
+    "field_rivals", "field_faces", "profiles",
 )  # fmt: skip
 app = typer.Typer(help=press.__doc__, no_args_is_help=True, add_completion=False)
 Chapters = Annotated[

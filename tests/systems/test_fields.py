@@ -154,6 +154,30 @@ def test_a_pixel_sees_exactly_its_radius():
     )
 
 
+def test_each_colour_is_a_picture_and_an_untrained_network_interpolates_it():
+    features, (_, picture) = field()[0], field(6)
+    coloured = picture.unflatten(0, (2, 3))
+    for made in (Renderer(4, 8, colours=3).double()((features, coloured), 24),
+                 Upscaler(8, scale=3, colours=3).double()((features, coloured))):  # fmt: skip
+        torch.testing.assert_close(made.flatten(0, 1), bicubic(picture, 24), rtol=0, atol=1e-12)
+    assert torch.equal(reduced(coloured, 5).flatten(0, 1), reduced(picture, 5))
+    renderer = woken(colours=3)
+    complete, part = (renderer((features, coloured), 24, *window) for window in ((), (5, 3, 9, 11)))
+    torch.testing.assert_close(part, complete[..., 5:14, 3:14], rtol=0, atol=1e-12)
+    places = torch.tensor([[0.9, 0.1], [0.3, 0.6]])
+    assert torch.equal(cut(coloured.repeat(1, 1, 5, 5), places)[:, 1],
+                       cut(coloured[:, 1].repeat(1, 5, 5), places))  # fmt: skip
+
+
+@pytest.mark.parametrize("halvings, side", [(1, 16), (2, 8)])
+def test_a_coder_of_colours_gives_back_what_it_takes(halvings, side):
+    coder = Coder(width=8, colours=3, halvings=halvings)
+    z = coder.encode(torch.rand(2, 3, 32, 32))
+    features, picture = coder.field(z)
+    assert z.shape == (2, 3, side, side)
+    assert features.shape == (2, 8, 32, 32) and picture.shape == (2, 3, 32, 32)
+
+
 def test_an_upscaler_begins_at_bicubic_and_its_pixels_lie_in_their_cells():
     upscaler, known = Upscaler(8, scale=3).double(), field()
     torch.testing.assert_close(upscaler(known), bicubic(known[1], 24), rtol=0, atol=1e-12)
@@ -421,6 +445,7 @@ def test_recorded_bytes_are_those_kept_now():
         ),
         (lambda: tiled(woken(), field(), 20, 0), r"tile is 0"),
         (lambda: Coder().encode(torch.zeros(2, 16, 16)), r"pictures have shape \(2, 16, 16\)"),
+        (lambda: Coder().encode(torch.zeros(2, 3, 32, 32)), r"to a coder of 3 colours"),
         (lambda: reduced(torch.zeros(2, 16, 16), 17), r"size is 17: reduced makes images smaller"),
         (lambda: misfit(Coder(), [], 0.0), r"noise is 0.0"),
         (

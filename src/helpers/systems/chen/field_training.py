@@ -14,7 +14,7 @@ from ...checks import checked_points, positive_int
 from ...data import load
 from ...denoisers import UNet
 from ...realism import radii
-from .fields import GRID, Coder, Renderer, Upscaler, interpolated
+from .fields import GRID, Coder, Renderer, Upscaler, interpolated, pictured, planes
 
 DRAWN = 256  # pixels a side at which scenes are drawn
 CHUNK = 250  # scenes at a time, each chunk of a seed of its own
@@ -36,7 +36,7 @@ def scenes(n: int, split: str = "train", size: int = GRID, alpha: float = 3.0) -
 
 
 def reduced(images: Tensor, size: int) -> Tensor:
-    """Images (N, H, H) at size x size pixels, by bicubic interpolation whose kernel is as wide as the
+    """Images (N, H, H) or (N, 3, H, H) at size x size pixels, by bicubic interpolation whose kernel is as wide as the
     new pixels.
 
     Raises ValueError for a size that is above H or no positive integer.
@@ -48,7 +48,7 @@ def reduced(images: Tensor, size: int) -> Tensor:
         )
     if size == side:
         return images
-    return F.interpolate(images[:, None], (size, size), mode="bicubic", antialias=True)[:, 0]
+    return pictured(F.interpolate(planes(images), (size, size), mode="bicubic", antialias=True))
 
 
 def cut(images: Tensor, places: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def cut(images: Tensor, places: Tensor) -> Tensor:
     32, 32)."""
     corners = (places * (images.shape[-1] - GRID + 1)).long().tolist()
     return torch.stack(
-        [x[i : i + GRID, j : j + GRID] for x, (i, j) in zip(images, corners, strict=True)]
+        [x[..., i : i + GRID, j : j + GRID] for x, (i, j) in zip(images, corners, strict=True)]
     )
 
 

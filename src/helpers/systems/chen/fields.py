@@ -5,6 +5,8 @@ After Chen et al. 2024, "Image Neural Field Diffusion Models" (INFD), and their 
 this differs, it says so. Images, training and weights are in `helpers.systems.chen.field_training`.
 """
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +15,16 @@ from ...checks import positive_int
 from ...denoisers.base import drawn_from
 
 GRID = 32  # pixels a side of what the encoder sees, and cells a side of the features
+
+
+def planes(pictures: Tensor) -> Tensor:
+    """Gray pictures (b, n, m), or coloured ones (b, 3, n, m), as what a convolution takes."""
+    return pictures if pictures.ndim == 4 else pictures[:, None]
+
+
+def pictured(maps: Tensor) -> Tensor:
+    """And back: (b, 1 or 3, n, m) as pictures."""
+    return maps if maps.shape[1] > 1 else maps[:, 0]
 
 
 def query(
@@ -85,13 +97,14 @@ class Renderer(nn.Module):
     bicubic interpolation; that, base=True, is our addition. normalised=True puts their group
     normalisation in, which looks at the whole window.
 
-    radius: how many pixels away a pixel looks, 6 for kernel=3 and 0 for kernel=1. Weights are drawn
-    from `seed`. Proved: `prop-fields-windows`.
+    radius: how many pixels away a pixel looks, 6 for kernel=3 and 0 for kernel=1. colours: 1 for
+    gray pictures (b, n, n), 3 for coloured ones (b, 3, n, n). Weights are drawn from `seed`. Proved:
+    `prop-fields-windows`.
     """
 
     def __init__(
         self, features: int = 32, width: int = 32, kernel: int = 3, base: bool = True, normalised: bool = False,
-        seed: int = 0,
+        seed: int = 0, colours: int = 1,
     ):  # fmt: skip
         super().__init__()
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
@@ -102,7 +115,7 @@ class Renderer(nn.Module):
         self.radius, self.base = 6 * (kernel // 2), base
         with drawn_from(seed):
             blocks = [Residual(positive_int("width", width), kernel, normalised) for _ in range(2)]
-            last = nn.Conv2d(width, 1, kernel, padding=kernel // 2)
+            last = nn.Conv2d(width, colours, kernel, padding=kernel // 2)
             first = nn.Conv2d(
                 positive_int("features", features) + 3, width, kernel, padding=kernel // 2
             )
@@ -140,16 +153,12 @@ class Renderer(nn.Module):
             )
             for start, count in ((top, height), (left, width))
         )
-        made = self.network(query(features, size, rows, columns, pitch))[:, 0]
-        made = made[:, halo : made.shape[1] - halo, halo : made.shape[2] - halo]
+        made = pictured(self.network(query(features, size, rows, columns, pitch)))
+        inner = [slice(halo, side - halo) for side in made.shape[-2:]]
+        made = made[..., *inner]
         if not self.base:
             return made
-        return made + interpolated(
-            picture,
-            sizes,
-            rows[:, halo : halo + made.shape[1]],
-            columns[:, halo : halo + made.shape[2]],
-        )
+        return made + interpolated(picture, sizes, rows[:, inner[0]], columns[:, inner[1]])
 
 
 class Upscaler(nn.Module):
@@ -161,13 +170,13 @@ class Upscaler(nn.Module):
     from `seed`.
     """
 
-    def __init__(self, width: int = 32, scale: int = 4, seed: int = 0):
+    def __init__(self, width: int = 32, scale: int = 4, seed: int = 0, colours: int = 1):
         super().__init__()
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         self.scale = positive_int("scale", scale)
         with drawn_from(seed):
-            first = nn.Conv2d(1, positive_int("width", width), 3, padding=1)
-            last = nn.Conv2d(width, scale**2, 3, padding=1)
+            first = nn.Conv2d(colours, positive_int("width", width), 3, padding=1)
+            last = nn.Conv2d(width, colours * scale**2, 3, padding=1)
             blocks = Residual(width), Residual(width), nn.SiLU()
         self.network = nn.Sequential(first, *blocks, last, nn.PixelShuffle(scale))
         nn.init.zeros_(last.weight)
@@ -177,7 +186,7 @@ class Upscaler(nn.Module):
         """The pictures (b, scale * grid, scale * grid) of a field."""
         picture = field[1]
         enlarged = bicubic(picture, self.scale * picture.shape[-1])
-        return enlarged + self.network(picture[:, None])[:, 0]
+        return enlarged + pictured(self.network(planes(picture)))
 
 
 def interpolated(picture: Tensor, sizes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -188,14 +197,9 @@ def interpolated(picture: Tensor, sizes: Tensor, rows: Tensor, columns: Tensor) 
         for pixels in (rows, columns)
     )
     places = torch.stack(torch.broadcast_tensors(x[:, None], y[:, :, None]), -1).to(picture)
-    found = F.grid_sample(
-        picture[:, None],
-        places,
-        mode="bicubic",
-        padding_mode="border",
-        align_corners=False,
-    )
-    return found[:, 0]
+    return pictured(F.grid_sample(
+        planes(picture), places, mode="bicubic", padding_mode="border", align_corners=False
+    ))  # fmt: skip
 
 
 def bicubic(picture: Tensor, size: int) -> Tensor:
@@ -232,45 +236,52 @@ class Coder(nn.Module):
     """Autoencoder: picture (b, 32, 32) -> latent (b, 3, 8, 8) -> features (b, C, 32, 32) -> fixed
     picture (b, 32, 32).
 
-    Latents have mean 0 and standard deviation 1 in each channel after `standardise`. Weights are
-    drawn from `seed`.
+    halvings of the side between picture and latent: 2 as published, 1 for latents of 16 x 16. colours:
+    as of `Renderer`. Latents have mean 0 and standard deviation 1 in each channel after `standardise`.
+    Weights are drawn from `seed`.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, channels: int = 3, width: int = 32, seed: int = 0):
+    def __init__(
+        self, channels: int = 3, width: int = 32, seed: int = 0, colours: int = 1, halvings: int = 2
+    ):
         super().__init__()
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         w = positive_int("width", width)
+        widths = [w << k for k in range(positive_int("halvings", halvings))]
         with drawn_from(seed):
-            self.encoder = nn.Sequential(
-                nn.Conv2d(1, w // 2, 3, padding=1), nn.SiLU(),
-                nn.Conv2d(w // 2, w, 4, 2, 1), Residual(w), nn.SiLU(),
-                nn.Conv2d(w, 2 * w, 4, 2, 1), Residual(2 * w), nn.SiLU(),
-                nn.Conv2d(2 * w, positive_int("channels", channels), 3, padding=1),
-            )  # fmt: skip
-            self.decoder = nn.Sequential(
-                nn.Conv2d(channels, 2 * w, 3, padding=1), Residual(2 * w),
-                nn.SiLU(), nn.ConvTranspose2d(2 * w, w, 4, 2, 1), Residual(w),
-                nn.SiLU(), nn.ConvTranspose2d(w, w, 4, 2, 1), Residual(w),
-            )  # fmt: skip
-            self.head = nn.Conv2d(w, 1, 3, padding=1)
+            down: list[nn.Module] = [nn.Conv2d(colours, w // 2, 3, padding=1), nn.SiLU()]
+            for a, b in itertools.pairwise([w // 2, *widths]):
+                down += [nn.Conv2d(a, b, 4, 2, 1), Residual(b), nn.SiLU()]
+            down += [nn.Conv2d(widths[-1], positive_int("channels", channels), 3, padding=1)]
+            up: list[nn.Module] = [
+                nn.Conv2d(channels, widths[-1], 3, padding=1),
+                Residual(widths[-1]),
+            ]
+            for a, b in itertools.pairwise([*widths[::-1], w]):
+                up += [nn.SiLU(), nn.ConvTranspose2d(a, b, 4, 2, 1), Residual(b)]
+            self.encoder, self.decoder = nn.Sequential(*down), nn.Sequential(*up)
+            self.head = nn.Conv2d(w, colours, 3, padding=1)
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("std", torch.ones(channels, 1, 1))
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """Latents (b, 3, 8, 8) of pictures (b, 32, 32); ValueError for another size."""
-        if pictures.shape[1:] != (GRID, GRID):
+        """Latents (b, 3, 8, 8) of pictures (b, 32, 32), or (b, 3, 32, 32) in colour; ValueError for
+        another size."""
+        maps, colours = planes(pictures), self.head.out_channels
+        if maps.shape[1:] != (colours, GRID, GRID):
             raise ValueError(
-                f"pictures have shape {tuple(pictures.shape)}: pass (N, {GRID}, {GRID}), see reduced"
+                f"pictures have shape {tuple(pictures.shape)}: pass (N, {GRID}, {GRID}), or "
+                f"(N, 3, {GRID}, {GRID}) to a coder of 3 colours, see reduced"
             )
-        return (self.encoder(pictures[:, None]) - self.mean) / self.std
+        return (self.encoder(maps) - self.mean) / self.std
 
     def field(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Features (b, C, 32, 32) and fixed picture (b, 32, 32) of latents: what a renderer takes."""
         features = self.decoder(z * self.std + self.mean)
-        return features, self.head(features)[:, 0]
+        return features, pictured(self.head(features))
 
     @torch.no_grad()
     def latents(self, pictures: Tensor) -> Tensor:
