@@ -2,11 +2,12 @@
 // source and verdict. Without this script the tables stand whole.
 {
   const narrow = matchMedia("(max-width: 600px)");
-  const STEP = 20; // cards that a phone shows at a time
+  const step = () => (narrow.matches ? 20 : 50); // rows shown at a time
 
   for (const table of document.querySelectorAll("table.ledger")) {
     const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
     const rows = [...table.tBodies[0].rows];
+    if (!names.includes("claim")) continue;
     table.classList.add("cards");
     for (const { cells } of rows) [...cells].forEach((cell, i) => (cell.dataset.name = names[i]));
     if (names[0] === "row") addFilters(table, rows, names);
@@ -45,7 +46,7 @@
     form.append(count);
     const more = document.createElement("button");
     more.type = "button";
-    let limit = STEP;
+    let limit = step();
 
     function show() {
       const chosen = rows.filter((row) =>
@@ -54,19 +55,19 @@
           return !value || of(row) === value;
         }),
       );
-      const shown = new Set(narrow.matches ? chosen.slice(0, limit) : chosen);
+      const shown = new Set(chosen.slice(0, limit));
       for (const row of rows) row.hidden = !shown.has(row);
       count.textContent = `${chosen.length} of ${rows.length} claims`;
       more.hidden = shown.size === chosen.length;
-      more.textContent = `${Math.min(STEP, chosen.length - shown.size)} more`;
+      more.textContent = `${Math.min(step(), chosen.length - shown.size)} more`;
     }
     form.addEventListener("input", () => {
-      limit = STEP;
+      limit = step();
       show();
     });
     form.addEventListener("submit", (event) => event.preventDefault());
     more.addEventListener("click", () => {
-      limit += STEP;
+      limit += step();
       show();
     });
     narrow.addEventListener("change", show);
