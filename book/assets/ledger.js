@@ -7,7 +7,7 @@
   for (const table of document.querySelectorAll("table.ledger")) {
     const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
     const rows = [...table.tBodies[0].rows];
-    if (!names.includes("claim")) continue;
+    if (!names.includes("claim") && !names.includes("shows")) continue;
     table.classList.add("cards");
     for (const { cells } of rows) [...cells].forEach((cell, i) => (cell.dataset.name = names[i]));
     if (names[0] === "row") addFilters(table, rows, names);
@@ -61,16 +61,17 @@
       more.hidden = shown.size === chosen.length;
       more.textContent = `${Math.min(step(), chosen.length - shown.size)} more`;
     }
-    form.addEventListener("input", () => {
+    const again = () => {
       limit = step();
       show();
-    });
+    };
+    form.addEventListener("input", again);
     form.addEventListener("submit", (event) => event.preventDefault());
     more.addEventListener("click", () => {
       limit += step();
       show();
     });
-    narrow.addEventListener("change", show);
+    narrow.addEventListener("change", again);
     addEventListener("beforeprint", () => rows.forEach((row) => (row.hidden = false)));
     addEventListener("afterprint", show);
     table.before(form);
