@@ -67,7 +67,7 @@ def test_the_pdf_has_a_title_a4_pages_and_numbers_from_first_to_last(printed):
 def test_bookmarks_lead_to_parts_and_chapters(printed):
     found = list(bookmarks(printed))
     assert [(depth, title) for depth, title, _ in found] == [
-        (0, "The Creative Denoiser"), (0, "I  The plane"), (1, "Polynomials: what moments can buy"),
+        (0, "The Creative Denoiser"), (0, "I  The plane"), (1, "4. Polynomials: what moments can buy"),
         (0, "Back matter"), (1, "References"),
     ]  # fmt: skip
     for depth, title, number in found:
@@ -79,7 +79,7 @@ def test_links_between_pages_are_links_within_the_pdf(printed):
     starts = [
         number
         for _, title, number in bookmarks(printed)
-        if title in ("Polynomials: what moments can buy", "References")
+        if title in ("4. Polynomials: what moments can buy", "References")
     ]
     ends, outside = [], []
     for page in printed.pages[starts[0] : starts[1]]:
