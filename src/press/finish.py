@@ -8,6 +8,8 @@ from pathlib import Path
 
 from fontTools import subset
 
+from press.stage import staged
+
 # Font Awesome's script redraws the icons that its fonts have drawn, and the index is needed where a
 # search is answered.
 REDRAW = re.compile(r"\s*<script[^>]*/fontawesome\.js[^>]*></script>")
@@ -39,7 +41,7 @@ POLICY = (
 def finish(site: Path) -> None:
     """Finishes the pages that Sphinx has left in `site`."""
     for page in site.rglob("*.html"):
-        html = BAR.sub(r"\1", REDRAW.sub("", page.read_text(encoding="utf-8")))
+        html = staged(BAR.sub(r"\1", REDRAW.sub("", page.read_text(encoding="utf-8"))))
         if page.name != "search.html":
             html = INDEX.sub("", html)
         html = FOLD.sub(r'<details class="fold"><summary>\1</summary>', html).replace(*CONTENTS)

@@ -111,16 +111,16 @@ def element(lab: Any, manifest: dict[str, Any]) -> str:
         "version": hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:12],
         "numbers": {},
     }
-    target, count, ends = lab.start["target"], lab.start["count"], {}
+    target, count, runs = lab.start["target"], lab.start["count"], {}
     for side in ("left", "right"):
-        ends[side] = lab.sample(lab.start, side)[-1]
+        runs[side] = lab.sample(lab.start, side)
         entry = manifest["models"]["/".join((target, count, *lab.start[side][:2]))]
-        numbers = lab.numbers(ends[side], target, count)
+        numbers = lab.numbers(runs[side][-1], target, count)
         spec["numbers"][side] = numbers | {"total variation": entry.get("total_variation")}
     text = json.dumps(spec, separators=(",", ":")).replace("</", "<\\/")
     return (
         f'<denoise-lab id="lab-{html.escape(lab.name)}"><script type="application/json">{text}</script>'
-        f'<figure class="lab-still">{stills.picture(lab, ends)}'
+        f'<figure class="lab-still">{stills.picture(lab, runs)}'
         f"<figcaption>{html.escape(lab.caption)}</figcaption></figure>"
         '<p class="lab-press">Press to run: these denoisers run in your browser.</p>'
         "<noscript><p>The lab needs JavaScript; the picture shows what it draws first.</p></noscript></denoise-lab>"

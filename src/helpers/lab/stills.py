@@ -12,14 +12,18 @@ from PIL import Image
 from torch import Tensor
 
 from .. import metrics
-from ..plots import ACCENT, GENERATED, TARGET
+from ..plots import ACCENT, TARGET
 
-SIDE, DOTS = 240, 400  # pixels of a panel; more dots than this cost more bytes than they show
+SIDE, HUES, DOTS = (
+    240,
+    24,
+    400,
+)  # pixels of a panel; more dots than this cost more bytes than they show
 
 
-def picture(lab: Any, ends: Mapping[str, Tensor]) -> str:
+def picture(lab: Any, runs: Mapping[str, Tensor]) -> str:
     """Three panels, each an SVG under its title: the target with its training points, and the ends
-    (n, *event)."""
+    of each side's run (steps + 1, n, *event)."""
     target, count = lab.start["target"], lab.start["count"]
     points = lab.training(target, count)
     panels = [
@@ -30,19 +34,17 @@ def picture(lab: Any, ends: Mapping[str, Tensor]) -> str:
     ]
     if points is not None and not lab.image:
         panels[0] = ("target", panels[0][1] + _dots(lab.extent, points, "currentColor", 3))
-    for side, y in ends.items():
+    for side, run in runs.items():
         family, value, sampler = lab.start[side]
         knob = lab.families[family].knob
         title = ", ".join(
             filter(None, (family, knob and f"{knob} {value}", lab.samplers_apart and sampler))
         )
         if lab.image:
-            panels.append((title, _images(y)))
+            panels.append((title, _images(run[-1])))
         else:
             shown = lab.densities(target, count, family, value, lab.start["schedule"])[0]
-            panels.append(
-                (title, _heat(shown, ACCENT) + _dots(lab.extent, y[:DOTS], GENERATED, 2.2))
-            )
+            panels.append((title, _heat(shown, ACCENT) + _particles(lab.extent, run)))
     return row(lab.alt, panels)
 
 
@@ -57,10 +59,22 @@ def row(alt: str, panels: list[tuple[str, str]]) -> str:
     return f'<div role="group" aria-label="{label}" style="display:flex;gap:.8em">{drawn}</div>'
 
 
-def plane(extent: float, density: Tensor, ends: Tensor, points: Tensor) -> str:
-    """A generated density, some ends and the training points."""
-    dots = _dots(extent, ends[:DOTS], GENERATED, 2.2) + _dots(extent, points, "currentColor", 3)
+def plane(extent: float, density: Tensor, run: Tensor, points: Tensor) -> str:
+    """A generated density, where some particles of a run end, and the training points."""
+    dots = _particles(extent, run) + _dots(extent, points, "currentColor", 3)
     return _heat(density, ACCENT) + dots
+
+
+def _particles(extent: float, run: Tensor) -> str:
+    """The ends of a run (steps + 1, n, 2), each in the colour of the direction in which it started,
+    as the labs draw them."""
+    starts, ends = run[0, :DOTS], run[-1, :DOTS]
+    turn = torch.atan2(starts[:, 1], starts[:, 0]) / (2 * torch.pi) + 0.5
+    hue = (HUES * turn).long().clamp(max=HUES - 1)
+    parts = (
+        _dots(extent, ends[hue == k], f"hsl({360 // HUES * k} 70% 45%)", 2.6) for k in range(HUES)
+    )
+    return "".join(parts)
 
 
 def _heat(density: Tensor, colour: str = TARGET) -> str:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,16 +75,25 @@ class Trainer:
     steps from sigma = 8; densities are those of the flow at the noise 0.1, on 48 x 48 points.
     name: unique in the book, part of addresses. start: the first state where it is not
     the first choice, as target, count, steps, rate, seed, and left and right, dictionaries with the
-    keys of SIDE. Raises ValueError for what is not among the choices.
+    keys of SIDE. networks: in place of left and right, such dictionaries by the names that the lab
+    shows; they have no menus. Raises ValueError for what is not among the choices.
     """
 
     def __init__(
-        self, name: str, caption: str, alt: str, presets: Sequence[Preset] = (), **start: Any
+        self,
+        name: str,
+        caption: str,
+        alt: str,
+        presets: Sequence[Preset] = (),
+        networks: Mapping[str, dict[str, str]] | None = None,
+        **start: Any,
     ):
         self.name, self.caption, self.alt, self.presets = name, caption, alt, presets
         plain = {"target": "star", "count": "8", "steps": "2000", "rate": "0.01", "seed": 0}
-        self._plain = plain | {"points": [], "left": SIDE, "right": SIDE}
-        self.start = _changed(self._plain, start)
+        sides = dict.fromkeys(networks or ("left", "right"), SIDE)
+        self._plain = plain | {"points": []} | sides
+        start = start | dict(networks or {})
+        self.start, self.sides = _changed(self._plain, start), tuple(sides)
         for preset in presets:
             self.state(preset)
 
@@ -182,11 +191,12 @@ class Trainer:
     def still(self) -> str:
         """The end of the first training: points, exact density and particles of both sides."""
         panels = []
-        for side in ("left", "right"):
+        for side in self.sides:
             training = self.training(self.start, side)
             training.run()
-            drawn = pictured(training.log_density()), training.frames()[-1], training.points
-            panels.append((f"{side} network", stills.plane(EXTENT, *drawn)))
+            drawn = pictured(training.log_density()), training.frames(), training.points
+            title = f"{side} network" if side in ("left", "right") else side
+            panels.append((title, stills.plane(EXTENT, *drawn)))
         return stills.row(self.alt, panels)
 
     def _repr_mimebundle_(self, **arguments: Any) -> Any:
@@ -202,13 +212,19 @@ def target(name: str) -> Any:
     return None if name == OWN else LAWS[name]()
 
 
+def _sides(state: dict[str, Any]) -> list[str]:
+    """The names of a state's networks."""
+    return [key for key, part in state.items() if isinstance(part, dict)]
+
+
 def _changed(first: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """A state with some of its parts changed, each of which must be among the choices."""
-    sides = {side: changes.get(side, {}) for side in ("left", "right")}
-    if not all(isinstance(side, dict) for side in sides.values()):
-        raise ValueError(f"left is {sides['left']!r}, right {sides['right']!r}: pass dictionaries")
+    sides = {side: changes.get(side, {}) for side in _sides(first)}
+    for side, part in sides.items():
+        if not isinstance(part, dict):
+            raise ValueError(f"{side} is {part!r}: pass a dictionary")
     state = first | changes | {side: first[side] | part for side, part in sides.items()}
-    for where, known in ((state, first), (state["left"], SIDE), (state["right"], SIDE)):
+    for where, known in ((state, first), *((state[side], SIDE) for side in sides)):
         for key, value in where.items():
             if key not in known:
                 raise ValueError(f"a trainer has no {key!r}: it has {', '.join(known)}")

@@ -108,8 +108,8 @@ class TrainWidget(Asked):
 
     def reply(self, question: dict) -> tuple[dict, dict]:
         asked, side = question.get("ask"), question.get("side")
-        if side not in ("left", "right"):
-            raise ValueError(f"side is {side!r}: there are left and right")
+        if side not in (sides := self.lab.sides):
+            raise ValueError(f"side is {side!r}: there are {', '.join(sides)}")
         if asked in ("data", "begin"):
             state = self.lab.checked(question.get("state"))
             if asked == "data":

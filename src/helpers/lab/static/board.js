@@ -1,15 +1,23 @@
 // What a lab of training shows: particles, densities, the denoiser's push, curves of the loss.
 
-import { COLOURS, h } from "./dom.js";
+import { COLOURS, h, HUES } from "./dom.js";
 import { fixed } from "./denoise.js";
 import { Panel } from "./panel.js";
 import { heat } from "./plane.js";
 
-const HUES = Array.from({ length: 24 }, (_, i) => `hsl(${15 * i} 70% 45%)`);
+const SHORT = ["copies", "distance to the target"]; // all that is told where there is little room
 const LATTICE = 15; // arrows on a side of the window
-export const BOTH = ["left", "right"], FAR = 127; // own points: their range
+export const FAR = 127; // own points: their range
 
 export class Board extends Panel {
+  // The networks: left and right, or by their names, which then have no menus.
+  get names() {
+    const { start } = this.spec, keys = Object.keys(start);
+    return keys.filter((key) => start[key].kind);
+  }
+
+  get named() { return !this.spec.start.left; }
+
   // Points of the window, as noisy points of the level.
   lattice(sigma) {
     const { extent } = this.spec, scale = Math.sqrt(1 + sigma ** 2), points = [];
@@ -20,16 +28,6 @@ export class Board extends Panel {
     return points;
   }
 
-  // Which particles started in which direction.
-  turns(frames) {
-    const found = HUES.map(() => []);
-    for (let i = 0; i < this.spec.particles; i++) {
-      const turn = Math.atan2(frames[2 * i + 1], frames[2 * i]) / (2 * Math.PI) + 0.5;
-      found[Math.min(HUES.length - 1, Math.floor(turn * HUES.length))].push(i);
-    }
-    return found;
-  }
-
   draw() {
     if (this.drawing) return;
     this.drawing = requestAnimationFrame(() => {
@@ -37,9 +35,9 @@ export class Board extends Panel {
       if (!this.stage.clientWidth) return;
       this.timeline.hidden = !this.time.levels;
       if (this.time.levels) this.time.show();
-      for (const side of BOTH) {
+      for (const side of this.names) {
         this.drawSide(side);
-        this.drawCurve(side);
+        if (!this.named) this.drawCurve(side);
         this.tell(side);
       }
     });
@@ -169,7 +167,8 @@ export class Board extends Panel {
       ["distance to the copier", fixed(exact?.copier, 2), exact?.copier],
       ["outside the picture", found ? `${outside} of ${this.spec.particles}` : "–", outside],
     ];
-    this.sides[side].numbers.replaceChildren(...rows.flatMap(([name, text, value]) =>
+    const told = this.named ? rows.filter(([name]) => SHORT.includes(name)) : rows;
+    this.sides[side].numbers.replaceChildren(...told.flatMap(([name, text, value]) =>
       [h("dt", {}, name), h("dd", { "data-value": value ?? "" }, text)]));
   }
 }

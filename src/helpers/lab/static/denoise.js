@@ -27,6 +27,9 @@ export class Denoise extends Panel {
     if (this.linked) this.readLink();
     this.show();
     this.watch(this.stage);
+    if (this.beginsItself(linkOfState(spec, this.state) !== "")) {
+      this.whenSeen(this.stage, () => this.started || this.run());
+    }
   }
 
   // Building
@@ -129,10 +132,21 @@ export class Denoise extends Panel {
     this.change(structuredClone(this.spec.start));
   }
 
-  readLink() {
-    const { state, refused } = stateOfLink(this.spec, location.search), all = refused.join(", ");
+  readLink(search = location.search) {
+    const { state, refused } = stateOfLink(this.spec, search), all = refused.join(", ");
     Object.assign(this.state, state);
     if (all) this.say(`The link asks for what this lab does not have: ${all}.`, true);
+  }
+
+  // The state of a link in the text, run at once.
+  go(search) {
+    this.chosen = null;
+    Object.assign(this.state, structuredClone(this.spec.start));
+    this.say("");
+    this.readLink(search);
+    this.show();
+    this.writeLink(linkOfState(this.spec, this.state));
+    this.run();
   }
 
   // Running

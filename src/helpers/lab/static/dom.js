@@ -17,6 +17,19 @@ export const svg = (tag, attributes = {}, ...children) =>
 
 export const COLOURS = { target: "#4c72b0", particle: "#d1495b", generated: "#2a9d8f" };
 
+// A particle has the colour of the direction in which it started.
+export const HUES = Array.from({ length: 24 }, (_, i) => `hsl(${15 * i} 70% 45%)`);
+
+// Which of n particles started in which direction, by the first frame.
+export function directions(frames, n) {
+  const found = HUES.map(() => []);
+  for (let i = 0; i < n; i++) {
+    const turn = Math.atan2(frames[2 * i + 1], frames[2 * i]) / (2 * Math.PI) + 0.5;
+    found[Math.min(HUES.length - 1, Math.floor(turn * HUES.length))].push(i);
+  }
+  return found;
+}
+
 export const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 export const range = (length) => Array.from({ length }, (_, i) => i);

@@ -66,6 +66,23 @@ export class Panel {
     this.status.toggleAttribute("data-bad", bad);
   }
 
+  // What a link asks for runs as soon as it is seen, and so does the stage, unless this is a phone
+  // or a reader who saves data.
+  beginsItself(asked) {
+    if (!this.linked) return false;
+    const light = innerWidth < 600 || navigator.connection?.saveData;
+    return asked || (!light && this.root.closest("#stage") !== null);
+  }
+
+  whenSeen(element, begin) {
+    const observer = new IntersectionObserver((entries) => {
+      if (!entries.some(({ isIntersecting }) => isIntersecting)) return;
+      observer.disconnect();
+      begin();
+    });
+    observer.observe(element);
+  }
+
   // The query of the state, empty where it is the first, as the address of the page.
   writeLink(query) {
     if (!this.linked) return;

@@ -2,7 +2,7 @@
 // y / sqrt(1 + sigma^2), so that every noise level fits the window.
 
 import { Denoise, fixed } from "./denoise.js";
-import { COLOURS, h, putPixels } from "./dom.js";
+import { COLOURS, h, HUES, putPixels, directions } from "./dom.js";
 
 // A density as one colour whose opacity is the density: it suits a light page and a dark one.
 export function heat(values, colour, n) {
@@ -87,11 +87,15 @@ export class Plane extends Denoise {
     const label = `Particles and exact generated density of ${this.title(side)}`;
     const [context, width] = this.ground(side, result, generated, COLOURS.generated, label);
     const inside = (v) => v >= 0 && v <= width;
-    context.fillStyle = COLOURS.particle;
-    for (let i = 0; i < this.shown.particles; i++) {
-      const [x, y] = this.place(side, i, this.time.frame, width);
-      if (inside(x) && inside(y)) context.fillRect(x - 0.9, y - 0.9, 1.8, 1.8);
-    }
+    result.turns ??= directions(result.frames, Number(this.shown.particles));
+    const size = width < 300 ? 1.8 : 2.4;
+    result.turns.forEach((members, hue) => {
+      context.fillStyle = HUES[hue];
+      for (const i of members) {
+        const [x, y] = this.place(side, i, this.time.frame, width);
+        if (inside(x) && inside(y)) context.fillRect(x - size / 2, y - size / 2, size, size);
+      }
+    });
     if (this.chosen !== null) this.drawPath(context, side, width);
   }
 

@@ -1,9 +1,9 @@
-// A lab in which the reader trains: two networks on the same points and noise, and what they
-// generate while they learn.
+// A lab in which the reader trains: two networks, or several that have names, on the same points
+// and noise, and what they generate while they learn.
 
 import { Page } from "./answers.js";
-import { Board, BOTH, FAR } from "./board.js";
-import { clamp, h } from "./dom.js";
+import { Board, FAR } from "./board.js";
+import { clamp, directions, h } from "./dom.js";
 import { Time } from "./time.js";
 
 const SLICE = 60, LOOK = 300; // milliseconds of training between two reports, and two looks
@@ -32,33 +32,25 @@ export class Trainer extends Board {
     super(root, spec, caption);
     this.linked = answers instanceof Page;
     const stills = [...root.querySelectorAll(".lab-still svg")]; // shown until there is something
-    // a worker for each side: two cores train
-    for (const side of BOTH) {
-      const worker = this.linked ? new Page() : answers, still = stills.shift() ?? "";
-      this.sides[side] = { answers: worker, still, turn: 0, ...FRESH() };
-    }
+    // two workers: two cores train
+    const workers = this.linked ? [new Page(), new Page()] : [answers];
+    this.names.forEach((side, i) => {
+      const still = stills.shift() ?? "";
+      this.sides[side] = { answers: workers[i % workers.length], still, turn: 0, ...FRESH() };
+    });
     this.build();
     const asked = this.linked && this.readLink();
     this.show();
-    if (asked) this.whenSeen();
     this.watch(this.stage);
+    if (asked) this.forgetStills();
+    if (this.beginsItself(asked) && !matchMedia("(prefers-reduced-motion: reduce)").matches) {
+      this.whenSeen(this.stage, () => this.running || this.start());
+    }
   }
 
   close() {
     super.close();
     this.stop();
-  }
-
-  // A link's state trains as soon as it is in view.
-  whenSeen() {
-    for (const side of BOTH) this.sides[side].still.remove?.();
-    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
-    const observer = new IntersectionObserver((entries) => {
-      if (!entries.some(({ isIntersecting }) => isIntersecting)) return;
-      observer.disconnect();
-      if (!this.running) this.start();
-    });
-    observer.observe(this.stage);
   }
 
   // Building
@@ -98,29 +90,32 @@ export class Trainer extends Board {
     slider.addEventListener("change", () => this.marks.push && this.look());
     this.time.rested = () => this.marks.push && this.look();
     this.timeline = h("div", { class: "lab-time" }, button, slider, told);
-    this.stage = h("div", { class: "train-stage" }, ...BOTH.map((side) => this.buildSide(side)));
-    this.fill("train",
+    const more = (...controls) => (this.named ? [] : controls), panels = this.named
+      ? this.names.map((side) => this.buildNamed(side))
+      : this.names.map((side) => this.buildSide(side));
+    this.stage = h("div", { class: "train-stage" }, ...panels);
+    this.fill(this.named ? "train train-named" : "train",
       h("div", { class: "lab-controls" },
-        h("label", {}, "experiment", this.preset),
+        ...more(h("label", {}, "experiment", this.preset)),
         this.select("target", "target", choices.target),
         count, own,
-        this.select("steps", "steps", choices.steps),
-        this.select("learning rate", "rate", choices.rate),
+        ...more(this.select("steps", "steps", choices.steps),
+          this.select("learning rate", "rate", choices.rate)),
         this.number("seed", "seed", 2 ** 32 - 1, 0)),
       this.told,
       h("div", { class: "lab-controls" },
         this.toggle,
-        this.button("One step", () => this.start(1)),
-        this.button("Start over", () => this.again(BOTH)),
-        ...ticks),
+        ...more(this.button("One step", () => this.start(1))),
+        this.button("Start over", () => this.again(this.names)),
+        ...more(...ticks)),
       this.status, this.stage, this.timeline,
       h("div", { class: "lab-controls" },
         this.button("Reset all", () => this.change(structuredClone(this.spec.start))),
         this.linked ? this.button("Copy link to this state", () => this.copyLink()) : ""));
   }
 
-  buildSide(side) {
-    const s = this.sides[side], { choices } = this.spec;
+  // A picture in which own points are drawn, its curve and its numbers.
+  buildView(side) {
     const canvas = h("canvas", { width: 10, height: 10, role: "img" });
     const curve = h("canvas", { width: 10, height: 10, role: "img", class: "train-curve" });
     const numbers = h("dl", { class: "lab-numbers" });
@@ -128,7 +123,23 @@ export class Trainer extends Board {
     canvas.onpointermove = (event) => this.stroke && this.drag(event, canvas);
     canvas.onpointerup = canvas.onpointercancel = () => this.lift();
     canvas.onkeydown = (event) => this.type(event);
-    Object.assign(s, { canvas, curve, numbers });
+    // a finger draws own points, and scrolls the page anywhere else
+    this.shows.push(() => {
+      canvas.classList.toggle("train-own", this.drawable());
+      canvas.tabIndex = this.drawable() ? 0 : -1;
+    });
+    return Object.assign(this.sides[side], { canvas, curve, numbers });
+  }
+
+  // A network that has a name and no menus.
+  buildNamed(side) {
+    const { canvas, numbers, still } = this.buildView(side);
+    return h("div", { class: "train-side" }, h("strong", {}, side),
+      h("div", { class: "lab-view" }, canvas, still), numbers);
+  }
+
+  buildSide(side) {
+    const { canvas, curve, numbers, still } = this.buildView(side), { choices } = this.spec;
     const of = (key) => this.state[side][key];
     const part = (label, key, shown) => {
       const values = choices[key], words = (v) => this.spec.words[v] ?? v;
@@ -142,11 +153,6 @@ export class Trainer extends Board {
       });
       return holder;
     };
-    // a finger draws own points, and scrolls the page anywhere else
-    this.shows.push(() => {
-      canvas.classList.toggle("train-own", this.drawable());
-      canvas.tabIndex = this.drawable() ? 0 : -1;
-    });
     const network = () => of("kind") === "network", always = () => true;
     return h("div", { class: `train-side lab-${side}` },
       h("div", { class: "lab-choice" },
@@ -154,7 +160,7 @@ export class Trainer extends Board {
         part("degree", "degree", () => !network()),
         ...["width", "depth", "activation", "narrow", "level"].map((k) => part(k, k, network)),
         part("skip", "skip", always)),
-      h("div", { class: "lab-view" }, canvas, s.still), curve, numbers);
+      h("div", { class: "lab-view" }, canvas, still), curve, numbers);
   }
 
   // State
@@ -162,6 +168,7 @@ export class Trainer extends Board {
   drawable() { return this.state.target === this.spec.own; }
 
   title(side) {
+    if (this.named) return "network";
     const { kind, degree, width, depth, activation, narrow, level, skip } = this.state[side];
     if (kind === "polynomial") return `polynomial of degree ${degree}`;
     const parts = [`width ${width}`, `depth ${depth}`, activation];
@@ -179,7 +186,7 @@ export class Trainer extends Board {
     }
     const own = this.drawable() ? this.state.points : [];
     differ("points", textOfPoints(own.map((v) => v / this.spec.extent)), "");
-    for (const side of BOTH) {
+    for (const side of this.names) {
       for (const key of Object.keys(start[side])) {
         differ(`${side}.${key}`, this.state[side][key], start[side][key]);
       }
@@ -187,12 +194,24 @@ export class Trainer extends Board {
     return parts.length ? `?${new URLSearchParams([["lab", name], ...parts])}` : "";
   }
 
-  readLink() {
-    const query = new URLSearchParams(location.search), { choices, name } = this.spec, refused = [];
+  forgetStills() { for (const side of this.names) this.sides[side].still.remove?.(); }
+
+  // The state of a link in the text, trained at once.
+  go(search) {
+    this.stop();
+    Object.assign(this.state, structuredClone(this.spec.start));
+    this.say("");
+    this.readLink(search);
+    this.change({});
+    this.start();
+  }
+
+  readLink(search = location.search) {
+    const query = new URLSearchParams(search), { choices, name } = this.spec, refused = [];
     if (query.get("lab") !== name) return false;
     for (const [key, value] of query) {
       const [side, part] = key.split("."), { start } = this.spec;
-      const has = BOTH.includes(side) ? part && Object.hasOwn(start[side], part) : !part;
+      const has = this.names.includes(side) ? part && Object.hasOwn(start[side], part) : !part;
       const known = has && Object.hasOwn(choices, part ?? key) && choices[part ?? key];
       if (key === "seed" && /^\d{1,10}$/.test(value) && value < 2 ** 32) {
         this.state.seed = Number(value);
@@ -220,12 +239,13 @@ export class Trainer extends Board {
 
   change(part) {
     const old = structuredClone(this.state), of = (state, side) => JSON.stringify(state[side]);
-    const rest = (state) => JSON.stringify({ ...state, left: 0, right: 0 });
+    const none = Object.fromEntries(this.names.map((side) => [side, 0]));
+    const rest = (state) => JSON.stringify({ ...state, ...none });
     super.change(part);
     this.preset.selectedIndex = 0;
     this.told.textContent = "";
-    const sides = BOTH.filter((side) => of(old, side) !== of(this.state, side));
-    this.again(rest(old) === rest(this.state) && sides.length ? sides : BOTH);
+    const sides = this.names.filter((side) => of(old, side) !== of(this.state, side));
+    this.again(rest(old) === rest(this.state) && sides.length ? sides : this.names);
   }
 
   update() { this.writeLink(this.query()); }
@@ -248,7 +268,7 @@ export class Trainer extends Board {
 
   stop() {
     this.running = false;
-    for (const side of BOTH) this.sides[side].left = 0;
+    for (const side of this.names) this.sides[side].left = 0;
     this.show();
   }
 
@@ -261,13 +281,13 @@ export class Trainer extends Board {
       this.say(`Draw the points first: ${by}.`, true);
       return;
     }
-    if (BOTH.every((side) => this.sides[side].step >= until)) {
+    if (this.names.every((side) => this.sides[side].step >= until)) {
       this.say(`All ${until} steps are done: start over, or choose more steps.`);
       return;
     }
     this.running ||= steps === Infinity;
     this.show();
-    for (const side of BOTH) {
+    for (const side of this.names) {
       const s = this.sides[side];
       s.left += steps;
       if (!s.busy) this.train(side);
@@ -325,14 +345,14 @@ export class Trainer extends Board {
     } catch ({ message }) {
       if (!mine()) return;
       Object.assign(s, { begun: null, trouble: message });
-      const told = BOTH.filter((one) => this.sides[one].trouble);
+      const told = this.names.filter((one) => this.sides[one].trouble);
       this.say(told.map((one) => `${one}: ${this.sides[one].trouble}`).join(" "), true);
     }
     if (!mine()) return;
     s.busy = false;
     const rests = ({ busy, step, trouble }) => !busy && (step >= until || trouble);
-    if (!BOTH.every((one) => rests(this.sides[one]))) return;
-    if (this.running && !BOTH.some((one) => this.sides[one].trouble)) {
+    if (!this.names.every((one) => rests(this.sides[one]))) return;
+    if (this.running && !this.names.some((one) => this.sides[one].trouble)) {
       this.say(`All ${until} steps are done.`);
     }
     this.stop();
@@ -340,7 +360,7 @@ export class Trainer extends Board {
 
   // Both sides as they are now, where they are not training.
   async look() {
-    for (const side of BOTH) {
+    for (const side of this.names) {
       const s = this.sides[side], { turn } = s, mine = () => turn === s.turn;
       if (s.busy || (this.drawable() && !this.state.points.length)) continue;
       try {
@@ -362,7 +382,7 @@ export class Trainer extends Board {
     const cost = performance.now() - began;
     if (turn !== s.turn) return cost;
     s.still.remove?.();
-    s.found = { ...found, lattice, sigma, turns: this.turns(found.frames) };
+    s.found = { ...found, lattice, sigma, turns: directions(found.frames, this.spec.particles) };
     if (density) Object.assign(s, { exact: found, seen: performance.now(), cost });
     if (!this.time.levels) this.time.begin(this.spec.sigmas);
     this.draw();
@@ -414,6 +434,7 @@ export class Trainer extends Board {
 
   lift() {
     if (this.stroke) this.drawn();
+    if (this.stroke && this.named) this.start(); // nothing else has to be chosen
     this.stroke = null;
   }
 
