@@ -8,8 +8,8 @@
       return {};
     }
   })();
-  const kept = () => JSON.parse(memory.chapters ?? "{}");
-  const keep = (read) => (memory.chapters = JSON.stringify(read));
+  const kept = () => JSON.parse(memory.chaptersRead ?? "{}");
+  const keep = (read) => (memory.chaptersRead = JSON.stringify(read));
   const root = new URL(document.documentElement.dataset.content_root ?? "./", location.href).href;
   const page = (address) => address.split(/[?#]/)[0].replace(root, "");
   const chapter = (address) => /\/\d\d_[^/]*\.html$/.test(page(address));
