@@ -175,8 +175,8 @@ def settings(images: int = 16) -> dict:
         "curvelets": {t: directional.Curvelets(t) for t in (2.0, 2.5, 3.0, 3.5)},
         "curvelets, seam": {t: directional.Curvelets(t, mirror=False) for t in (2.0, 2.5, 3.0)},
         "curvelets, 4 x 4 shifts": {t: directional.Curvelets(t, shifts=4) for t in (2.5,)},
-        "directions": {t: directional.DirectionalHaar(t) for t in (3.0, 3.5, 4.0)},
-        "directions, unspun": {t: directional.DirectionalHaar(t, shifts=1) for t in (3.5,)},
+        "directions": {t: directional.DirectionalHaar(t) for t in (3.0, 3.5, 4.0, 4.5)},
+        "directions, unspun": {t: directional.DirectionalHaar(t, shifts=1) for t in (4.0,)},
     }
     for method, grid in grids.items():
         psnr = scores.compare(

@@ -142,16 +142,21 @@ def spectrum(x: torch.Tensor, bins: int = 15) -> dict[str, list]:
     return {k: [float(f"{v:.4g}") for v in values] for k, values in summed.items()}
 
 
+def weighed(loss: str, observed: dict, steps: int, seed: int) -> dict:
+    """All that is recorded of a training of STUDY; measured once."""
+    made = entry(seed, loss=loss, steps=steps, **observed)
+    network, _ = trained(made)
+    file = record.ROOT / f"build/train/physics/{made.key()}-row.json"
+    if not file.exists():
+        x = generated(network, seed=seed)
+        found = {"loss": loss, **observed, "steps": steps, "seed": seed} | judged(x)
+        found |= errors(network, held_out()[:256])
+        write_atomically(file, json.dumps(found | ({"spectrum": spectrum(x)} if seed == 0 else {})))
+    return json.loads(file.read_text())
+
+
 def weighting() -> dict:
-    rows = []
-    for loss, observed, steps, seeds in STUDY:
-        for seed in range(seeds):
-            network, _ = trained(entry(seed, loss=loss, steps=steps, **observed))
-            x = generated(network, seed=seed)
-            row = {"loss": loss, **observed, "steps": steps, "seed": seed} | judged(x)
-            row |= errors(network, held_out()[:256])
-            rows.append(row | ({"spectrum": spectrum(x)} if seed == 0 else {}))
-            print(rows[-1], flush=True)
+    rows = [weighed(*case, seed) for *case, seeds in STUDY for seed in range(seeds)]
     return {"samples": SAMPLES, "levels": list(SHOWN), "rows": rows, "baselines": baselines()}
 
 

@@ -1,6 +1,7 @@
 """Classical denoisers: exact identities of shrinkage first, then each denoiser against its
 definition and limits."""
 
+import inspect
 import io
 import math
 import socket
@@ -408,10 +409,30 @@ def test_recorded_scores_are_those_of_the_denoisers():
     row = found["sets"]["C^2"]
     x = load("c-alpha", "test", row["images"], alpha=2, seed=0).images
     chosen = {"hard, spun": classical.CycleSpun(), "curvelets": directional.Curvelets()}
+    chosen |= {"directions": directional.DirectionalHaar()}
     for name, values in scores.scores(chosen, x, found["sigmas"], found["seed"]).items():
         psnr, ssim = values.mean(1).tolist()
         assert psnr == pytest.approx(row["rows"][name]["mean"][0], abs=2e-3), name
         assert ssim == pytest.approx(row["rows"][name]["mean"][1], abs=2e-3), name
+
+
+@pytest.mark.parametrize(
+    ("method", "made", "option"),
+    [
+        ("total variation", classical.total_variation, "weight"),
+        ("non-local means", classical.non_local_means, "h"),
+        ("hard, spun", classical.CycleSpun, "threshold"),
+        ("curvelets", directional.Curvelets, "threshold"),
+        ("directions", directional.DirectionalHaar, "threshold"),
+    ],
+)
+def test_defaults_did_best_on_training_images(method, made, option):
+    """Within a tenth of a decibel of the best of the grid, the mean over levels, and inside it."""
+    grid = recorded.load("classical")["settings"]["psnr"][method]
+    means = {float(value): sum(levels) / len(levels) for value, levels in grid.items()}
+    taken = inspect.signature(made).parameters[option].default
+    assert min(means) < taken < max(means)
+    assert means[taken] > max(means.values()) - 0.1
 
 
 # What is refused ----------------------------------------------------------------------------------

@@ -220,7 +220,7 @@ class DirectionalHaar(Denoiser):
     y (batch, H, W). threshold in noise levels. Proved: `prop-units`.
     """
 
-    def __init__(self, threshold: float = 3.5, shifts: int = 3, most: int = 16):
+    def __init__(self, threshold: float = 4.0, shifts: int = 3, most: int = 16):
         super().__init__()
         self.threshold, self.shifts = _threshold(threshold), positive_int("shifts", shifts)
         self.most = positive_int("most", most)
