@@ -187,11 +187,16 @@ def address(fresh_site):
     server.shutdown()
 
 
+SAVES_DATA = "Object.defineProperty(navigator, 'connection', { value: { saveData: true } })"
+
+
 @pytest.fixture
 def opened(browser, address, request):
     """Opens a page with a fresh profile, waits for its mathematics, and reports all that it asked
     for."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    # a reader who saves data: nothing begins by itself, and what a page loads unasked can be counted
+    context.add_init_script(SAVES_DATA)
     # a loaded machine is slow, not wrong; what never comes must fail all the same
     context.set_default_timeout(120_000)
     tab = context.new_page()

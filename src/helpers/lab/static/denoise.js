@@ -58,10 +58,17 @@ export class Denoise extends Panel {
         this.select("steps", "steps", Object.keys(spec.schedules[schedules[0]])),
         this.select("particles", "particles", spec.particles),
         this.number("seed", "seed", 2 ** 32 - 1, 0)),
-      this.stage, this.timeline, this.detail, this.status,
+      this.stage, this.timeline, this.legend(), this.detail, this.status,
       h("div", { class: "lab-controls" },
         this.button("Reset", () => this.reset()),
         this.linked ? this.button("Copy link to this state", () => this.copyLink()) : ""));
+  }
+
+  // What the marks mean: a colour each, where it has one, and words.
+  legend() {
+    const mark = ([colour, words]) => h("li", {},
+      h("span", { class: "lab-mark", style: `background: ${colour}`, "aria-hidden": true }), words);
+    return h("ul", { class: "lab-legend" }, ...this.marks().map(mark));
   }
 
   buildSide(side, still = "") {

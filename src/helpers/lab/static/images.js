@@ -11,6 +11,10 @@ export class Images extends Denoise {
 
   aboutTarget() { return "first 16 training images"; }
 
+  marks() {
+    return [["none", "in each pair above what is generated, under it the nearest training image"]];
+  }
+
   hint() { return "Click an image: how far is it from the training image under it?"; }
 
   fate(end, near) {

@@ -18,9 +18,20 @@ export class Plane extends Denoise {
   get noun() { return "Particle"; }
   get distance() { return "distance to target"; }
 
+  // The density is the law of the flow; the particles are what the sampler makes of it.
   numbers(numbers) {
     const total = numbers["total variation"];
-    return [...super.numbers(numbers), ["exact total variation", fixed(total, 2), total]];
+    return [...super.numbers(numbers), ["total variation of the exact flow", fixed(total, 2), total]];
+  }
+
+  marks() {
+    const wheel = `conic-gradient(${HUES.join(", ")})`;
+    return [
+      [COLOURS.target, "target"],
+      [COLOURS.generated, "exact density of the flow, without the sampler's errors"],
+      [wheel, "a particle of the sampler, in the colour of the direction it came from"],
+      ["currentColor", "training point"],
+    ];
   }
 
   aboutTarget() {
@@ -29,8 +40,8 @@ export class Plane extends Denoise {
   }
 
   hint() {
-    const near = this.data.training ? ", and the training point nearest to its end" : "";
-    return `Click a particle: its path${near}.`;
+    const near = ", and in a large ring the training point nearest to its end";
+    return `Click a particle: its path${this.data.training ? near : ""}.`;
   }
 
   fate(end, near) {

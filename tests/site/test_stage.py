@@ -1,0 +1,212 @@
+"""The stage: a lab under each chapter's question, links in the text that set it, and what it does
+in a browser."""
+
+import json
+import re
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from press_fixtures import BOOK, PAGES, serious_faults
+
+from press.chapters import read_notebook
+from press.stage import staged
+
+pytestmark = pytest.mark.site
+CHAPTERS = [c.with_suffix(".html").as_posix() for c in BOOK.chapters if "/part" in c.as_posix()]
+# the first is about timings, the last is a workbench that needs a kernel
+WITHOUT = {"14_how_fast_is_exact", "23_workbench"}
+PLANE = "book/part1_plane/04_polynomial.html"
+BOX = re.compile(r"^(:{3,})\{prf:(?:theorem|proposition|lemma|corollary)\}", re.M)
+
+
+def test_a_lab_moves_under_the_question_and_leaves_a_word():
+    page = "<h1>Title</h1><p>Badges</p><p><strong>Why?</strong></p><h2>One</h2>{}<p>after</p>"
+    lab = '<denoise-lab id="lab-a"><p>x</p></denoise-lab>'
+    found = staged(page.format(lab))
+    assert found.index("Why?") < found.index(lab) < found.index("<h2>") < found.index("stage-place")
+    assert found.count(lab) == 1
+    figure = '<figure class="plotly-lab">y</figure>'
+    cell = f'<div class="cell tag_stage docutils">{figure}</div>'
+    both = staged(page.format(cell + lab))  # a tag decides
+    assert both.index(figure) < both.index("<h2>") < both.index(lab)
+    # a page that begins with its lab keeps it, and one without is as it was
+    opens = f"<h1>T</h1><p><em>Why?</em></p><p>text</p>{lab}<h2>One</h2>"
+    assert "stage-place" not in staged(opens) and "text" in staged(opens).split("stage")[0]
+    assert staged(page.format("")) == page.format("")
+
+
+@pytest.mark.parametrize("page", [p for p in CHAPTERS if not any(w in p for w in WITHOUT)])
+def test_every_chapter_opens_with_its_stage(soup, page):
+    article = soup[page].find("article")
+    stage, first = article.select_one("#stage"), article.find("h2")
+    assert stage is not None and stage in first.find_all_previous(id="stage")
+    assert stage.select_one("svg, canvas, .plotly-target, img") is not None
+    ids = [tag["id"] for tag in article.find_all(id=re.compile("^lab-"))]
+    assert len(ids) == len(set(ids))
+    assert article.select_one('.stage-place a[href="#stage"]') is not None
+    assert soup[page].select_one('#pst-skip-link a[href="#stage"]') is not None
+
+
+@pytest.mark.parametrize("page", [p for p in CHAPTERS if "/part1" in p or "/part2" in p])
+def test_every_theorem_sets_the_stage(soup, page):
+    """Each box is followed by a link whose state the lab of the stage has, in all of its parts."""
+    stage = soup[page].select_one("#stage [id^=lab-]")
+    spec = json.loads(stage.find("script").string)
+    chapter = next(c for c in BOOK.chapters if c.with_suffix(".html").as_posix() == page)
+    boxes = 0
+    for cell in read_notebook(BOOK.root / chapter).cells:
+        for box in BOX.finditer(cell.source if cell.cell_type == "markdown" else ""):
+            boxes += 1
+            rest = cell.source[box.end() :]
+            end = re.search(rf"^{box[1]}\s*$", rest, re.M).end()
+            text = rest[end:].lstrip().split("\n\n")[0]
+            link = re.match(r'\*On the stage:\* <a href="([^"]+)">[^<]+</a>\. \S', text)
+            assert link, f"{cell.id}: nothing on the stage after {rest[:60]!r}"
+            url = urlsplit(link[1].replace("&amp;", "&"))
+            state = {key: value[0] for key, value in parse_qs(url.query).items()}
+            assert url.path == page.rsplit("/", 1)[1] and url.fragment == "stage"
+            assert state.pop("lab") == spec["name"] and state.keys() <= spec["start"].keys()
+            families = {f["name"]: f["values"] for f in spec["families"]}
+            for side in ("left", "right"):
+                if side in state:
+                    name, knob, sampler = state.pop(side).split("~")
+                    assert knob in families[name] and sampler in spec["samplers"]
+            lists = {"target": "targets", "count": "counts", "particles": "particles"}
+            for key, value in state.items():
+                schedule = spec["schedules"]
+                known = spec[lists[key]] if key in lists else schedule
+                steps = schedule[state.get("schedule", spec["start"]["schedule"])]
+                assert value in (steps if key == "steps" else known), (cell.id, key, value)
+    assert boxes or chapter.stem.startswith("06")
+
+
+# In a browser -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def window(browser, address):
+    """Opens a page as a reader with a laptop or a phone, who saves no data."""
+    contexts = []
+
+    def go(page, width=1280, height=800):
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}))
+        contexts[-1].set_default_timeout(120_000)
+        tab = contexts[-1].new_page()
+        tab.problems = []
+        tab.on("pageerror", lambda error: tab.problems.append(str(error)))
+        tab.on("console", lambda m: tab.problems.append(m.text) if m.type == "error" else None)
+        tab.goto(f"{address}/{page}", wait_until="load")
+        return tab
+
+    yield go
+    for context in contexts:
+        context.close()
+
+
+def ran(tab, name="polynomial"):
+    tab.wait_for_function(
+        "name => { const { panel } = document.querySelector(`#lab-${name}`);"
+        " return panel.started && !panel.press.disabled }",
+        arg=name,
+    )
+
+
+def test_on_a_laptop_it_begins_by_itself_large_and_on_the_first_screen(window):
+    tab = window(PLANE)
+    tab.evaluate(
+        """() => { window.shift = 0; new PerformanceObserver((list) => {
+             for (const one of list.getEntries()) if (!one.hadRecentInput) window.shift += one.value;
+           }).observe({ type: "layout-shift", buffered: true }) }"""
+    )
+    ran(tab)
+    for side in ("left", "right"):
+        box = tab.locator(f"#stage .lab-{side} canvas").bounding_box()
+        assert box["width"] >= 340 and 0 < box["y"] < 500, box
+    assert tab.evaluate("window.shift") < 0.1
+    assert tab.evaluate("document.scrollingElement.scrollWidth") <= 1280
+    assert tab.problems == []
+
+
+def test_on_a_phone_it_waits_and_fits(window):
+    tab = window(PLANE, 390, 844)
+    tab.wait_for_timeout(1500)
+    assert not tab.evaluate("document.querySelector('#lab-polynomial').panel.started")
+    press = tab.get_by_role("button", name="Press to run")
+    slide = tab.locator("#stage .lab-left input[type=range]").first
+    over, under = press.bounding_box(), slide.bounding_box()
+    assert over["y"] > under["y"] + under["height"], "the button covers a slider"
+    assert tab.evaluate("document.scrollingElement.scrollWidth") <= 390
+    press.click()
+    ran(tab)
+    assert tab.problems == []
+
+
+def test_a_link_in_the_text_sets_it_and_the_reader_stays(window):
+    tab = window(PLANE)
+    ran(tab)
+    link = tab.locator('a[href*="left=polynomial~4~Heun"]').first
+    link.scroll_into_view_if_needed()
+    tab.locator(".stage-way").wait_for()
+    before = tab.evaluate("scrollY")
+    link.click()
+    sheet = tab.locator(".stage-docked")
+    sheet.wait_for()
+    ran(tab)
+    state = tab.evaluate("document.querySelector('#lab-polynomial').panel.state")
+    assert state["left"][:2] == ["polynomial", "4"] and state["right"][:2] == ["polynomial", "5"]
+    assert abs(tab.evaluate("scrollY") - before) < 2 and "left=polynomial" in tab.url
+    assert sheet.bounding_box()["height"] < 800
+    assert not serious_faults(tab, "light", "#stage") and not serious_faults(tab, "dark", "#stage")
+    tab.keyboard.press("Escape")
+    assert tab.locator(".stage-docked").count() == 0 and tab.locator(".stage-way").is_visible()
+    assert link.evaluate("link => link === document.activeElement")
+    assert abs(tab.evaluate("scrollY") - before) < 2
+    assert tab.problems == []
+
+
+def test_one_key_fills_the_window_for_a_lecture(window):
+    tab = window(PLANE, 1280, 900)
+    ran(tab)
+    tab.locator("h1").first.click()
+    tab.keyboard.press("p")
+    sheet = tab.locator(".stage-projected")
+    box = sheet.bounding_box()
+    assert (box["width"], box["height"]) == (1280, 900)
+    size = tab.locator("#stage dd").first.evaluate(
+        "dd => parseFloat(getComputedStyle(dd).fontSize)"
+    )
+    assert size >= 24
+    assert not serious_faults(tab, "light", "#stage")
+    tab.locator("#stage input[type=number]").first.focus()
+    tab.keyboard.press("p")  # a reader who types is not interrupted
+    assert tab.locator(".stage-projected").count() == 1
+    tab.keyboard.press("Escape")
+    assert tab.locator(".stage-projected").count() == 0
+    assert tab.problems == []
+
+
+def test_the_first_page_trains_what_the_reader_draws(window):
+    tab = window("book/intro.html")
+    done = (
+        "() => { const { panel } = document.querySelector('#lab-hero');"
+        " return panel.names.every((n) => panel.sides[n].step > 0 && panel.sides[n].found) }"
+    )
+    tab.wait_for_function(done)
+    names = tab.evaluate("document.querySelector('#lab-hero').panel.names")
+    assert len(names) == 6 and tab.locator("#stage canvas:visible").count() == 6
+    tab.locator("#stage select").first.select_option("your own")
+    canvas = tab.locator("#stage canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    tab.mouse.move(box["x"] + 60, box["y"] + 60)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 200, box["y"] + 90, steps=12)
+    tab.mouse.up()
+    tab.wait_for_function(done)
+    assert tab.evaluate("document.querySelector('#lab-hero').panel.state.points.length") >= 8
+    assert not serious_faults(tab, "light", "#stage") and not serious_faults(tab, "dark", "#stage")
+    assert tab.problems == []
+
+
+def test_all_pages_with_a_stage_have_one(soup):
+    assert [page for page in PAGES if len(soup[page].select("#stage")) > 1] == []
