@@ -43,10 +43,11 @@ from helpers.training import Recipe, fit, train
 SIZES, N, JUDGED, SHOWN = (32, 64, 128, 160), 1000, 192, 4
 CODER = Recipe(steps=3000, batch=16, rate=2e-3, warmup=100, clip=1.0, ema=0.995, precision="mixed")
 LATENT = Recipe(
-    steps=6000, batch=32, rate=2e-3, noise=("log-normal", -0.5, 1.3), warmup=200, clip=1.0, ema=0.998,
+    steps=4000, batch=32, rate=2e-3, noise=("log-normal", -0.5, 1.3), warmup=200, clip=1.0, ema=0.998,
     precision="mixed",
 )  # fmt: skip
-LOOKS = (1500, 3000, LATENT.steps)
+LOOKS = (1000, 2000, LATENT.steps)
+STEPS = 800  # of renderers and upscalers
 
 
 @functools.cache
@@ -63,13 +64,13 @@ def small() -> Tensor:
 
 
 @functools.cache
-def coder(halvings: int = 1) -> Coder:
-    """Of latents of 3 x 16 x 16 numbers, or of 3 x 8 x 8 as on scenes."""
-    network = Coder(colours=3, halvings=halvings)
+def coder() -> Coder:
+    """Of latents of 3 x 16 x 16 numbers, four times those of scenes."""
+    network = Coder(colours=3, halvings=1)
     steps = functools.partial(
         fit, network, coder_loss(network, small(), CODER.batch), CODER, small()
     )
-    made(f"faces-coder-{halvings}", network, steps)
+    made("faces-coder", network, steps)
     network.standardise(small())
     return network
 
@@ -83,20 +84,21 @@ def seen() -> tuple[Tensor, tuple[Tensor, Tensor]]:
 @functools.cache
 def renderer(seed: int) -> Renderer:
     network, (images, known) = Renderer(colours=3, seed=seed), seen()
-    recipe = Recipe(**{**vars(RENDERER), "seed": seed})
+    recipe = Recipe(**{**vars(RENDERER), "steps": STEPS, "seed": seed})
     loss = crop_loss(network, known, images, recipe.batch)
     return made(f"faces-field-{seed}", network, lambda p: fit(network, loss, recipe, images, p))[0]
 
 
 def upscaler(seed: int) -> Upscaler:
     network, (images, known) = Upscaler(colours=3, seed=seed), seen()
-    recipe = Recipe(**{**vars(UPSCALER), "steps": RENDERER.steps, "seed": seed})
+    recipe = Recipe(**{**vars(UPSCALER), "steps": STEPS, "seed": seed})
     loss = upscaling_loss(network, known, images, recipe.batch)
     return made(f"faces-upscaler-{seed}", network, lambda p: fit(network, loss, recipe, images, p))[
         0
     ]
 
 
+@torch.no_grad()
 def sampled(denoiser: nn.Module, n: int, seed: int, steps: int = 20) -> Tensor:
     noise = initial_noise(n, 3, 16, 16, sigma=40.0, seed=seed, dtype=torch.float32)
     return last(heun(denoiser, noise, edm(steps, 0.01, 40.0)))
@@ -206,10 +208,8 @@ def measured() -> dict:
         return [interval(found[one][r] - found[other][r]) for r in SIZES]
 
     exact = [interval(decibels(bicubic(truth[GRID], r), truth[r])) for r in SIZES[1:]]
-    rough = coder(halvings=2)
     fixed = {
-        "coder, 768 numbers": field[1], "coder, 192 numbers": rough.field(rough.encode(truth[GRID]))[1],
-        "linear, 768 numbers": principal(768), "linear, 192 numbers": principal(192),
+        "coder, 768 numbers": field[1], "linear, 768 numbers": principal(768), "linear, 192 numbers": principal(192),
     }  # fmt: skip
     shown = {
         k: makers()[k](few(field, SHOWN), LARGEST) for k in ("bicubic", "upscaler-0", "field-0")
@@ -221,7 +221,7 @@ def measured() -> dict:
         "field less upscaler": {s: over(f"field-{s}", f"upscaler-{s}") for s in range(SEEDS)},
         "at 32": {k: interval(decibels(v, truth[GRID])) for k, v in fixed.items()},
         "power beyond 16, sharpness over the truth's, at 128": power, "consistency": scale,
-        "steps": {"coder": CODER.steps, "renderer": RENDERER.steps, "latent": LATENT.steps},
+        "steps": {"coder": CODER.steps, "renderer": STEPS, "latent": LATENT.steps},
         "webp": {k: webp(v) for k, v in ({"photograph": truth[LARGEST][:SHOWN]} | shown).items()},
     }  # fmt: skip
 

@@ -65,6 +65,7 @@ LATENT = Recipe(
 )  # fmt: skip
 
 
+@torch.enable_grad()
 def made(
     name: str, network: nn.Module, steps: Callable[..., Iterator[Progress]]
 ) -> tuple[nn.Module, int]:
