@@ -405,11 +405,12 @@ def test_recorded_sizes_are_what_the_networks_do_now():
 
 
 def test_the_recorded_upscaler_is_what_ships():
-    found, coder = recorded.load("fields")["upscaled"], shipped("coder")
+    found, coder = recorded.load("field_rivals")["upscaled"], shipped("coder")
     truth = scenes(recorded.load("fields")["sizes"]["scenes"], "test", 128)
     with torch.no_grad():
         made = shipped("upscaler-0")(coder.field(coder.encode(reduced(truth, 32))))
-    want = found["psnr"]["upscaler, 2400 steps-0"][found["sizes"].index(128)]
+    name = f"upscaler, {found['shipped']} steps-0"
+    want = found["psnr"][name][found["sizes"].index(128)]
     assert psnr(made, truth) == pytest.approx(want, abs=0.1)
 
 
