@@ -75,7 +75,7 @@ def test() -> None:
         workers = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")
         fresh = ("-p", "press.replay", "--replay", "build/run", "tests", "book")
         # threads that wait leave the core, which another worker has a use for, instead of spinning
-        pytest(book, *workers, "--durations", "15", "-rs", *fresh, OMP_WAIT_POLICY="passive")
+        pytest(book, *workers, "--durations", "15", "-rfEs", *fresh, OMP_WAIT_POLICY="passive")
 
 
 @app.command()

@@ -267,7 +267,7 @@ def test_no_training_is_better_than_the_copier():
         ({"left": {"colour": "red"}}, "no 'colour': it has kind, degree"),
         ({"middle": {}}, "no 'middle'"),
         ({"seed": -1}, "seed is -1"),
-        ({"left": "x"}, "left is 'x', right"),
+        ({"left": "x"}, "left is 'x': pass a dictionary"),
         ({"points": [1.0]}, "points are .*: pass a list of numbers"),
         ({"points": [1.0, math.nan]}, "points are .*: pass a list of numbers"),
     ],

@@ -20,8 +20,8 @@ export class Plane extends Denoise {
 
   // The density is the law of the flow; the particles are what the sampler makes of it.
   numbers(numbers) {
-    const total = numbers["total variation"];
-    return [...super.numbers(numbers), ["total variation of the exact flow", fixed(total, 2), total]];
+    const total = numbers["total variation"], name = "total variation of the exact flow";
+    return [...super.numbers(numbers), [name, fixed(total, 2), total]];
   }
 
   marks() {
