@@ -287,6 +287,18 @@ def test_what_ships_is_what_was_recorded(monkeypatch):
         shipped()
 
 
+def test_seeds_of_the_record_are_trainings_of_their_own():
+    """Each with its own designs for all held-out tasks, from a beginning of its own."""
+    record = recorded.load("structures")
+    found, tasks = record["networks"], record["data"]["held out"]
+    assert len({str(looks) for looks in found["first"]}) == found["seeds"] > 1
+    for name, numbers in found["held out"].items():
+        seeds = numbers["compliance"]
+        assert len(seeds) == len(found["curves"][name]) <= found["seeds"]
+        assert {len(seed) for seed in seeds} == {tasks}
+        assert len({str(seed) for seed in seeds}) == len(seeds)
+
+
 def test_the_loss_is_the_papers():
     cases, rho = PLATE.cases(2), designs(2)
     x = channels(rho, PLATE.solve(rho, cases), cases)
