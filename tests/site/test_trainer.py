@@ -279,6 +279,24 @@ def test_what_a_lab_does_not_have(what, words):
         Trainer("train", "", "", [Preset("p", "", what)])
 
 
+def test_networks_by_their_names():
+    """In place of left and right, each as it would be there."""
+    named = Trainer(
+        "hero", "", "", networks={"thin": {"width": "2"}, "cubic": {"kind": "polynomial"}}
+    )
+    assert named.sides == ("thin", "cubic") and "left" not in named.start
+    twin = Trainer("train", "", "", left={"width": "2"})
+    ours, theirs = named.training(named.start, "thin"), twin.training(twin.start, "left")
+    assert [ours.next() for _ in range(3)] == [theirs.next() for _ in range(3)]
+    assert TrainWidget(named).reply({"ask": "begin", "side": "cubic", "state": named.start})
+    with pytest.raises(ValueError, match="side is 'left': there are thin, cubic"):
+        TrainWidget(named).reply({"ask": "begin", "side": "left", "state": named.start})
+    with pytest.raises(ValueError, match="thin is 'x': pass a dictionary"):
+        Trainer("hero", "", "", networks={"thin": "x"})
+    with pytest.raises(ValueError, match="no 'left'"):
+        Trainer("hero", "", "", networks={"thin": {}}, left={})
+
+
 def test_what_cannot_be_layers():
     for options, words in (
         ({"widths": (8, 0)}, "a width is 0"),
