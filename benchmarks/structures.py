@@ -44,7 +44,7 @@ from helpers.training import Recipe, fit
 PLATE, TRAINED, TEST, ITERATIONS = Plate(), 2000, 128, 40
 FOLDER = record.ROOT / "build/train/structures"
 SEEDS = 2  # of a variant, and one of those in ONCE
-ONCE = ("weak residual", "residual, volume, work")
+ONCE = ("weak residual",)
 # all of a seed begin as the same network without physics, and go on for as long with theirs
 FIRST = Recipe(
     steps=4000, batch=32, rate=2e-3, noise=("cosine", 0.02, 40.0), warmup=50, clip=1.0, ema=0.998
