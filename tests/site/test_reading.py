@@ -301,6 +301,11 @@ def test_the_ledger_is_filtered_and_fits_a_phone(opened):
     before = shown.count()
     form.locator("xpath=following::button[1]").click()
     assert shown.count() > before
+    # the theme lets the keyboard into what scrolls a moment after the window has changed
+    tab.wait_for_function(
+        "() => [...document.querySelectorAll('.text_html')]"
+        ".every((part) => part.scrollWidth <= part.clientWidth || part.tabIndex === 0)"
+    )
     assert not serious_faults(tab, "light", "article") and not serious_faults(
         tab, "dark", "article"
     )
