@@ -45,7 +45,7 @@ function begin(place, sheet) {
   new IntersectionObserver((entries) => {
     visible = entries.at(-1).isIntersecting;
     tell();
-  }, { threshold: 0.15 }).observe(place);
+  }).observe(place);
 
   document.addEventListener("keydown", (event) => {
     const typing = event.target.closest?.("input, select, textarea, [contenteditable]");
