@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +61,16 @@ def samples(
     return sampling.last(sampler(denoiser, (around + start).to(device), sigmas)).cpu()
 
 
-def judged(made: Tensor, data: ImageSet, test: ImageSet) -> dict[str, float]:
+def judged(made: Tensor, data: ImageSet, test: ImageSet, flip: bool = False) -> dict[str, float]:
     """kid: kernel distance to the test images on an autoencoder's features of their gray,
     kid_error: its standard error by the choice of samples, both where there is a judge of such
-    data; copies: share by the ratio of distances; quadrants: share that matches the same place of a
-    training image; grain: power above a third of all frequencies over that of the test images;
-    lost: share that diverged."""
+    data; copies: share by the ratio of distances; closeness: see there; quadrants: share that
+    matches the same place of a training image; grain: power above a third of all frequencies over
+    that of the test images; lost: share that diverged.
+
+    flip: whether mirrored training images were shown too, so that one of those is a copy."""
+    if flip:
+        data = replace(data, images=torch.cat([data.images, data.images.flip(-1)]))
     kept = metrics.finite(made)
     found = {"lost": 1 - len(kept) / len(made)}
     if len(kept) > 1:
@@ -77,9 +82,21 @@ def judged(made: Tensor, data: ImageSet, test: ImageSet) -> dict[str, float]:
             found |= dict(zip(("kid", "kid_error"), realism.kid_with_error(*features), strict=True))
         found["grain"] = float(realism.grain(gray).mean() / realism.grain(unseen).mean())
         found["quadrants"] = quadrants(kept, data.images)
+        found["closeness"] = closeness(kept, data.images, test.images)
         if len(data) > 1:
             found["copies"] = metrics.share_of_copies(kept, data.images)
     return {name: round(value, 4) for name, value in found.items() if math.isfinite(value)}
+
+
+def closeness(made: Tensor, seen: Tensor, unseen: Tensor) -> float:
+    """Distance of an image to the nearest training image over that to the nearest of as many unseen
+    images, the median of made (n, *event): 0 for a copy, 1 where the training images are no closer;
+    NaN where all diverged."""
+    n, kept = min(len(seen), len(unseen)), metrics.finite(made)
+    if not len(kept):
+        return math.nan
+    near, other = (metrics.nearest(kept, x[:n], k=1)[0][:, 0] for x in (seen, unseen))
+    return float((near / other).median())
 
 
 def quadrants(made: Tensor, images: Tensor) -> float:

@@ -9,6 +9,7 @@ import json
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ import torch
 from jupyter_client.manager import start_new_kernel
 from torch import nn
 
-from helpers import checkpoint, jacobian, models, noise
+from helpers import checkpoint, jacobian, looks, models, noise
 from helpers.cards import MODELS
 from helpers.data import load
 from helpers.denoisers import Denoiser, PosteriorMean
@@ -292,8 +293,9 @@ def test_a_copier_copies_and_new_images_do_not():
     unet = bench.built("UNet", TINY, data)
     run = bench.Run("net", unet, bench.recipe_for(unet), data, test)
     copies, new = data.images[:20], load("disks", "test", n=60, size=8, seed=5).images
-    assert verdicts.closeness(run, copies) == 0 and verdicts.closeness(run, new) > 0.5
-    assert math.isnan(verdicts.closeness(run, torch.full((2, 8, 8), math.nan)))
+    closeness = partial(looks.closeness, seen=data.images, unseen=test.images)
+    assert closeness(copies) == 0 and closeness(new) > 0.5
+    assert math.isnan(closeness(torch.full((2, 8, 8), math.nan)))
     with pytest.raises(ValueError, match="lower|control|passes"):
         Claim(**{**verdicts.row(run), "expected": (-math.inf, 0.0)})
 

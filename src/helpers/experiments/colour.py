@@ -27,7 +27,12 @@ COLOUR = {
 }
 # on a small GPU
 HOUR = ("blocks-3", "blocks-1", "pad-circular", "blocks-2", "skip-none", "channels-4")
+# in the map of creativity, for each number of images
+MAPPED = ("blocks-3", "blocks-1", "pad-circular", "skip-none")
 KEPT = (*HOUR, "channels-8")  # weights ship
+# a narrow middle is cheap for many images at a time, and slow to learn; it cannot reach small errors
+# at low noise, so that "edm" would see nothing else
+BATCHED = replace(GENERATE, batch=128, rate=5e-4, loss="level")
 # ours: the source has ten, and does not say which
 LEVELS = [0.04, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 7.0, 16.0, 40.0]
 
@@ -54,9 +59,7 @@ def colour() -> Iterator[tuple[str, Entry]]:
     yield from ((f"colour-{v}", named[v]) for v in wanted)
     for n in (100, 10):
         yield f"colour-n{n}", entry(unet, n=n)
-    # a narrow middle is cheap for many images at a time, and slow to learn; it cannot reach small
-    # errors at low noise, so that "edm" would see nothing else
-    wide = replace(GENERATE, batch=128, rate=5e-4, loss="level", steps=2_000_000 // 128)
+    wide = replace(BATCHED, steps=2_000_000 // BATCHED.batch)
     mlps = {
         h: {"size": 64, "image_channels": 3, "width": h, "blind": False} for h in (50, 200, 1000)
     }
@@ -102,8 +105,19 @@ def colour() -> Iterator[tuple[str, Entry]]:
 
 
 def studies(unet: dict) -> Iterator[tuple[str, Entry]]:
-    """What Kadkhodaie et al. 2024 train until it copies, or large; small networks of clothes for the
-    labs."""
+    """Small networks of clothes for the map of creativity; what Kadkhodaie et al. 2024 train until
+    it copies, or large."""
+    # below 300 kB for a page to load; mirrored clothes would blur what a copy is of ten images
+    generate = replace(GENERATE, steps=240_000 // GENERATE.batch, flip=False)
+    small = {**GENERATING, "blocks": 3, "channels": 4}
+    mlp = {"size": 32, "image_channels": 1, "width": 48, "depth": 4, "blind": False}
+    batched = replace(BATCHED, steps=2_000_000 // BATCHED.batch, flip=False)
+    for n in (1000, 100, 10):
+        where, name = {"name": "fashion-mnist", "size": 32, "n": n}, f"clothes-{{}}-n{n}"
+        for variant in MAPPED:
+            options = {**small, **COLOUR[variant]}
+            yield name.format(variant), Entry("UNet", options, where, generate, watched=True)
+        yield name.format("mlp"), Entry("ImageMLP", mlp, where, batched, watched=True)
     faces, wide = {"name": "celeba", "size": 40}, {**unet, "channels": 32}
     for n, images in ((100, 1_200_000), (10, 480_000)):
         for letter, split in (("a", "train"), ("b", "disjoint")):
@@ -120,12 +134,3 @@ def studies(unet: dict) -> Iterator[tuple[str, Entry]]:
         where = {**faces, "split": split, "n": 9442}
         long = replace(BASE, steps=480_000 // BASE.batch)
         yield f"faces-large-{letter}", Entry("UNet", {**wide, "blocks": 3}, where, long, False)
-    generate = replace(GENERATE, steps=240_000 // GENERATE.batch)
-    small = {**GENERATING, "blocks": 3, "channels": 4}  # below 300 kB for a page to load
-    changes = {variant: COLOUR[variant] for variant in HOUR[:5]} | {"channels-2": {"channels": 2}}
-    for variant, changed in changes.items():
-        data = {"name": "fashion-mnist", "size": 32, "n": 1000}
-        yield (
-            f"clothes-{variant}",
-            Entry("UNet", {**small, **changed}, data, generate, watched=True),
-        )

@@ -57,7 +57,7 @@ def make(name: str, entry: Entry, profile: str, device: str, folder: Path) -> No
             if entry.watched:
                 made = looks.samples(progress.denoiser, data.images, device)
                 looks.add_row(sheet, made, len(curve))
-                seen |= looks.judged(made, data, test)
+                seen |= looks.judged(made, data, test, r.flip)
             curve[str(progress.step)] = seen
             write_atomically(history, json.dumps(curve))
         if time.perf_counter() - shown > 30 or progress.step == r.steps:

@@ -36,8 +36,8 @@ def agreement(run: Run, count: int = 16) -> dict[str, float]:
 
 
 def point(run: Run) -> dict[str, float]:
-    """A network's place in the plane of creativity of chapter 13: `closeness`, and what
-    `helpers.looks.judged` says of its samples, "kid" among it for clothes and faces."""
+    """A network's place in the plane of creativity of chapter 13: what `helpers.looks.judged` says
+    of its samples, "closeness" among it, and "kid" for clothes and faces."""
     return _placed(run, looks.samples(run.network, run.data.images, run.device))
 
 
@@ -53,19 +53,7 @@ def landmarks(run: Run) -> dict[str, dict[str, float]]:
 
 
 def _placed(run: Run, made: Tensor) -> dict[str, float]:
-    return {"closeness": closeness(run, made), **looks.judged(made, run.data, run.test)}
-
-
-def closeness(run: Run, made: Tensor) -> float:
-    """Distance of an image to the nearest training image over that to the nearest of as many test
-    images, the median of `made` (n, *event): 0 for a copy, 1 where the training images are no
-    closer; NaN where all diverged."""
-    seen, unseen = run.data.images, run.test.images
-    n, kept = min(len(seen), len(unseen)), metrics.finite(made)
-    if not len(kept):
-        return math.nan
-    near, other = (metrics.nearest(kept, x[:n], k=1)[0][:, 0] for x in (seen, unseen))
-    return float((near / other).median())
+    return looks.judged(made, run.data, run.test, run.recipe.flip)
 
 
 def row(run: Run) -> dict[str, Any]:
