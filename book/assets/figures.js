@@ -37,7 +37,8 @@ const plotly = () =>
 async function unpacked(figure) {
   const packed = atob(figure.querySelector("script").textContent);
   const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+  const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(unpacked).json();
 }
 
 async function draw(figure) {

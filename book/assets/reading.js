@@ -10,7 +10,7 @@
     }
   })();
 
-  // Folded code ------------------------------------------------------------------------------------
+  // Folded code -----------------------------------------------------------------------------------
   const folds = [...document.querySelectorAll("details.fold")];
   const openAll = (open) => folds.forEach((fold) => (fold.open = open));
 
@@ -51,7 +51,7 @@
   });
   addEventListener("afterprint", () => closed.forEach((fold) => (fold.open = false)));
 
-  // Contents ---------------------------------------------------------------------------------------
+  // Contents --------------------------------------------------------------------------------------
   // The section whose heading was the last to pass the upper third of the window.
   const entries = [...document.querySelectorAll("#page-contents a[href^='#']")].flatMap((link) => {
     const place = document.getElementById(decodeURIComponent(link.hash.slice(1)));
@@ -59,7 +59,8 @@
   });
   let current;
   function follow() {
-    const passed = entries.filter(({ place }) => place.getBoundingClientRect().top < innerHeight / 3);
+    const above = ({ place }) => place.getBoundingClientRect().top < innerHeight / 3;
+    const passed = entries.filter(above);
     const bottom = innerHeight + scrollY >= document.documentElement.scrollHeight - 2;
     const link = (bottom && scrollY > 0 ? entries : passed).at(-1)?.link;
     if (link === current) return;
@@ -76,7 +77,9 @@
     asked = true;
   };
   if (entries.length) {
-    for (const type of ["scroll", "resize", "load"]) addEventListener(type, soon, { passive: true });
+    for (const type of ["scroll", "resize", "load"]) {
+      addEventListener(type, soon, { passive: true });
+    }
     soon();
   }
 
@@ -87,7 +90,7 @@
     });
   }
 
-  // Words ------------------------------------------------------------------------------------------
+  // Words -----------------------------------------------------------------------------------------
   // Styles alone show a meaning. Escape takes it away, and a finger, which cannot hover, sees it
   // before it follows the link.
   const hush = (term) => term.classList.add("hushed");
