@@ -108,7 +108,7 @@ def studies(unet: dict) -> Iterator[tuple[str, Entry]]:
     """Small networks of clothes for the map of creativity; what Kadkhodaie et al. 2024 train until
     it copies, or large."""
     # below 300 kB for a page to load; mirrored clothes would blur what a copy is of ten images
-    generate = replace(GENERATE, steps=240_000 // GENERATE.batch, flip=False)
+    generate = replace(GENERATE, steps=120_000 // GENERATE.batch, flip=False)
     small = {**GENERATING, "blocks": 3, "channels": 4}
     mlp = {"size": 32, "image_channels": 1, "width": 48, "depth": 4, "blind": False}
     batched = replace(BATCHED, steps=2_000_000 // BATCHED.batch, flip=False)
