@@ -28,6 +28,7 @@
       source: (row) => text(row, "source").split(",")[0],
       verdict: (row) => text(row, "verdict").split(":")[0],
     };
+    const asked = new URLSearchParams(location.search);
     const form = document.createElement("form");
     form.className = "ledger-filters";
     const choices = {};
@@ -37,6 +38,8 @@
       for (const value of new Set(rows.map(of))) {
         select.add(new Option(named.get(value)?.slice(0, 60) ?? value, value));
       }
+      select.value = asked.get(name) ?? "";
+      if (select.selectedIndex < 0) select.value = "";
       const label = document.createElement("label");
       label.append(`${name} `, select);
       form.append(label);

@@ -32,12 +32,20 @@ function begin(place, sheet) {
     if (asked) sheet.classList.add(`stage-${asked}`);
     else place.style.minHeight = "";
     mode = asked;
+    alone(mode === "projected");
     large.hidden = mode === "projected";
     close.hidden = !mode;
     tell();
     if (mode) close.focus({ preventScroll: true });
     else from?.focus({ preventScroll: true });
     dispatchEvent(new Event("resize")); // Plotly and canvases take their new size
+  }
+
+  // What lies under the projector cannot be reached by keyboard or screen reader.
+  function alone(on) {
+    for (let e = sheet; e !== document.body; e = e.parentElement) {
+      for (const other of e.parentElement.children) if (other !== e) other.inert = on;
+    }
   }
 
   let visible = true;

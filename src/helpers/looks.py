@@ -110,14 +110,16 @@ def quadrants(made: Tensor, images: Tensor) -> float:
 def add_row(sheet: Path, made: Tensor, row: int) -> None:
     """The first SHOWN samples as row number `row`, from 0, of a PNG; what lies from there on down
     is replaced."""
-    x = (255 * _rgb(made[:SHOWN]).nan_to_num(0).clamp(0, 1)).round().to(torch.uint8)
-    strip = x.permute(2, 0, 3, 1).flatten(1, 2).numpy()  # (H, SHOWN W, 3)
+    strip = _side_by_side(made[:SHOWN], SHOWN)
     if row:
         with Image.open(sheet) as above:
             strip = np.concatenate([np.asarray(above)[: row * len(strip)], strip])
-    data = io.BytesIO()
-    Image.fromarray(strip).save(data, "PNG")
-    write_atomically(sheet, data.getvalue())
+    write_atomically(sheet, _png(strip))
+
+
+def mosaic(images: Tensor, columns: int = SHOWN) -> bytes:
+    """Images (n, *event) in rows of so many, the last filled with black, as they ship."""
+    return as_webp(_png(_side_by_side(images, columns)))
 
 
 def as_webp(png: bytes) -> bytes:
@@ -126,6 +128,19 @@ def as_webp(png: bytes) -> bytes:
     with Image.open(io.BytesIO(png)) as sheet:
         sheet.save(data, "WEBP", quality=75, method=6)
     return data.getvalue()
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "PNG")
+    return data.getvalue()
+
+
+def _side_by_side(images: Tensor, columns: int) -> np.ndarray:
+    x = (255 * _rgb(images).nan_to_num(0).clamp(0, 1)).round().to(torch.uint8)
+    x = torch.cat([x, x.new_zeros(-len(x) % columns, *x.shape[1:])]).unflatten(0, (-1, columns))
+    # (rows, columns, 3, h, w) to (rows h, columns w, 3)
+    return x.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).numpy()
 
 
 def _gray(images: Tensor) -> Tensor:

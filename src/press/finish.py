@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fontTools import subset
 
+from press.reading import number
 from press.stage import staged
 
 # Font Awesome's script redraws the icons that its fonts have drawn, and the index is needed where a
@@ -24,6 +25,8 @@ FOLD = re.compile(
     re.S,
 )
 CONTENTS = 'id="pst-page-toc-nav"', 'id="page-contents"'
+# A chapter's badge leads to its own rows.
+LEDGER = re.compile(r'(href="[^"#?]*ledger\.html)("[^>]*>(?:<[^>]*>)*Ledger: )')
 ICON = re.compile(r"\.fa-([a-z0-9-]+)::?before")
 INLINE = re.compile(r"<script(?![^>]*(?:\ssrc=|application/json))[^>]*>(.*?)</script>", re.S)
 HANDLER = re.compile(r'\sonclick="(?:window\.)?(\w+)\(\)"')
@@ -45,6 +48,8 @@ def finish(site: Path) -> None:
         if page.name != "search.html":
             html = INDEX.sub("", html)
         html = FOLD.sub(r'<details class="fold"><summary>\1</summary>', html).replace(*CONTENTS)
+        if chapter := number(page):
+            html = LEDGER.sub(rf"\1?chapter={chapter}\2", html)
         page.write_text(guarded(html), encoding="utf-8")
     for file in {*site.glob("_static/scripts/fontawesome.js*"), *site.glob("_static/**/*.map")}:
         file.unlink()

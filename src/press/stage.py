@@ -4,7 +4,9 @@ comes to it."""
 import re
 
 # The labs' elements; a figure with a slider, where its cell is tagged so.
-LAB = re.compile(r"<(denoise-lab|train-lab|patch-voters|eigen-shrinkage|flow-lab)\b.*?</\1>", re.S)
+LAB = re.compile(
+    r"<(creativity-map|denoise-lab|train-lab|patch-voters|eigen-shrinkage|flow-lab)\b.*?</\1>", re.S
+)
 TAGGED = re.compile(
     r'<div class="cell[^"]*\btag_stage\b.*?(<figure class="plotly-lab">.*?</figure>)', re.S
 )

@@ -39,7 +39,8 @@ from helpers.denoisers import (
     UNet,
 )
 from helpers.lab import Family, Lab, export
-from helpers.lab.lab import DIRECTIONS, SAMPLERS
+from helpers.lab.lab import SAMPLERS
+from helpers.lab.page import DIRECTIONS
 from helpers.lab.page import CHECKED
 from helpers.lab.scripts import IMPORT, STATIC
 from helpers.lab.widget import Widget

@@ -1,6 +1,7 @@
 """Denoisers in the reader's browser: export to ONNX, labs that run them anywhere, voters,
-eigenvectors, and flows."""
+eigenvectors, flows, and the map of creativity."""
 
+from .atlas import Atlas
 from .eigen import Shrinkage
 from .export import export
 from .flows import Flows
@@ -13,6 +14,7 @@ from .workbench import Workbench
 
 __all__ = [
     "PRESETS",
+    "Atlas",
     "Family",
     "Flows",
     "Guess",

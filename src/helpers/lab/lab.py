@@ -1,7 +1,6 @@
 """The lab: two denoisers side by side, from the same noise, on a static page or beside a kernel."""
 
 import copy
-import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -26,10 +25,6 @@ SAMPLERS: dict[str, Callable] = {
 BLUR = 0.1  # noise level at which densities are drawn and compared: a grid cannot hold sharper ones
 CELLS, DENSITY_STEPS = 48, 24  # total variation to 2e-3
 REFERENCE = 2000
-# Evenly spaced directions, so that the page computes the same number
-DIRECTIONS = torch.stack(
-    [f(torch.arange(32, dtype=torch.float64) * math.pi / 32) for f in (torch.cos, torch.sin)]
-)
 
 
 class Family(NamedTuple):
@@ -197,7 +192,7 @@ class Lab:
             found["copies"] = metrics.share_of_copies(kept, points.to(kept))
         if len(kept) and not self.image:
             reference = self.reference(target)
-            found["distance"] = metrics.sliced_w2(kept, reference, projections=DIRECTIONS)
+            found["distance"] = metrics.sliced_w2(kept, reference, projections=page.DIRECTIONS)
         elif len(kept) and points is not None:
             found["distance"] = float(metrics.nearest(kept, points.to(kept), k=1)[0].mean())
         return {"diverged": metrics.diverged(y), **found}
@@ -257,6 +252,7 @@ class Lab:
             "samplers": list(SAMPLERS),
             "samplers_apart": self.samplers_apart,
             "particles": sorted(self.particles, key=int),
+            "scales": page.scales(self),
             "start": self.start,
         }
 

@@ -16,10 +16,16 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from .. import metrics, noise
 from ..files import write_atomically
 from . import stills
 from .export import export
 
+# Evenly spaced directions, so that the page computes the same number
+DIRECTIONS = torch.stack(
+    [f(torch.arange(32, dtype=torch.float64) * math.pi / 32) for f in (torch.cos, torch.sin)]
+)
+DRAWS = 4  # of a target: their mean distance is that of a perfect denoiser
 CHECKED = 16  # particles whose ends, by Python, are kept beside each exported denoiser
 
 
@@ -125,6 +131,37 @@ def element(lab: Any, manifest: dict[str, Any]) -> str:
         '<p class="lab-press">Press to run: these denoisers run in your browser.</p>'
         "<noscript><p>The lab needs JavaScript; the picture shows what it draws first.</p></noscript></denoise-lab>"
     )
+
+
+def scales(lab: Any) -> dict[str, list[float]]:
+    """By target and number, the distance where there is nothing left to learn, and that of noise.
+
+    Plane, for each number of particles: of points of the target, and of a round Gaussian with its
+    mean and spread. Images, for each number of training images: of one of them to the nearest
+    other, as of a new one, and of uniform noise.
+    """
+    found: dict[str, tuple[float, ...]] = {}
+    for target, law in lab.targets.items():
+        if lab.image:
+            static = torch.rand(64, *lab.event, generator=torch.Generator().manual_seed(0))
+            for count, n in lab.counts.items():
+                images = (points := law[:n].float())[:200]
+                if len(points) > 1:
+                    both = ((images, 2), (static, 1))
+                    away = (metrics.nearest(x, points, k=k)[0][:, -1].mean() for x, k in both)
+                    found[f"{target}/{count}"] = tuple(map(float, away))
+            continue
+        reference = lab.reference(target)
+
+        def apart(x: Tensor, reference: Tensor = reference) -> float:
+            return metrics.sliced_w2(x.double(), reference, projections=DIRECTIONS)
+
+        spread = reference.var(0).mean().sqrt()
+        cloud = apart(reference.mean(0) + spread * noise.normal(len(reference), 2, seed=2))
+        for n in lab.particles:
+            drawn = [apart(law.sample(int(n), seed=2 + seed)) for seed in range(DRAWS)]
+            found[f"{target}/{n}"] = sum(drawn) / DRAWS, cloud
+    return {key: [float(f"{v:.3g}") for v in pair] for key, pair in found.items()}
 
 
 def _file(name: str) -> str:

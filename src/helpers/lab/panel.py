@@ -23,6 +23,7 @@ class Panel:
     """
 
     element = script = ""
+    name = ""  # of a panel that links set
     caption: str
     alt: str
 
@@ -34,12 +35,18 @@ class Panel:
 
     def html(self) -> str:
         """The custom element of the page, with the picture inside."""
-        text = json.dumps(self.carried(), separators=(",", ":")).replace("</", "<\\/")
+        return self.tag(self.carried())
+
+    def tag(self, carried: dict[str, Any], more: str = "") -> str:
+        """The element with what its script needs, the picture, and `more` of HTML after it."""
+        text = json.dumps(carried, separators=(",", ":")).replace("</", "<\\/")
         png, alt = base64.b64encode(self.still()).decode(), html.escape(self.alt, quote=True)
+        place = f' id="lab-{html.escape(self.name)}"' if self.name else ""
         return (
-            f'<{self.element}><script type="application/json">{text}</script><figure class="{self.script}-still">'
+            f'<{self.element}{place}><script type="application/json">{text}</script>'
+            f'<figure class="{self.script}-still">'
             f'<img src="data:image/png;base64,{png}" alt="{alt}">'
-            f"<figcaption>{html.escape(self.caption)}</figcaption></figure></{self.element}>"
+            f"<figcaption>{html.escape(self.caption)}</figcaption></figure>{more}</{self.element}>"
         )
 
     def _repr_mimebundle_(self, **arguments: Any) -> Any:

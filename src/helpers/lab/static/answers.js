@@ -14,10 +14,10 @@ class Answers {
     });
   }
 
-  receive({ id, working, error, ...answer }) {
+  receive({ id, working, frame, error, ...answer }) {
     const asked = this.open.get(id);
     if (!asked) return;
-    if (working !== undefined) return asked.working(working);
+    if (working !== undefined) return asked.working(working, frame);
     this.open.delete(id);
     if (error) asked.reject(new Error(error));
     else asked.resolve(answer);
@@ -56,7 +56,9 @@ if (DedicatedWorkerGlobalScope && globalThis instanceof DedicatedWorkerGlobalSco
     const Lab = spec.levels ? Trainings : Files;
     if (!labs.has(spec.name)) labs.set(spec.name, new Lab(spec));
     try {
-      const seen = (step) => postMessage({ id, working: step });
+      // of images, which take long, each step is shown as it comes
+      const shown = (y) => (spec.image ? Float32Array.from(y) : undefined);
+      const seen = (step, y) => postMessage({ id, working: step, frame: y && shown(y) });
       postMessage({ id, ...(await labs.get(spec.name)[ask](question, seen)) });
     } catch (error) {
       postMessage({ id, error: error.message });

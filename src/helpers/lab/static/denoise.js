@@ -2,7 +2,7 @@
 // images.js say how a side is drawn, and what is told of a particle.
 
 import { Page } from "./answers.js";
-import { h } from "./dom.js";
+import { clamp, h } from "./dom.js";
 import { linkOfState, stateOfLink } from "./link.js";
 import { isCopy, isLost, nearest } from "./measures.js";
 import { Panel } from "./panel.js";
@@ -10,7 +10,17 @@ import { Time } from "./time.js";
 
 const SIDES = ["left", "right"];
 
-export const fixed = (value, digits = 3) => (Number.isFinite(value) ? value.toFixed(digits) : "–");
+export const fixed = (value, digits = 3) =>
+  (Number.isFinite(value) ? value.toFixed(digits) : "–");
+
+// Where a value stands between what a perfect denoiser would have and what noise has.
+function bar(value, [low, high], [mark, end]) {
+  const place = (v) => `${(100 * clamp(v / high, 0, 1)).toFixed(1)}%`;
+  const words = { low: `${mark} ${low.toPrecision(2)}`, high: `${end} ${high.toPrecision(2)}` };
+  return h("span", { class: "lab-bar", role: "img", "data-low": words.low, "data-high": words.high,
+    style: `--at: ${place(value)}; --low: ${place(low)}`,
+    "aria-label": `beside it: ${words.low}, ${words.high}` });
+}
 
 export class Denoise extends Panel {
   sides = {};
@@ -49,6 +59,9 @@ export class Denoise extends Panel {
     this.stage = h("div", { class: "lab-stage" }, ...panels, this.over);
     this.detail = h("p", { class: "lab-detail", "aria-live": "polite" });
     this.status = h("p", { class: "lab-status", role: "status" });
+    this.foot = h("div", { class: "lab-controls" },
+      this.button("Reset", () => this.reset()),
+      this.linked ? this.button("Copy link to this state", () => this.copyLink()) : "");
     this.fill("denoise",
       h("div", { class: "lab-controls" },
         this.select("target", "target", spec.targets, (name) => name.replace("_", " ")),
@@ -58,10 +71,7 @@ export class Denoise extends Panel {
         this.select("steps", "steps", Object.keys(spec.schedules[schedules[0]])),
         this.select("particles", "particles", spec.particles),
         this.number("seed", "seed", 2 ** 32 - 1, 0)),
-      this.stage, this.timeline, this.legend(), this.detail, this.status,
-      h("div", { class: "lab-controls" },
-        this.button("Reset", () => this.reset()),
-        this.linked ? this.button("Copy link to this state", () => this.copyLink()) : ""));
+      this.stage, this.timeline, this.legend(), this.detail, this.status, this.foot);
   }
 
   // What the marks mean: a colour each, where it has one, and words.
@@ -131,7 +141,7 @@ export class Denoise extends Panel {
     this.writeLink(linkOfState(this.spec, this.state));
     clearTimeout(this.soon);
     const begin = () => { this.soon = 0; this.run(); };
-    this.soon = this.started ? setTimeout(begin, 120) : 0;
+    this.soon = this.started && !this.sketch?.open ? setTimeout(begin, 120) : 0;
   }
 
   reset() {
@@ -166,22 +176,26 @@ export class Denoise extends Panel {
   async run() {
     const turn = ++this.turn, shown = structuredClone(this.state), results = {};
     const { spec } = this, { target, count, steps } = shown;
-    const working = (what) => {
+    const working = (what, frame, side) => {
+      if (turn !== this.turn) return;
       const step = typeof what === "number" ? `Sampling, step ${what} of ${steps}` : "Sampling";
-      if (turn === this.turn) this.say(`${typeof what === "string" ? what : step} …`);
+      this.say(`${typeof what === "string" ? what : step} …`);
+      if (frame) this.stream(side, frame, spec.schedules[shown.schedule][steps][what], data);
     };
     const about = (side) => JSON.stringify({ ...shown, left: shown[side], right: "" });
     this.time.pause();
     this.press.disabled = true;
     this.say(this.started ? "Sampling …" : "Loading the denoisers …");
+    let data;
     try {
-      const data = await this.answers.ask({ ask: "data", spec, target, count }, working);
+      data = await this.answers.ask({ ask: "data", spec, target, count }, working);
       // one after the other: a side that fails is the last word, and a changed mind asks no more
       for (const side of SIDES) {
         if (turn !== this.turn) return;
         // a side that does not change is not computed again
         if (this.made[side]?.about !== about(side)) {
-          const result = await this.sample(shown, side, working);
+          const seen = (what, frame) => working(what, frame, side);
+          const result = await this.sample(shown, side, seen);
           this.made[side] = { about: about(side), result };
         }
         results[side] = this.made[side].result;
@@ -189,6 +203,7 @@ export class Denoise extends Panel {
       if (turn === this.turn) this.arrive({ data, results, shown });
     } catch ({ message }) {
       if (turn !== this.turn) return;
+      this.over.hidden = false;
       this.stage.classList.toggle("lab-stale", this.started);
       const remedy = `Change something ${this.started ? "" : "or press again "}to retry.`;
       this.say(message.endsWith(".") ? message : `${message}. ${remedy}`, true);
@@ -212,7 +227,17 @@ export class Denoise extends Panel {
     this.sides.target.numbers.replaceChildren(h("dt", {}, this.aboutTarget()), h("dd"));
     this.show();
     this.choose(this.chosen);
-    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.time.play();
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    if (!still && !this.streamed) this.time.play();
+    this.streamed = false;
+  }
+
+  // A step of a side that is on its way; of the plane, where all is there at once, none comes.
+  stream(side, frame, sigma, data) {
+    this.streamed = true;
+    this.over.hidden = true;
+    this.stills[1 + SIDES.indexOf(side)]?.remove();
+    this.drawFrame(side, frame, sigma, data);
   }
 
   title(side) {
@@ -222,14 +247,24 @@ export class Denoise extends Panel {
   }
 
   tell(side, numbers) {
-    const rows = (numbers ? this.numbers(numbers) : []).flatMap(([name, text, value]) =>
-      [h("dt", {}, name), h("dd", { "data-value": value ?? "" }, text)]);
-    this.sides[side].numbers.replaceChildren(...rows);
+    const rows = numbers ? this.numbers(numbers) : [];
+    this.sides[side].numbers.replaceChildren(...rows.flatMap((row) => this.row(row)));
+  }
+
+  row([name, text, value, scale]) {
+    const beside = scale && Number.isFinite(value) ? bar(value, scale, this.ends) : "";
+    return [h("dt", {}, name), h("dd", { "data-value": value ?? "" }, text, beside)];
+  }
+
+  // What the distance would be of a perfect denoiser, and of noise.
+  scale() {
+    const { target, count, particles } = this.shown ?? this.state, { scales } = this.spec;
+    return scales[[target, this.image ? count : particles].join("/")];
   }
 
   numbers({ distance, copies, diverged }) {
     return [
-      [this.distance, fixed(distance), distance],
+      [this.distance, fixed(distance), distance, this.scale()],
       ["copies", Number.isFinite(copies) ? `${fixed(100 * copies, 1)} %` : "–", copies],
       ["diverged", `${diverged} of ${this.state.particles}`, diverged],
     ];

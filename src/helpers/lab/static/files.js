@@ -3,7 +3,7 @@
 import { measure, neighbours } from "./measures.js";
 import { sample } from "./samplers.js";
 
-const inside = (file) => new URL(file, import.meta.url);
+export const inside = (file) => new URL(file, import.meta.url);
 
 const failed = (words) => (error) => { throw new Error(`${words}: ${error.message}`); };
 

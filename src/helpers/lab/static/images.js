@@ -8,11 +8,13 @@ const COLUMNS = 4, PAIR = 2.2; // a fifth of an image between the pairs
 export class Images extends Denoise {
   get noun() { return "Image"; }
   get distance() { return "distance to nearest training image"; }
+  get ends() { return ["new image", "noise"]; }
 
   aboutTarget() { return "first 16 training images"; }
 
   marks() {
-    return [["none", "in each pair above what is generated, under it the nearest training image"]];
+    return [["none", "in each pair above what is generated, under it the nearest training image"],
+      ["none", "bar: 0 for a copy, a tick where a new image stands, full for noise"]];
   }
 
   hint() { return "Click an image: how far is it from the training image under it?"; }
@@ -23,9 +25,9 @@ export class Images extends Denoise {
   }
 
   // Height over width of an image, and of a row.
-  ratios(side) {
+  ratios(side, data = this.data) {
     const [height, width] = this.spec.event.slice(-2), tall = height / width;
-    return [tall, side !== "target" && this.data.training ? PAIR * tall : tall];
+    return [tall, side !== "target" && data.training ? PAIR * tall : tall];
   }
 
   at(side, { offsetX, offsetY }, width) {
@@ -35,8 +37,8 @@ export class Images extends Denoise {
   }
 
   // Room for n images, and where the i-th lies: x, y, width, height.
-  room(side, n, label) {
-    const [tall, row] = this.ratios(side), lines = Math.ceil(Math.max(n, 1) / COLUMNS);
+  room(side, n, label, data) {
+    const [tall, row] = this.ratios(side, data), lines = Math.ceil(Math.max(n, 1) / COLUMNS);
     const [context, width] = this.context(this.sides[side].canvas, (lines * row) / COLUMNS, label);
     const size = width / COLUMNS, top = (i) => Math.floor(i / COLUMNS) * row * size;
     context.imageSmoothingEnabled = false;
@@ -49,6 +51,16 @@ export class Images extends Denoise {
     const { training = [] } = this.data, n = Math.min(16, training.length / this.d);
     const [context, place] = this.room("target", n, "Training images");
     for (let i = 0; i < n; i++) context.drawImage(this.picture(this.trainingPoint(i)), ...place(i));
+  }
+
+  // Samples alone, at a level.
+  drawFrame(side, frame, sigma, data) {
+    const n = frame.length / this.d, label = "Samples on their way";
+    const [context, place] = this.room(side, n, label, data);
+    for (let i = 0; i < n; i++) {
+      const image = this.picture(frame.subarray(i * this.d, (i + 1) * this.d), sigma);
+      context.drawImage(image, ...place(i));
+    }
   }
 
   drawSide(side) {

@@ -1,6 +1,7 @@
 // The labs: elements of the static page, and widgets beside a kernel.
 
 import { Kernel, Page } from "./answers.js";
+import { Atlas } from "./atlas.js";
 import { Eigen } from "./eigen.js";
 import { Flows } from "./flows.js";
 import { Guess } from "./guess.js";
@@ -16,6 +17,7 @@ const LABS = {
   "eigen-shrinkage": () => Eigen,
   "flow-lab": () => Flows,
   "reader-guess": () => Guess,
+  "creativity-map": () => Atlas,
 };
 
 let page;

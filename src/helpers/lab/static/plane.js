@@ -3,6 +3,7 @@
 
 import { Denoise, fixed } from "./denoise.js";
 import { COLOURS, h, HUES, putPixels, directions } from "./dom.js";
+import { Sketch } from "./sketch.js";
 
 // A density as one colour whose opacity is the density: it suits a light page and a dark one.
 export function heat(values, colour, n) {
@@ -17,6 +18,28 @@ const pair = (point) => `(${[...point].map((v) => fixed(v, 2)).join(", ")})`;
 export class Plane extends Denoise {
   get noun() { return "Particle"; }
   get distance() { return "distance to target"; }
+  get ends() { return ["perfect", "cloud"]; }
+
+  build() {
+    super.build();
+    this.sketch = new Sketch(this);
+    this.foot.prepend(this.sketch.button);
+  }
+
+  draw() {
+    if (this.sketch.open) this.sketch.draw();
+    else super.draw();
+  }
+
+  tell(side, numbers) {
+    super.tell(side, numbers);
+    const { frames } = this.results?.[side] ?? {};
+    if (!numbers || !frames || this.sketch.open) return;
+    const rows = this.sketch.row(side, frames.slice(-2 * this.shown.particles));
+    this.sides[side].numbers.append(...rows.flatMap((row) => this.row(row)));
+  }
+
+  pick(side, event) { if (!this.sketch.open) super.pick(side, event); }
 
   // The density is the law of the flow; the particles are what the sampler makes of it.
   numbers(numbers) {
@@ -31,6 +54,7 @@ export class Plane extends Denoise {
       [COLOURS.generated, "exact density of the flow, without the sampler's errors"],
       [wheel, "a particle of the sampler, in the colour of the direction it came from"],
       ["currentColor", "training point"],
+      ["none", "bar: a tick where a perfect denoiser stands, full for a round cloud"],
     ];
   }
 
@@ -107,6 +131,7 @@ export class Plane extends Denoise {
         if (inside(x) && inside(y)) context.fillRect(x - size / 2, y - size / 2, size, size);
       }
     });
+    this.sketch.over(context, side, width);
     if (this.chosen !== null) this.drawPath(context, side, width);
   }
 

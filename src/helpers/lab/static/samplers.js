@@ -39,7 +39,7 @@ const STEPS = {
   },
 };
 
-// The start and every later point, a Float64Array each; `seen(step)` is awaited after each step.
+// The start and every later point, a Float64Array each; `seen(step, y)` is awaited after each step.
 export async function sample({ sampler, denoise, n, d, sigmas, seed, seen, centre = 0 }) {
   let y = normal(n * d, seed).map((v) => centre + sigmas[0] * v);
   const frames = [y], memory = {}, limit = DIVERGED * sigmas[0];
@@ -48,7 +48,7 @@ export async function sample({ sampler, denoise, n, d, sigmas, seed, seen, centr
     const parts = { denoise, y, sigma, after, d, limit, seed, step, memory };
     y = settle(await STEPS[sampler](parts), d, limit);
     frames.push(y);
-    await seen(step);
+    await seen(step, y);
   }
   return frames;
 }
