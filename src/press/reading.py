@@ -1,5 +1,5 @@
-"""How a chapter reads as a page: its number, how long it takes to read, and which of its code lies
-folded behind a line that says what it does."""
+"""How a chapter reads as a page: its number, how long it takes to read, which sections may be left
+out, and which of its code lies folded behind a line that says what it does."""
 
 import ast
 import re
@@ -12,6 +12,10 @@ from press.chapters import PNG, tags
 
 WORDS, FIGURE = 220, 20  # words read in a minute, seconds spent on a figure
 OPEN = "open"  # the tag of a cell whose code is shown whatever the rules say
+SECTION = re.compile(r"^(?=##+ )", re.M)
+# The line under the heading of a section that may be left out; in the text, so that it is seen in
+# every place where the notebook is.
+OPTIONAL = "*Optional: "
 FENCE = re.compile(r"^ *(?:`{3,}|:{3,}).*$|^:[\w-]+:.*$", re.M)  # directives and their options
 FORMULA = re.compile(r"\$\$.*?\$\$|\$[^$]+\$|\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.S)
 LINK = re.compile(r"\]\([^)]*\)|<[^>]*>|\{[a-z:]+\}")
@@ -37,14 +41,32 @@ def shown(cell: Any) -> list[str]:
     return words
 
 
-def minutes(cells: Iterable[Any]) -> int:
-    """Minutes to read the text and look at the figures; a formula counts as a word."""
-    words = figures = 0
+def sections(cells: Iterable[Any]) -> Iterator[tuple[Any, str, bool]]:
+    """The cells in parts that begin with a heading: cell, text of the part, and whether it is optional.
+
+    What is below an optional heading is optional, up to the next heading of its own level or above.
+    """
+    level = 0  # of the optional heading, 0 outside
     for cell in cells:
+        text = cell.cell_type == "markdown"
+        for part in filter(None, SECTION.split(cell.source)) if text else [cell.source]:
+            head = re.match(r"(##+) .*\s+", part) if text else None
+            if head and not 0 < level < len(head[1]):
+                level = len(head[1]) if part.startswith(OPTIONAL, head.end()) else 0
+            yield cell, part, level > 0
+
+
+def minutes(cells: Iterable[Any]) -> tuple[int, int]:
+    """Minutes to read the text and look at the figures, of what all should read and of what is
+    optional; a formula counts as a word."""
+    spent = {False: 0.0, True: 0.0}
+    for cell, part, optional in sections(cells):
         if cell.cell_type == "markdown":
-            words += len(LINK.sub(" ", FENCE.sub(" ", FORMULA.sub(" x ", cell.source))).split())
-        figures += len(set(shown(cell)) & {"figure", "slider", "lab"})
-    return max(1, round(words / WORDS + figures * FIGURE / 60))
+            words = len(LINK.sub(" ", FENCE.sub(" ", FORMULA.sub(" x ", part))).split())
+            spent[optional] += words / WORDS
+        figures = len(set(shown(cell)) & {"figure", "slider", "lab"})
+        spent[optional] += figures * FIGURE / 60
+    return max(1, round(spent[False])), round(spent[True])
 
 
 # Folds --------------------------------------------------------------------------------------------

@@ -100,8 +100,9 @@ def ledger_badge(book: Book, chapter: Path) -> str:
 def time_badge(book: Book, chapter: Path) -> str:
     """Markdown that says how long the chapter takes to read, and its quick profile to run where
     that was measured."""
-    read = minutes(own_cells(read_notebook(book.executed(chapter))))
-    reading = f"Reading: {read} minute{'s' * (read != 1)}."
+    read, optional = minutes(own_cells(read_notebook(book.executed(chapter))))
+    more = f", and {optional} that {'are' if optional > 1 else 'is'} optional" if optional else ""
+    reading = f"Reading: {read} minute{'s' * (read != 1)}{more}."
     record = book.root / "src/helpers/recorded/profiles.json"
     taken = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     for kind in sorted(taken, key=lambda kind: kind != ORDINARY):

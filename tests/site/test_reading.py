@@ -11,7 +11,7 @@ from press_fixtures import BOOK, PAGES, serious_faults
 
 from press.chapters import own_cells, read_notebook
 from press.glossary import explained, forms
-from press.reading import fold, minutes, number
+from press.reading import OPTIONAL, fold, minutes, number, sections
 
 CHAPTERS = [page for page in PAGES if re.search(r"/\d\d_", page)]
 LONG = next(page for page in PAGES if "13_ablations" in page)
@@ -71,11 +71,43 @@ def test_every_chapter_folds_its_claims_and_keeps_definitions_open():
 
 def test_reading_takes_its_words_and_its_figures():
     words = v4.new_markdown_cell("word " * 440)
-    assert minutes([words]) == 2
+    assert minutes([words]) == (2, 0)
     figures = [code("draw()", "png")] * 6
-    assert minutes([words, *figures]) == 4
+    assert minutes([words, *figures]) == (4, 0)
     formula = "$$ " + "x " * 2000 + "$$\n\n:::{prf:theorem}\n:label: thm-x\n:::\n"
-    assert minutes([words, v4.new_markdown_cell(formula)]) == 2
+    assert minutes([words, v4.new_markdown_cell(formula)]) == (2, 0)
+
+
+def test_what_is_optional_is_counted_apart():
+    words, figures = "word " * 440, [code("draw()", "png")] * 3
+    heads = ["", "## A\n\n", f"### B\n\n{OPTIONAL}C.*\n\n", "#### C\n\n", "## D\n\n"]
+    parts = [v4.new_markdown_cell(head + words) for head in heads]
+    told = [optional for _, _, optional in sections(parts)]
+    assert told == [False, False, True, True, False]
+    assert minutes([*parts[:3], *figures, *parts[3:]]) == (6, 5)
+    one = v4.new_markdown_cell("\n\n".join(part.source for part in parts))
+    assert minutes([one, *figures]) == (7, 4)
+    assert minutes([v4.new_markdown_cell(f"## A\n\nword\n\n{OPTIONAL}late.*" + words)]) == (2, 0)
+
+
+def test_no_chapter_asks_for_more_than_25_minutes_and_what_is_optional_is_not_needed():
+    spare = {}  # labels that stand in optional sections, and where
+    for chapter in (page for page in BOOK.chapters if number(page)):
+        cells = own_cells(read_notebook(BOOK.root / chapter))
+        assert minutes(cells)[0] <= 25, chapter
+        text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        heads = rf"^##+ .*\n\n{re.escape(OPTIONAL)}[^*\n]*\byou would miss\b[^*\n]*\*$"
+        assert len(re.findall(heads, text, re.M)) == text.count(OPTIONAL.strip()), chapter
+        for cell, part, optional in sections(cells):
+            if cell.cell_type == "markdown":
+                # a table may list what is optional beside the rest
+                told = re.sub(r"^\|.*$", "", part, flags=re.M)
+                cited = set() if optional else set(re.findall(r"ref\}`([\w-]+)`", told))
+                assert not cited & spare.keys(), (chapter, cell.id)
+                spare |= dict.fromkeys(
+                    re.findall(r"^:label: (\S+)", part, re.M) * optional, chapter
+                )
+    assert spare
 
 
 def test_a_term_is_found_as_it_stands_in_a_sentence():
@@ -114,7 +146,8 @@ def test_a_chapter_has_its_number_wherever_it_is_named(soup):
         assert names and all(name.text.strip().startswith(told) for name in names)
         before = soup[after].select_one("a.left-prev .prev-next-title")
         assert before.text.startswith(told)
-        assert re.search(r"Reading: \d+ minutes?\.", soup[page].select_one("article").text)
+        told = soup[page].select_one("article").text
+        assert re.search(r"Reading: \d+ minutes?(, and \d+ that (is|are) optional)?\.", told)
 
 
 @pytest.mark.site
