@@ -43,7 +43,9 @@ def panel(places):
     known = {"clothes": {"unseen images": looks.judged(OTHER[:96], DATA, TEST)}}
     pair = {"clothes": (DATA.images, OTHER)}
     maps = {"clothes": places, "faces": faces}
-    return lambda **start: Atlas("map", maps, pair, known, lab, "clothes", "Caption.", "Alt.", **start)
+    return lambda **start: Atlas(
+        "map", maps, pair, known, lab, "clothes", "Caption.", "Alt.", **start
+    )
 
 
 def test_the_copier_copies_and_the_linear_denoiser_does_not(places, panel):
@@ -106,7 +108,9 @@ def said(tab):
 
 def test_the_panel_says_what_was_measured(tab, shown, places):
     shown(row="copier", column=10)
-    assert re.match(r"copier, 10 clothes .* in closed form: 100 % of 96 samples are copies", said(tab))
+    assert re.match(
+        r"copier, 10 clothes .* in closed form: 100 % of 96 samples are copies", said(tab)
+    )
     tab.locator(".atlas-cells [aria-pressed=true]").focus()
     tab.keyboard.press("ArrowDown")
     tab.keyboard.press("ArrowRight")
@@ -116,13 +120,17 @@ def test_the_panel_says_what_was_measured(tab, shown, places):
     last, tenth = places[CALLED, 100].said[-1], places[CALLED, 100].said[0]
     assert f"after {last['images']:,} images" in said(tab) and f"KID {last['kid']:.2f}" in said(tab)
     tab.get_by_label("images seen in training").press("Home")
-    assert f"after {tenth['images']:,} images" in said(tab) and f"KID {tenth['kid']:.2f}" in said(tab)
+    assert f"after {tenth['images']:,} images" in said(tab) and f"KID {tenth['kid']:.2f}" in said(
+        tab
+    )
     tab.locator(".atlas-samples button").first.click()
     assert "the nearest training image is number" in tab.inner_text(".atlas")
     tab.get_by_role("combobox", name="images of").select_option("faces")
     assert said(tab).startswith("one pooling, 1,000 faces")
     tab.wait_for_function("() => document.querySelectorAll('.atlas-samples canvas').length === 8")
-    assert tab.locator(".atlas-samples button").count() == 0  # faces that were learned from are not shown
+    assert (
+        tab.locator(".atlas-samples button").count() == 0
+    )  # faces that were learned from are not shown
     assert serious_faults(tab, "light", ".atlas") == []
     assert tab.problems == []
 

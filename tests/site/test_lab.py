@@ -24,7 +24,8 @@ from safetensors.torch import load, save
 from scipy import stats
 
 from helpers import metrics, noise, sampling
-from helpers.data import checkerboard, ring
+from helpers.data import checkerboard, moons, ring
+from helpers.data import load as load_images
 from helpers.denoisers import (
     MLP,
     Denoiser,
@@ -40,8 +41,7 @@ from helpers.denoisers import (
 )
 from helpers.lab import Family, Lab, export
 from helpers.lab.lab import SAMPLERS
-from helpers.lab.page import DIRECTIONS
-from helpers.lab.page import CHECKED
+from helpers.lab.page import CHECKED, DIRECTIONS
 from helpers.lab.scripts import IMPORT, STATIC
 from helpers.lab.widget import Widget
 
@@ -891,3 +891,40 @@ def test_a_network_with_bias_after_one_without():
     ):
         network = UNet(1, 4, normalisation="none", bias=bias).eval()
         assert_equal(export(network, LEVELS, (8, 8)), network, event=(8, 8))
+
+
+def test_a_distance_stands_between_a_perfect_denoiser_and_noise():
+    lab = Lab("l", {"ring": ring(4), "moons": moons()}, [Family("p", PosteriorMean)], [4], "", "")
+    scales = lab.spec()["scales"]
+    assert scales.keys() == {f"{t}/{n}" for t in lab.targets for n in lab.particles}
+    for target in lab.targets:
+        perfect = [scales[f"{target}/{n}"][0] for n in sorted(lab.particles, key=int)]
+        assert perfect == sorted(perfect, reverse=True)  # more particles are nearer
+        law, seeds = lab.targets[target], range(50, 54)
+        drawn = [
+            lab.numbers(law.sample(250, seed=s).double(), target, "4")["distance"] for s in seeds
+        ]
+        assert sum(drawn) / 4 == pytest.approx(scales[f"{target}/250"][0], rel=0.35)
+        assert scales[f"{target}/1000"][0] < scales[f"{target}/1000"][1] / 2
+    images = load_images("fashion-mnist", n=60, size=32).images
+    lab = Lab("i", {"clothes": images}, [Family("p", PosteriorMean)], [1, 60], "", "")
+    assert lab.spec()["scales"].keys() == {"clothes/60"}  # one image has no other
+    new, noisy = lab.spec()["scales"]["clothes/60"]
+    unseen = load_images("fashion-mnist", "test", 60, 32).images
+    assert lab.numbers(unseen, "clothes", "60")["distance"] == pytest.approx(new, rel=0.15)
+    assert lab.numbers(images, "clothes", "60")["distance"] == 0 < new < noisy
+
+
+def test_weights_that_float16_holds_take_half_the_bytes():
+    denoiser = UNet(blocks=1, channels=8, bias=True, seed=1)
+    whole = export(denoiser, event=(8, 8))
+    with torch.no_grad():
+        for p in denoiser.parameters():
+            p.copy_(p.half().float())
+    half = export(denoiser, event=(8, 8))
+    assert len(half) < 0.7 * len(whole)
+    y = draws(2, 8, 8)
+    found = onnxruntime.InferenceSession(half).run(
+        None, {"y": y.float().numpy(), "sigma": np.array(1, np.float32)}
+    )[0]
+    assert np.abs(found - denoiser(y.float(), 1.0).detach().numpy()).max() < 1e-5

@@ -6,8 +6,11 @@ import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import torch
 from press_fixtures import BOOK, PAGES, serious_faults
 
+from helpers import metrics
+from helpers.lab.page import DIRECTIONS
 from press.chapters import read_notebook
 from press.stage import staged
 
@@ -177,11 +180,64 @@ def test_one_key_fills_the_window_for_a_lecture(window):
     )
     assert size >= 24
     assert not serious_faults(tab, "light", "#stage")
+    # what lies under it cannot be reached, and can afterwards
+    assert not tab.evaluate("() => { const a = document.querySelector('article p a');"
+                            " a.focus(); return document.activeElement === a }")  # fmt: skip
     tab.locator("#stage input[type=number]").first.focus()
     tab.keyboard.press("p")  # a reader who types is not interrupted
     assert tab.locator(".stage-projected").count() == 1
     tab.keyboard.press("Escape")
     assert tab.locator(".stage-projected").count() == 0
+    assert tab.locator("[inert]").count() == 0
+    assert tab.problems == []
+
+
+def test_a_guess_is_drawn_before_the_answer_and_measured_against_it(window):
+    tab = window(PLANE)
+    ran(tab)
+    tab.get_by_role("button", name="Predict first").click()
+    canvas = tab.locator("#stage .lab-right canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    extent = tab.evaluate("document.querySelector('#lab-polynomial').panel.spec.extent")
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    tab.mouse.move(*middle)
+    tab.mouse.down()
+    tab.mouse.up()
+    # the answer waits, whatever else is chosen meanwhile
+    tab.locator("#stage select[aria-label='architecture, left panel']").select_option(
+        "posterior mean"
+    )
+    tab.wait_for_timeout(400)
+    assert tab.evaluate("document.querySelector('#lab-polynomial').panel.sketch.open")
+    tab.get_by_role("button", name="Show the answer").click()
+    tab.get_by_role("button", name="Predict first").wait_for()
+    row = tab.locator("#stage .lab-right dt", has_text="distance to your guess")
+    row.wait_for()
+    assert tab.locator("#stage .lab-left dt", has_text="distance to your guess").count() == 0
+    shown = float(row.evaluate("dt => dt.nextSibling.dataset.value"))
+    ((x, y),) = tab.evaluate("document.querySelector('#lab-polynomial').panel.sketch.points.right")
+    assert abs(x) < 0.02 * extent and abs(y) < 0.02 * extent
+    ends = tab.evaluate("""() => { const { panel } = document.querySelector('#lab-polynomial');
+        return [...panel.results.right.frames.slice(-2 * panel.shown.particles)] }""")
+    points = torch.tensor(ends, dtype=torch.float64).view(-1, 2)
+    guess = torch.tensor([[x, y]], dtype=torch.float64)
+    assert shown == pytest.approx(
+        metrics.sliced_w2(points, guess, projections=DIRECTIONS), rel=1e-4
+    )
+    assert not serious_faults(tab, "light", "#stage")
+    assert tab.problems == []
+
+
+def test_images_are_shown_step_by_step(window):
+    tab = window("book/part3_images/10_training.html")
+    on_its_way = """() => { const { panel } = document.querySelector('#lab-counts');
+        const { canvas } = panel.sides.left;
+        if (panel.started || !panel.streamed) return false;
+        const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.width / 4);
+        return panel.over.hidden && new Set(data).size > 20 }"""
+    tab.wait_for_function(on_its_way)
+    ran(tab, "counts")
     assert tab.problems == []
 
 
