@@ -916,7 +916,7 @@ def test_a_distance_stands_between_a_perfect_denoiser_and_noise():
 
 
 def test_weights_that_float16_holds_take_half_the_bytes():
-    denoiser = UNet(blocks=1, channels=8, bias=True, seed=1)
+    denoiser = UNet(blocks=1, channels=8, bias=True, seed=1).eval()
     whole = export(denoiser, event=(8, 8))
     with torch.no_grad():
         for p in denoiser.parameters():
