@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from docutils import nodes
 from nbformat import v4
-from press_fixtures import BOOK, PAGES, serious_faults
+from press_fixtures import BOOK, PAGES, SITE, serious_faults
 
 from press.chapters import own_cells, read_notebook
 from press.glossary import explained, forms
@@ -334,6 +334,12 @@ def test_the_ledger_is_filtered_and_fits_a_phone(opened):
     before = shown.count()
     form.locator("xpath=following::button[1]").click()
     assert shown.count() > before
+    # a chapter's badge leads to its own rows
+    page = (SITE / "book/part2_samplers/07_samplers.html").read_text("utf-8")
+    assert page.count("ledger.html?chapter=7") == 1
+    tab.goto(tab.url.split("?")[0] + "?chapter=7")
+    assert form.get_by_label("chapter").input_value() == "7"
+    assert 0 < int(count.inner_text().split()[0]) < whole
     # the theme lets the keyboard into what scrolls a moment after the window has changed
     tab.wait_for_function(
         "() => [...document.querySelectorAll('.text_html')]"
