@@ -23,7 +23,7 @@ from .density import Grid
 from .files import results_folder, write_atomically
 
 TARGET, GENERATED, TRAINING, ACCENT = "#4c72b0", "#d1495b", "#222222", "#2a9d8f"
-CYCLE = [TARGET, GENERATED, ACCENT, "#e9a23b", "#7b5ea7", "#6c757d"]
+CYCLE = [TARGET, GENERATED, ACCENT, "#e9a23b", "#5a1fb8", "#5c4a20"]
 # Matplotlib's magma for Plotly, whose JavaScript does not have it
 MAGMA = [
     [t, matplotlib.colors.to_hex(matplotlib.colormaps["magma"](t))]

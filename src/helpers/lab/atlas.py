@@ -26,7 +26,7 @@ from .panel import Panel, as_png
 COLUMNS = 32  # training images in a row of the picture of those that are shown
 LOWEST = 0.005  # KID: what is smaller, or by chance negative, stands on the edge of the plane
 # of architectures, told apart by colour-blind readers too (Okabe and Ito)
-COLOURS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#000000"
+COLOURS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5c5c5c"
 
 
 class Place(NamedTuple):

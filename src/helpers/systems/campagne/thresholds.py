@@ -98,7 +98,7 @@ def live(coefficients: Tensor, sigmas: Sequence[float], points: int = 40) -> lis
             torch.cat([threshold_risk(coefficients, sigma, float(t), k) for t in ts]) for k in KINDS
         )
         left = [
-            plots.line_trace(kept, gain(left_over), "left over", "#7b5ea7", "dash"),
+            plots.line_trace(kept, gain(left_over), "left over", "#5a1fb8", "dash"),
             plots.line_trace(kept, gain(kept * sigma**2), "noise kept", "#e9a23b", "dash"),
             plots.line_trace(kept, gain(left_over + kept * sigma**2), "M terms", plots.TRAINING),
         ]
