@@ -180,15 +180,15 @@ export class Denoise extends Panel {
       if (turn !== this.turn) return;
       const step = typeof what === "number" ? `Sampling, step ${what} of ${steps}` : "Sampling";
       this.say(`${typeof what === "string" ? what : step} …`);
-      if (frame) this.stream(side, frame, spec.schedules[shown.schedule][steps][what], data);
+      if (frame) this.stream(side, frame, spec.schedules[shown.schedule][steps][what]);
     };
     const about = (side) => JSON.stringify({ ...shown, left: shown[side], right: "" });
     this.time.pause();
     this.press.disabled = true;
     this.say(this.started ? "Sampling …" : "Loading the denoisers …");
-    let data;
+    const coming = this.answers.ask({ ask: "data", spec, target, count });
+    coming.catch(() => {}); // awaited when the sides are there
     try {
-      data = await this.answers.ask({ ask: "data", spec, target, count }, working);
       // one after the other: a side that fails is the last word, and a changed mind asks no more
       for (const side of SIDES) {
         if (turn !== this.turn) return;
@@ -200,11 +200,13 @@ export class Denoise extends Panel {
         }
         results[side] = this.made[side].result;
       }
+      const data = await coming;
       if (turn === this.turn) this.arrive({ data, results, shown });
     } catch ({ message }) {
       if (turn !== this.turn) return;
       this.over.hidden = false;
       this.stage.classList.toggle("lab-stale", this.started);
+      this.draw(); // as it was, over what has come of a side
       const remedy = `Change something ${this.started ? "" : "or press again "}to retry.`;
       this.say(message.endsWith(".") ? message : `${message}. ${remedy}`, true);
     } finally {
@@ -233,11 +235,11 @@ export class Denoise extends Panel {
   }
 
   // A step of a side that is on its way; of the plane, where all is there at once, none comes.
-  stream(side, frame, sigma, data) {
+  stream(side, frame, sigma) {
     this.streamed = true;
     this.over.hidden = true;
     this.stills[1 + SIDES.indexOf(side)]?.remove();
-    this.drawFrame(side, frame, sigma, data);
+    this.drawFrame(side, frame, sigma);
   }
 
   title(side) {

@@ -89,10 +89,13 @@ export class Files {
     const [family, value, sampler] = state[side], key = [target, count, family, value].join("/");
     const entry = (await this.manifest()).models[key];
     if (!entry) throw new Error(`this page has no denoiser ${key}`);
-    const data = await this.data(state), denoise = await this.denoiser(entry);
+    const coming = this.data(state); // which nothing needs before the end
+    coming.catch(() => {}); // awaited there
+    const denoise = await this.denoiser(entry);
     const n = Number(state.particles), seed = Number(state.seed), { centre } = spec;
     const sigmas = spec.schedules[schedule][steps];
     const frames = await sample({ sampler, denoise, n, d, sigmas, seed, seen, centre });
+    const data = await coming;
     const end = frames.at(-1), near = neighbours(end, d, data.training), cells = spec.cells ** 2;
     const numbers = measure(end, d, data.training, data.reference, near);
     if ("total_variation" in entry) numbers["total variation"] = entry.total_variation;

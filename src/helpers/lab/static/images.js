@@ -25,9 +25,9 @@ export class Images extends Denoise {
   }
 
   // Height over width of an image, and of a row.
-  ratios(side, data = this.data) {
+  ratios(side) {
     const [height, width] = this.spec.event.slice(-2), tall = height / width;
-    return [tall, side !== "target" && data.training ? PAIR * tall : tall];
+    return [tall, side !== "target" && this.state.count !== "all" ? PAIR * tall : tall];
   }
 
   at(side, { offsetX, offsetY }, width) {
@@ -37,8 +37,8 @@ export class Images extends Denoise {
   }
 
   // Room for n images, and where the i-th lies: x, y, width, height.
-  room(side, n, label, data) {
-    const [tall, row] = this.ratios(side, data), lines = Math.ceil(Math.max(n, 1) / COLUMNS);
+  room(side, n, label) {
+    const [tall, row] = this.ratios(side), lines = Math.ceil(Math.max(n, 1) / COLUMNS);
     const [context, width] = this.context(this.sides[side].canvas, (lines * row) / COLUMNS, label);
     const size = width / COLUMNS, top = (i) => Math.floor(i / COLUMNS) * row * size;
     context.imageSmoothingEnabled = false;
@@ -54,9 +54,9 @@ export class Images extends Denoise {
   }
 
   // Samples alone, at a level.
-  drawFrame(side, frame, sigma, data) {
-    const n = frame.length / this.d, label = "Samples on their way";
-    const [context, place] = this.room(side, n, label, data);
+  drawFrame(side, frame, sigma) {
+    const n = frame.length / this.d;
+    const [context, place] = this.room(side, n, "Samples on their way");
     for (let i = 0; i < n; i++) {
       const image = this.picture(frame.subarray(i * this.d, (i + 1) * this.d), sigma);
       context.drawImage(image, ...place(i));
