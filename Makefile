@@ -15,7 +15,7 @@ READY := .venv/ready-$(shell cat requirements.txt requirements.lock pyproject.to
 # every test with a process of its own would compile what it imports of torch anew, for seconds each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: book pdf test lint serve store models campaign results colab audit clean
+.PHONY: book pdf archive test lint serve store models campaign results colab audit clean
 .DEFAULT_GOAL := book
 
 $(READY):
@@ -33,6 +33,10 @@ book test lint serve store results audit: $(READY)
 # build/the-creative-denoiser.pdf, printed from the built pages by a Chromium.
 pdf: book
 	$(PRESS) pdf
+
+# The book to take away: that PDF, and build/the-creative-denoiser.zip, which opens by a double click.
+archive: pdf
+	$(PRESS) archive
 
 # PROFILE=cpu: hours on two cores; t4, h200: an hour or half an hour of that GPU; gpu: eight times the images; full: the
 # papers' schedules

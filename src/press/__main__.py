@@ -11,6 +11,7 @@ import typer
 
 import press
 from helpers.experiments.console import console, message_not_traceback
+from press import archive as packing
 from press import colab as notebooks
 from press import execute as execution
 from press import maps as drawing
@@ -87,7 +88,7 @@ def lint() -> None:
         checks = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
         statuses = [run(book, "-m", *check) for check in checks]
         oxlint = str(site.fetch_scripts(book) / "oxlint/bin/oxlint")
-        scripts = ("book/assets", "src/helpers/lab/static")
+        scripts = ("book/assets", "src/helpers/lab/static", "src/press/archive.js")
         statuses.append(node([oxlint, "--deny-warnings", *scripts], cwd=book.root))
         raise typer.Exit(max(statuses))
 
@@ -227,6 +228,15 @@ def pdf() -> None:
         console.print(
             f"{pages} pages, {target.stat().st_size / 1e6:.1f} MB: {target}", soft_wrap=True
         )
+
+
+@app.command()
+def archive() -> None:
+    """Pack the built pages into build/the-creative-denoiser.zip, which opens without a server."""
+    with the_book() as book:
+        target = book.root / "build" / "the-creative-denoiser.zip"
+        packing.pack(book.root / "build" / "site", target)
+        console.print(f"{target.stat().st_size / 1e6:.1f} MB: {target}", soft_wrap=True)
 
 
 @app.command()
