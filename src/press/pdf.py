@@ -22,6 +22,7 @@ from pypdf.generic import (
 
 from helpers.files import write_atomically
 from press.chapters import Book
+from press.tags import Tags
 
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
 --disable-component-update --disable-sync""".split()
@@ -44,6 +45,19 @@ DRAW = """async () => {
     for (const image of document.images) await image.decode();
 }"""
 DRAWN = '() => [...document.querySelectorAll(".plotly-target")].every((target) => target.querySelector(".main-svg"))'
+# Tags are for a picture with its description, not for each stroke of a drawing, nor for the frame
+# around a picture a second time; and Chromium knows code by its role alone.
+DESCRIBE = """async () => {
+    for (const drawing of document.querySelectorAll(".plotly-target")) {
+        const { offsetWidth: width, offsetHeight: height, ariaLabel: alt } = drawing;
+        const src = await Plotly.toImage(drawing, { format: "svg", width, height });
+        const picture = Object.assign(new Image(), { src, width, height, alt });
+        await picture.decode();
+        drawing.replaceChildren(picture);
+    }
+    for (const frame of document.querySelectorAll("figure:not([aria-label])")) frame.role = "group";
+    for (const code of document.querySelectorAll("pre")) code.role = "code";
+}"""
 
 
 def chromium(playwright: Playwright) -> str | None:
@@ -99,9 +113,10 @@ class Printer:
         self.tab.goto(SITE + page)
         self.tab.evaluate(DRAW)
         self.tab.wait_for_function(DRAWN)
+        self.tab.evaluate(DESCRIBE)
         self.tab.evaluate(NAME_PLACES)
         self.tab.add_style_tag(content=f"html {{ counter-reset: page {before} }}")
-        reader = PdfReader(io.BytesIO(self.tab.pdf(prefer_css_page_size=True)))
+        reader = PdfReader(io.BytesIO(self.tab.pdf(prefer_css_page_size=True, tagged=True)))
         for link in links(reader.pages):
             if "/Dest" in link:
                 address = TextStringObject(
@@ -138,6 +153,7 @@ def bind(book: Book, pages: list[Path], target: Path) -> int:
     if missing:
         raise ValueError(f"not built yet: {', '.join(missing)}; run `python -m press build` first")
     writer, part, parent = PdfWriter(), None, None
+    tags = Tags(writer, str(book.config.get("sphinx", {}).get("config", {}).get("language", "en")))
     places: dict[str, tuple[int, float | None]] = {}  # address -> number of its page, height on it
     with Printer(site) as printer:
         for page in pages:
@@ -150,10 +166,12 @@ def bind(book: Book, pages: list[Path], target: Path) -> int:
                     places[f"{name}#{unquote(anchor.lstrip('/'))}"] = first + number, place.top
             title = str(reader.metadata.title if reader.metadata else page.stem).rsplit(" — ", 1)[0]
             writer.append(reader, import_outline=False)
+            tags.add(reader, first, title)
             if part != (part := captions.get(page.with_suffix("").as_posix())):
                 parent = writer.add_outline_item(title=part, page_number=first) if part else None
             writer.add_outline_item(title=title, page_number=first, parent=parent)
         lead(writer, places)
+    tags.close()
     for names in ("/Names", "/Dests"):  # equal on many pages; every link now says the place itself
         writer.root_object.pop(NameObject(names), None)
     writer.add_metadata({"/Title": book.config["title"], "/Author": book.config["author"]})

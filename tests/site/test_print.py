@@ -5,10 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from press_fixtures import BOOK
 from pypdf import PdfReader
+from pypdf.generic import ContentStream
 
 pytestmark = pytest.mark.site
 FEW = [page for page in BOOK.pages if page.stem in ("intro", "04_polynomial", "references")]
@@ -107,6 +109,55 @@ def test_solutions_and_mathematics_are_printed(printed):
         and "Degrees 1 to 3 give the same samples, degrees 4 and 5 do not." in text
     )
     assert not re.search(r"\\(frac|sigma|mathbb)\b", text)
+
+
+def kids(item):
+    found = item.get("/K", [])
+    return found if isinstance(found, list) else [found]
+
+
+def structure(item, page=None):
+    """An element and all below it; for a mark its number, the number of its page, and whose it is."""
+    yield item
+    page = item.get("/Pg", page)
+    for kid in (kid.get_object() for kid in kids(item)):
+        if isinstance(kid, int):
+            yield kid, page.indirect_reference.idnum, item
+        elif kid.get("/Type") == "/MCR":
+            yield kid["/MCID"], kid["/Pg"].indirect_reference.idnum, item
+        elif "/S" in kid:
+            yield from structure(kid, page)
+
+
+def test_tags_reach_every_page_and_every_figure_says_what_it_shows(printed):
+    root = printed.root_object
+    tree = root["/StructTreeRoot"]
+    assert root["/MarkInfo"]["/Marked"] and root["/Lang"] == "en"
+    numbers = tree["/ParentTree"]["/Nums"]
+    owners = dict(zip(numbers[::2], numbers[1::2], strict=True))
+    found = list(structure(tree["/K"]))
+    marks = {(page, mark): owner for mark, page, owner in (x for x in found if type(x) is tuple)}
+    for page in (printed.pages[k] for k in (0, len(printed.pages) // 2, -1)):
+        shown = [
+            operands[1]["/MCID"]
+            for operands, operator in ContentStream(page["/Contents"], printed).operations
+            if operator == b"BDC" and "/MCID" in operands[1]
+        ]
+        assert len(shown) > 20
+        whose = owners[page["/StructParents"]].get_object()
+        for mark in shown:
+            owner = marks[page.indirect_reference.idnum, mark]
+            assert whose[mark].get_object() is owner and "/NonStruct" != owner["/S"]
+        for note in (note.get_object() for note in page.get("/Annots", [])):
+            ours = owners[note["/StructParent"]].get_object()
+            objects = [k.get_object() for k in kids(ours) if not isinstance(k, int)]
+            assert ours["/S"] == "/Link" and note in [o["/Obj"] for o in objects if "/Obj" in o]
+    elements = [x for x in found if type(x) is not tuple]
+    kinds = Counter(element["/S"] for element in elements)
+    assert kinds["/H1"] == kinds["/Part"] == len(FEW) and kinds["/Table"] and kinds["/Code"]
+    figures = [element for element in elements if element["/S"] == "/Figure"]
+    drawn = (BOOK.root / "build/site" / CHAPTER).read_text("utf-8").count('class="plotly-target"')
+    assert drawn and len(figures) > drawn and all(figure.get("/Alt") for figure in figures)
 
 
 def test_without_a_chromium_or_a_site_it_says_what_to_do(fresh_site, tmp_path):
