@@ -45,7 +45,9 @@ class Tags:
 
     def __init__(self, writer: PdfWriter, language: str):
         self.writer, self.owners = writer, list[Any]()  # for each key, who owns what has it
-        self.root = dictionary(Type=NameObject("/StructTreeRoot"))
+        span = NameObject("/Span")  # which readers that are older than the other two know
+        roles = dictionary(Em=span, Strong=span)
+        self.root = dictionary(Type=NameObject("/StructTreeRoot"), RoleMap=roles)
         root = writer._add_object(self.root)
         self.document = self.element("/Document", root, {})
         self.root[NameObject("/K")] = self.document
