@@ -175,7 +175,8 @@ class Firefox:
         self.socket = socket.create_connection(("127.0.0.1", int(port.read_text())), timeout=120)
         self.file = self.socket.makefile("rb")
         self.answer()  # its greeting
-        self("NewSession", capabilities={"timeouts": {"script": 110_000, "pageLoad": 110_000}})
+        self("NewSession")
+        self("SetTimeouts", script=110_000, pageLoad=110_000)
 
     def answer(self):
         length = b""
