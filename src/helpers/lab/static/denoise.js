@@ -313,7 +313,7 @@ export class Denoise extends Panel {
       const end = this.end(side, i), near = this.near(side, i);
       return `${this.title(side)}: ${isLost(end) ? "it diverged" : this.fate(end, near)}.`;
     };
-    this.detail.textContent = this.chosen === null ? this.hint()
+    this.detail.textContent = this.chosen === null ? this.results && this.hint()
       : `${this.noun} ${i + 1}, the same noise on both sides. ${SIDES.map(fate).join(" ")}`;
     this.draw();
   }

@@ -23,7 +23,7 @@ export class Plane extends Denoise {
   build() {
     super.build();
     this.sketch = new Sketch(this);
-    this.foot.prepend(this.sketch.button);
+    this.stage.querySelector(".lab-target .lab-choice").append(this.sketch.button);
   }
 
   draw() {
@@ -31,8 +31,32 @@ export class Plane extends Denoise {
     else super.draw();
   }
 
+  // While the reader guesses, nothing gives the answer away.
+  show() {
+    super.show();
+    if (!this.sketch?.open) return;
+    this.timeline.hidden = true;
+    for (const side of Object.keys(this.sketch.points)) this.tell(side);
+  }
+
+  // Another question, once this one is answered, has no guess.
+  update() {
+    if (!this.sketch.open) this.sketch.drop();
+    super.update();
+  }
+
+  reset() {
+    this.sketch.drop();
+    super.reset();
+  }
+
+  go(search) {
+    this.sketch.drop();
+    super.go(search);
+  }
+
   tell(side, numbers) {
-    super.tell(side, numbers);
+    super.tell(side, this.sketch?.open ? null : numbers);
     const { frames } = this.results?.[side] ?? {};
     if (!numbers || !frames || this.sketch.open) return;
     const rows = this.sketch.row(side, frames.slice(-2 * this.shown.particles));

@@ -1,4 +1,5 @@
-// A guess that the reader draws before the answer is shown, and that stays over it.
+// A guess that the reader draws before the answer is shown, and that stays over it until another
+// question is asked.
 
 import { h } from "./dom.js";
 import { slicedW2 } from "./measures.js";
@@ -13,22 +14,38 @@ export class Sketch {
     this.lab = lab;
     this.button = h("button", { type: "button", onclick: () => this.turn() });
     for (const side of Object.keys(this.points)) this.listen(side);
-    this.name();
+    this.set(false);
   }
 
-  name() { this.button.textContent = this.open ? "▶ Show the answer" : "✎ Predict first"; }
+  set(open) {
+    this.open = open;
+    this.button.textContent = open ? "▶ Show the answer" : "✎ Predict first";
+    for (const side of Object.keys(this.points)) {
+      this.lab.sides[side].canvas.style.touchAction = open ? "none" : "";
+    }
+  }
+
+  // Neither a guess nor a question.
+  drop() {
+    this.points = { left: [], right: [] };
+    if (this.open) this.set(false);
+  }
 
   turn() {
     const { lab } = this;
-    this.open = !this.open;
-    this.name();
-    if (!this.open) return lab.run();
-    this.points = { left: [], right: [] };
+    if (this.open) {
+      this.set(false);
+      lab.run();
+      return;
+    }
+    this.drop();
+    this.set(true);
     lab.time.pause();
     lab.over.hidden = true;
     for (const still of lab.stills.slice(1)) still.remove();
+    lab.show();
+    lab.choose(null);
     lab.say("Draw on both panels where the particles will end. Then show the answer.");
-    lab.draw();
   }
 
   listen(side) {
@@ -46,11 +63,10 @@ export class Sketch {
     canvas.addEventListener("pointermove", add);
   }
 
-  // The side as it is while the reader draws.
+  // The sides as they are while the reader draws.
   draw() {
     for (const side of Object.keys(this.points)) {
       const { canvas } = this.lab.sides[side];
-      canvas.style.touchAction = "none";
       const [context, width] = this.lab.context(canvas, 1, `Your guess, ${side} panel`);
       this.over(context, side, width);
     }
@@ -65,11 +81,16 @@ export class Sketch {
     }
   }
 
-  // How far the answer is from it: a row of numbers, or none.
+  // How far from it the answer is, as far as the window shows it: a row of numbers, or none.
   row(side, end) {
-    const guess = Float64Array.from(this.points[side].flat());
-    if (!guess.length) return [];
-    const apart = slicedW2(Float64Array.from(end).filter((v) => !Number.isNaN(v)), guess);
-    return [["distance to your guess", apart.toFixed(3), apart]];
+    const guess = Float64Array.from(this.points[side].flat()), { extent } = this.lab.spec;
+    const seen = [];
+    for (let i = 0; i < end.length; i += 2) {
+      const point = [end[i], end[i + 1]];
+      if (point.every((v) => Math.abs(v) <= extent)) seen.push(...point);
+    }
+    if (!guess.length || !seen.length) return [];
+    const apart = slicedW2(Float64Array.from(seen), guess);
+    return [["your guess to what is seen", apart.toFixed(3), apart]];
   }
 }
