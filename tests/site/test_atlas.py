@@ -119,7 +119,7 @@ def test_the_panel_says_what_was_measured(tab, shown, places):
     tab.keyboard.press("ArrowDown")
     last, tenth = places[CALLED, 100].said[-1], places[CALLED, 100].said[0]
     assert f"after {last['images']:,} images" in said(tab) and f"KID {last['kid']:.2f}" in said(tab)
-    tab.get_by_label("images seen in training").press("Home")
+    tab.get_by_label("of its training").press("Home")
     assert f"after {tenth['images']:,} images" in said(tab) and f"KID {tenth['kid']:.2f}" in said(
         tab
     )

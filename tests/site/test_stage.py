@@ -242,6 +242,7 @@ def test_images_are_shown_step_by_step(window):
         return panel.over.hidden && new Set(data).size > 20 }"""
     tab.wait_for_function(on_its_way)
     ran(tab, "counts")
+    assert tab.locator("#stage .lab-bar").count() == 2
     assert tab.problems == []
 
 

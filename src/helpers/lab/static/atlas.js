@@ -48,7 +48,7 @@ export class Atlas extends Panel {
 
   build() {
     const kinds = Object.keys(this.spec.kinds), { start } = this.spec;
-    const seen = (look) => this.images(look)?.toLocaleString("en") ?? "";
+    const part = (look) => inPercent((look + 1) / (start.look + 1));
     this.table = h("table", { class: "atlas-cells" });
     this.plane = svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img" });
     this.samples = h("div", { class: "atlas-samples" });
@@ -60,7 +60,7 @@ export class Atlas extends Panel {
         h("div", {}, this.plane, h("ul", { class: "lab-legend" }))),
       h("div", { class: "lab-controls" },
         this.select("images of", "kind", kinds),
-        this.slider("images seen in training:", "look", range(start.look + 1), seen), this.open),
+        this.slider("of its training:", "look", range(start.look + 1), part), this.open),
       this.status, this.samples, this.detail);
     if (this.inner) this.root.append(this.inner);
     // a press that moves on goes through the cells
@@ -76,11 +76,6 @@ export class Atlas extends Panel {
       this.choose(clamp(i, 0, rows.length - 1), clamp(j, 0, columns.length - 1));
       this.at().focus();
     });
-  }
-
-  // Images that networks of this kind had seen at a look.
-  images(look) {
-    return Math.max(...this.kind.cells.map(({ said }) => said[look]?.images ?? 0)) || undefined;
   }
 
   at() { return this.table.querySelector('[aria-pressed="true"]'); }
@@ -132,7 +127,7 @@ export class Atlas extends Panel {
     this.writeLink(this.query());
   }
 
-  words({ images, copies, closeness, kid, kid_error: error, quadrants, lost }) {
+  words({ images, copies, closeness, kid, kid_error: error, quadrants, grain, lost }) {
     const { row, column, kind } = this.state, of = `of ${this.spec.judged} samples`;
     const told = [`${row}, ${column.toLocaleString("en")} ${kind} to learn from,`];
     told.push(images ? `after ${images.toLocaleString("en")} images seen:` : "in closed form:");
@@ -146,6 +141,7 @@ export class Atlas extends Panel {
     if (kid !== undefined) {
       facts.push(`KID ${kid.toFixed(2)}${error ? ` ± ${error.toFixed(2)}` : ""} (0 is real)`);
     }
+    facts.push(`fine detail ${grain.toFixed(1)} times as strong as in real images`);
     if (lost) facts.push(`${inPercent(lost)} diverged`);
     return `${told.join(" ")} ${facts.join("; ")}.`;
   }

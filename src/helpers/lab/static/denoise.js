@@ -260,8 +260,8 @@ export class Denoise extends Panel {
 
   // What the distance would be of a perfect denoiser, and of noise.
   scale() {
-    const { target, count, particles } = this.shown ?? this.state, { scales } = this.spec;
-    return scales[[target, this.image ? count : particles].join("/")];
+    const { target, count, particles } = this.shown ?? this.state, { image, scales } = this.spec;
+    return scales[[target, image ? count : particles].join("/")];
   }
 
   numbers({ distance, copies, diverged }) {
