@@ -37,8 +37,8 @@ const plotly = () =>
 async function unpacked(figure) {
   const packed = atob(figure.querySelector("script").textContent);
   const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
-  const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(unpacked).json();
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).json();
 }
 
 async function draw(figure) {
