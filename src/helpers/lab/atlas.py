@@ -123,6 +123,11 @@ class Atlas(Panel):
                 )
         self.start |= start
 
+    def colours(self) -> dict[str, str]:
+        """Of each architecture, whatever images it learned from."""
+        names = dict.fromkeys(row for rows, _ in self.axes.values() for row in rows)
+        return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+
     def nearest(self, kind: str, row: str, n: int) -> tuple[Tensor, Tensor]:
         """For each sample of a cell, (looks, SHOWN): the number of its nearest training image, and
         the distance to it over that to the nearest of as many unseen ones."""
@@ -153,7 +158,7 @@ class Atlas(Panel):
             kinds[kind] = {"rows": rows, "columns": columns, "cells": cells, "side": side,
                            "training": shown, "known": self.known.get(kind, {})}  # fmt: skip
         opens = {"lab": self.lab.name, "kind": self.live, "rows": list(self.lab.families)}
-        about = {"live": opens, "colours": COLOURS, "lowest": LOWEST,
+        about = {"live": opens, "colours": self.colours(), "lowest": LOWEST,
                  "judged": looks.JUDGED, "across": COLUMNS}  # fmt: skip
         return {"name": self.name, "kinds": kinds, "start": self.start, **about}, files
 
@@ -203,10 +208,12 @@ class Atlas(Panel):
     def _plane(self, ax: Axes) -> None:
         kind = self.start["kind"]
         rows, columns = self.axes[kind]
-        for row, colour in zip(rows, COLOURS, strict=False):
+        for row in rows:
             said = [self.maps[kind][row, n].said[-1] for n in columns]
             points = [(s["closeness"], max(s["kid"], LOWEST)) for s in said if "closeness" in s]
-            ax.plot(*zip(*points, strict=True), "o-", color=colour, ms=3, lw=1, label=row)
+            ax.plot(
+                *zip(*points, strict=True), "o-", color=self.colours()[row], ms=3, lw=1, label=row
+            )
         ax.set(yscale="log", xlabel="closeness to training images", ylabel="KID")
         ax.tick_params(labelsize=7)
         ax.set_yticks((0.01, 0.1, 1, 10), ("0.01", "0.1", "1", "10"))

@@ -25,11 +25,10 @@ export class Atlas extends Panel {
   pictures = new Map();
   refused = ""; // of what a link asked for
 
-  constructor(root, spec, caption, answers) {
+  constructor(root, spec, caption) {
     super(root, spec, caption);
     this.linked = !spec.files;
     this.inner = root.querySelector(".atlas-live");
-    this.answers = answers;
     this.build();
     if (this.linked) this.read(location.search);
     this.change({});
@@ -102,7 +101,7 @@ export class Atlas extends Panel {
       h("thead", {}, h("tr", {}, h("td"), ...columns.map((n) =>
         h("th", { scope: "col" }, `${n.toLocaleString("en")} images`)))),
       h("tbody", {}, ...rows.map((row, i) => h("tr", {}, h("th", { scope: "row" },
-        h("span", { class: "lab-mark", style: `background: ${this.spec.colours[i]}` }), row),
+        h("span", { class: "lab-mark", style: `background: ${this.spec.colours[row]}` }), row),
       ...columns.map((_, j) => button(i, j))))));
     const marks = [["●", "a cell, the chosen one large"],
       ["―", "its architecture, from few to many images"], ["┄", "its training"],
@@ -205,13 +204,13 @@ export class Atlas extends Panel {
     const marks = rows.flatMap((row, r) => columns.map((n, c) => [last(r, c), r, c]))
       .filter(([said]) => there(said)).map(([said, r, c]) => {
         const [cx, cy] = spot(said), here = r === i && c === j;
-        const dot = { cx, cy, r: here ? 7 : 3.5, fill: colours[r] };
+        const dot = { cx, cy, r: here ? 7 : 3.5, fill: colours[rows[r]] };
         return svg("circle", { ...dot, class: here ? "atlas-here" : "" },
           svg("title", {}, `${rows[r]}, ${columns[c]} images`));
       });
     const along = columns.map((_, c) => last(i, c)).filter(there).map(spot);
     const through = this.cell([i, j]).said.filter(there).map(spot);
-    const [x0, y0] = [LEFT, HIGH - BOTTOM], stroke = colours[i];
+    const [x0, y0] = [LEFT, HIGH - BOTTOM], stroke = colours[rows[i]];
     const ticks = [0.01, 0.1, 1, 10, 100].map((kid) =>
       text(LEFT - 4, spot({ closeness: 0, kid })[1] + 3, kid, "end"));
     const crosses = Object.entries(known).flatMap(([name, said]) => {
