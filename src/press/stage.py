@@ -3,10 +3,9 @@ comes to it."""
 
 import re
 
-# The labs' elements; a figure with a slider, where its cell is tagged so.
-LAB = re.compile(
-    r"<(creativity-map|denoise-lab|train-lab|patch-voters|eigen-shrinkage|flow-lab)\b.*?</\1>", re.S
-)
+# A map, which has a lab in it; the labs' elements; a figure with a slider, where its cell is tagged so.
+MAP = re.compile(r"<creativity-map\b.*?</creativity-map>", re.S)
+LAB = re.compile(r"<(denoise-lab|train-lab|patch-voters|eigen-shrinkage|flow-lab)\b.*?</\1>", re.S)
 TAGGED = re.compile(
     r'<div class="cell[^"]*\btag_stage\b.*?(<figure class="plotly-lab">.*?</figure>)', re.S
 )
@@ -20,12 +19,12 @@ SKIP = "Skip to main content</a>"
 
 
 def staged(html: str) -> str:
-    """The page with its first lab, or the figure whose cell is tagged `stage`, under its question;
-    a word and a link where it stood. Pages without one are as they were."""
+    """The page with the figure whose cell is tagged `stage`, its map or its first lab under its
+    question; a word and a link where it stood. Pages without one are as they were."""
     if tagged := TAGGED.search(html):
         (begin, end), what = tagged.span(1), "This figure"
-    elif lab := LAB.search(html):
-        (begin, end), what = lab.span(), "This lab"
+    elif lab := MAP.search(html) or LAB.search(html):
+        (begin, end), what = lab.span(), "This map" if lab[0].startswith("<creat") else "This lab"
     else:
         return html
     opening = OPENING.search(html)

@@ -157,7 +157,7 @@ def test_a_link_in_the_text_sets_it_and_the_reader_stays(window):
     ran(tab)
     state = tab.evaluate("document.querySelector('#lab-polynomial').panel.state")
     assert state["left"][:2] == ["polynomial", "2"] and state["right"][:2] == ["polynomial", "3"]
-    assert abs(link.bounding_box()["y"] - before) < 2 and "left=polynomial" in tab.url
+    assert abs(link.bounding_box()["y"] - before) < 2 and "right=polynomial" in tab.url
     assert sheet.bounding_box()["height"] < 800
     assert not serious_faults(tab, "light", "#stage") and not serious_faults(tab, "dark", "#stage")
     tab.keyboard.press("Escape")
@@ -230,6 +230,31 @@ def test_a_guess_is_drawn_before_the_answer_and_measured_against_it(window):
         "() => !document.querySelector('#stage').innerText.includes('your guess')"
     )
     assert tab.evaluate(points) == []
+    assert tab.problems == []
+
+
+def test_a_link_sets_the_map_and_a_cell_of_it_runs(window):
+    tab = window("book/part3_images/13_ablations.html")
+    said = tab.locator("#lab-creativity .atlas [role=status]")
+    assert said.inner_text().startswith("three poolings, 10 clothes")
+    assert not tab.locator("#lab-live").is_visible()
+    link = tab.locator("a[href*='row=one+pooling']").first
+    link.scroll_into_view_if_needed()
+    link.click()
+    assert tab.locator(".stage-docked").is_visible()
+    assert said.inner_text().startswith("one pooling, 10 clothes")
+    shown = tab.locator("#lab-creativity .atlas-samples canvas").first
+    assert (
+        len(set(shown.evaluate("c => [...c.getContext('2d').getImageData(0, 0, 32, 32).data]")))
+        > 20
+    )
+    tab.get_by_role("button", name="Run this one in the lab").click()
+    ran(tab, "live")
+    state = tab.evaluate("document.querySelector('#lab-live').panel.state")
+    assert state["left"] == ["one pooling", "10", "reverse SDE"]
+    assert tab.locator("#lab-live .lab-bar").count() == 2
+    assert not serious_faults(tab, "light", "#stage") and not serious_faults(tab, "dark", "#stage")
+    assert tab.evaluate("document.scrollingElement.scrollWidth") <= 1280
     assert tab.problems == []
 
 
