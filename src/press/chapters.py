@@ -26,6 +26,7 @@ LEDGER = "ledger"
 # what reads what the others measured: it runs last and depends on their claims
 COLLECTING = (LEDGER, "corrections")
 MANIFEST = "models/manifest.json"
+CARDS = re.compile(r"manifest|atlas\.trained")  # code that reads more of it than one card
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG = "image/png"
 RUN_METADATA = {
@@ -270,7 +271,7 @@ class Book:
         # Every model that is loaded opens the manifest, of which only its card counts, unless the
         # chapter itself looks at others.
         return found | {
-            n: data[n] for n in opened if n in data and (n != MANIFEST or "manifest" in code)
+            n: data[n] for n in opened if n in data and (n != MANIFEST or CARDS.search(code))
         }
 
     # What is known of its last run ----------------------------------------------------------------

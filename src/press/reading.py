@@ -50,7 +50,7 @@ def sections(cells: Iterable[Any]) -> Iterator[tuple[Any, str, bool]]:
     for cell in cells:
         text = cell.cell_type == "markdown"
         for part in filter(None, SECTION.split(cell.source)) if text else [cell.source]:
-            head = re.match(r"(##+) .*\s+", part) if text else None
+            head = re.match(r"(##+) .*(?:\n\s*|$)", part) if text else None
             if head and not 0 < level < len(head[1]):
                 level = len(head[1]) if part.startswith(OPTIONAL, head.end()) else 0
             yield cell, part, level > 0

@@ -4,6 +4,7 @@ makes build/site."""
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -153,7 +154,10 @@ def assemble(book: Book, scripts: Path) -> Path:
     if (book.root / "src/helpers/lab").is_dir():  # the labs' front end travels with the package
         from helpers.lab.scripts import STATIC, joined
 
-        (assets / "lab.js").write_text(joined(), encoding="utf-8")
+        # without remarks and indentation, a seventh of what crosses the network: no string of the
+        # scripts is longer than a line
+        short = re.sub(r"^ *(//.*\n)?", "", joined(), flags=re.M)
+        (assets / "lab.js").write_text(short, encoding="utf-8")
         shutil.copy(STATIC / "lab.css", assets)
     if book.results.is_dir():
         # pages in Markdown show figures that chapters drew; labs load the denoisers that chapters

@@ -65,6 +65,7 @@ class Tags:
         made = dictionary(S=NameObject(kind), P=parent, K=ArrayObject())
         made.update({NameObject(key): source[key] for key in SAID if key in source})
         facts = source["/A"].get_object() if "/A" in source else []
+        facts = facts if isinstance(facts, list) else [facts]  # the standard allows both
         if worth := [fact.clone(self.writer) for fact in facts if telling(fact)]:
             made[NameObject("/A")] = ArrayObject(worth)
         return self.writer._add_object(made)

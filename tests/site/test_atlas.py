@@ -127,6 +127,7 @@ def test_the_panel_says_what_was_measured(tab, shown, places):
     assert "the nearest training image is number" in tab.inner_text(".atlas")
     tab.get_by_role("combobox", name="images of").select_option("faces")
     assert said(tab).startswith("one pooling, 1,000 faces")
+    assert not tab.locator(".atlas svg").is_visible()  # their closeness was not measured
     tab.wait_for_function("() => document.querySelectorAll('.atlas-samples canvas').length === 8")
     assert (
         tab.locator(".atlas-samples button").count() == 0

@@ -35,7 +35,7 @@ def lab(colour, eyes):
 
 
 def nearest(colours, eyes):
-    pairs = itertools.combinations(dict.fromkeys(colours), 2)
+    pairs = itertools.combinations(colours, 2)
     return min((np.linalg.norm(lab(a, eyes) - lab(b, eyes)), a, b) for a, b in pairs)
 
 

@@ -42,7 +42,7 @@ from helpers.denoisers import (
 from helpers.lab import Family, Lab, export
 from helpers.lab.lab import SAMPLERS
 from helpers.lab.page import CHECKED, DIRECTIONS
-from helpers.lab.scripts import IMPORT, STATIC
+from helpers.lab.scripts import IMPORT, STATIC, joined
 from helpers.lab.widget import Widget
 
 torch.set_num_threads(1)
@@ -317,6 +317,13 @@ def test_the_modules_can_be_joined():
         imports = [found[0] for found in IMPORT.finditer(text)]
         assert re.findall(r"(?m)^import\b", text) == ["import"] * len(imports), module.name
         assert not re.search(r"\bas\b", "".join(imports)), module.name
+
+
+def test_no_string_of_the_scripts_is_longer_than_a_line():
+    """So that the page can leave out what begins its lines."""
+    lines = joined().splitlines()
+    assert [line for line in lines if line.count("`") % 2] == [] and not lines[-1].startswith("/*")
+    assert [line for line in lines if re.match(r" *(/\*|\*)", line)] == []
 
 
 def test_scripts_have_lines_of_a_hundred_columns():

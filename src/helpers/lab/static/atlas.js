@@ -46,8 +46,10 @@ export class Atlas extends Panel {
   look(cell) { return Math.min(this.state.look, cell.said.length - 1); }
 
   build() {
-    const kinds = Object.keys(this.spec.kinds), { start } = this.spec;
-    const part = (look) => inPercent((look + 1) / (start.look + 1));
+    const kinds = Object.keys(this.spec.kinds);
+    const all = Object.values(this.spec.kinds).flatMap(({ cells }) => cells);
+    const looks = Math.max(...all.map(({ said }) => said.length));
+    const part = (look) => inPercent((look + 1) / looks);
     this.table = h("table", { class: "atlas-cells" });
     this.plane = svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img" });
     this.samples = h("div", { class: "atlas-samples" });
@@ -59,7 +61,7 @@ export class Atlas extends Panel {
         h("div", {}, this.plane, h("ul", { class: "lab-legend" }))),
       h("div", { class: "lab-controls" },
         this.select("images of", "kind", kinds),
-        this.slider("of its training:", "look", range(start.look + 1), part), this.open),
+        this.slider("of its training:", "look", range(looks), part), this.open),
       this.status, this.samples, this.detail);
     if (this.inner) this.root.append(this.inner);
     // a press that moves on goes through the cells
@@ -83,6 +85,9 @@ export class Atlas extends Panel {
 
   change(part) {
     Object.assign(this.state, part);
+    const { rows, columns } = this.kind;
+    if (!rows.includes(this.state.row)) this.state.row = rows[0];
+    if (!columns.includes(this.state.column)) this.state.column = columns.at(-1);
     if (this.drawn !== this.state.kind) this.lay();
     super.change({});
   }
@@ -91,8 +96,6 @@ export class Atlas extends Panel {
   lay() {
     const { rows, columns } = this.kind;
     this.drawn = this.state.kind;
-    if (!rows.includes(this.state.row)) this.state.row = rows[0];
-    if (!columns.includes(this.state.column)) this.state.column = columns.at(-1);
     const button = (i, j) => {
       const about = { type: "button", "aria-label": `${rows[i]}, ${columns[j]} training images` };
       return h("td", {}, h("button", { ...about, onclick: () => this.choose(i, j) }, h("canvas")));
@@ -107,6 +110,9 @@ export class Atlas extends Panel {
       ["―", "its architecture, from few to many images"], ["┄", "its training"],
       ["+", "images that no network made"]];
     this.plane.nextSibling.replaceChildren(...marks.map((mark) => h("li", {}, mark.join(" "))));
+    // of older networks closeness was not measured
+    const placed = this.kind.cells.some(({ said }) => said.some((one) => "closeness" in one));
+    this.plane.parentElement.hidden = !placed;
   }
 
   update() {
@@ -126,21 +132,20 @@ export class Atlas extends Panel {
     this.writeLink(this.query());
   }
 
-  words({ images, copies, closeness, kid, kid_error: error, quadrants, grain, lost }) {
+  words({ images, copies, closeness, kid, kid_error: error, grain, lost }) {
     const { row, column, kind } = this.state, of = `of ${this.spec.judged} samples`;
     const told = [`${row}, ${column.toLocaleString("en")} ${kind} to learn from,`];
     told.push(images ? `after ${images.toLocaleString("en")} images seen:` : "in closed form:");
-    const facts = [`${inPercent(copies ?? 0)} ${of} are copies`];
+    const facts = copies === undefined ? [] : [`${inPercent(copies)} ${of} are copies`];
     if (closeness !== undefined) {
       facts.push(`closeness ${closeness.toFixed(2)} (0 is a copy, 1 new)`);
     }
-    const chance = Object.values(this.kind.known)[0]?.quadrants;
-    const beside = chance === undefined ? "" : `, of unseen images' ${inPercent(chance)}`;
-    facts.push(`${inPercent(quadrants)} of their quarters match a training image${beside}`);
     if (kid !== undefined) {
       facts.push(`KID ${kid.toFixed(2)}${error ? ` ± ${error.toFixed(2)}` : ""} (0 is real)`);
     }
-    facts.push(`fine detail ${grain.toFixed(1)} times as strong as in real images`);
+    if (grain !== undefined) {
+      facts.push(`fine detail ${grain.toFixed(1)} times as strong as in real images`);
+    }
     if (lost) facts.push(`${inPercent(lost)} diverged`);
     return `${told.join(" ")} ${facts.join("; ")}.`;
   }
@@ -151,7 +156,12 @@ export class Atlas extends Panel {
     if (!this.pictures.has(name)) {
       const { files, version } = this.spec, path = `labs/${this.spec.name}/${name}?v=${version}`;
       const image = Object.assign(new Image(), { src: files?.[name] ?? inside(path).href });
-      this.pictures.set(name, image.decode().then(() => image));
+      const forget = () => {
+        this.pictures.delete(name); // the next choice tries again
+        this.status.textContent = `The picture ${name} did not load.`;
+        return new Image(1, 1);
+      };
+      this.pictures.set(name, image.decode().then(() => image, forget));
     }
     return this.pictures.get(name);
   }
@@ -243,7 +253,7 @@ export class Atlas extends Panel {
     if (asked.get("lab") !== this.spec.name) return;
     const map = kinds[asked.get("kind") ?? start.kind] ?? {};
     const known = { kind: Object.keys(kinds), row: map.rows ?? [], column: map.columns ?? [],
-      look: range(start.look + 1) };
+      look: range(Math.max(...(map.cells ?? []).map(({ said }) => said.length), 1)) };
     this.refused = "";
     for (const [key, values] of Object.entries(known).filter(([k]) => asked.has(k))) {
       const found = values.find((value) => String(value) === asked.get(key));

@@ -184,6 +184,7 @@ export class Denoise extends Panel {
     };
     const about = (side) => JSON.stringify({ ...shown, left: shown[side], right: "" });
     this.time.pause();
+    this.streamed = false;
     this.press.disabled = true;
     this.say(this.started ? "Sampling …" : "Loading the denoisers …");
     const coming = this.answers.ask({ ask: "data", spec, target, count });

@@ -39,6 +39,14 @@ export class Plane extends Denoise {
     for (const side of Object.keys(this.sketch.points)) this.tell(side);
   }
 
+  // An answer that was on its way waits too.
+  arrive(found) {
+    super.arrive(found);
+    if (!this.sketch.open) return;
+    this.time.pause();
+    this.sketch.ask();
+  }
+
   // Another question, once this one is answered, has no guess.
   update() {
     if (!this.sketch.open) this.sketch.drop();

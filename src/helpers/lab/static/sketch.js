@@ -31,6 +31,10 @@ export class Sketch {
     if (this.open) this.set(false);
   }
 
+  ask() {
+    this.lab.say("Draw on both panels where the particles will end. Then show the answer.");
+  }
+
   turn() {
     const { lab } = this;
     if (this.open) {
@@ -40,12 +44,13 @@ export class Sketch {
     }
     this.drop();
     this.set(true);
+    clearTimeout(lab.soon);
     lab.time.pause();
     lab.over.hidden = true;
     for (const still of lab.stills.slice(1)) still.remove();
     lab.show();
     lab.choose(null);
-    lab.say("Draw on both panels where the particles will end. Then show the answer.");
+    this.ask();
   }
 
   listen(side) {
