@@ -103,7 +103,7 @@ def test_disjoint_sets_fit_in_the_pool():
             for n in (1, 10, 100, 1000, pool // 2):
                 a, b = (entries[f"{source}-n{n}-{letter}"] for letter in "ab")
                 assert (a.data.pop("split"), b.data.pop("split")) == ("train", "disjoint")
-                assert a == b and a.data["n"] == n
+                assert replace(a, ships=b.ships) == b and a.data["n"] == n
 
 
 def test_the_full_profile_takes_the_papers_schedule():

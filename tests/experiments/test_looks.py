@@ -55,7 +55,8 @@ def test_diverged_samples_are_counted_and_left_out():
 
 def test_colour_is_judged_by_its_gray():
     colour = replace(SEEN, images=SEEN.images[:, None].expand(-1, 3, -1, -1), colour="rgb")
-    assert looks.judged(colour.images[:50], colour, UNSEEN) == pytest.approx(
+    unseen = replace(UNSEEN, images=UNSEEN.images[:, None].expand(-1, 3, -1, -1), colour="rgb")
+    assert looks.judged(colour.images[:50], colour, unseen) == pytest.approx(
         looks.judged(SEEN.images[:50], SEEN, UNSEEN), abs=1e-3
     )
 
