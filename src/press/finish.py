@@ -3,6 +3,7 @@ and load."""
 
 import base64
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -25,6 +26,8 @@ FOLD = re.compile(
     re.S,
 )
 CONTENTS = 'id="pst-page-toc-nav"', 'id="page-contents"'
+# Pictures of 50 kB and more in a page are files: they may come after it.
+PICTURE = re.compile(r'(?<=src=")data:image/png;base64,([A-Za-z0-9+/=]{70000,})(?=")')
 # A chapter's badge leads to its own rows.
 LEDGER = re.compile(r'(href="[^"#?]*ledger\.html)("[^>]*>(?:<[^>]*>)*Ledger: )')
 ICON = re.compile(r"\.fa-([a-z0-9-]+)::?before")
@@ -50,6 +53,12 @@ def finish(site: Path) -> None:
         html = FOLD.sub(r'<details class="fold"><summary>\1</summary>', html).replace(*CONTENTS)
         if chapter := number(page):
             html = LEDGER.sub(rf"\1?chapter={chapter}\2", html)
+        for data in set(PICTURE.findall(html)):
+            picture = site / "_images" / f"{hashlib.sha256(data.encode()).hexdigest()[:20]}.png"
+            picture.parent.mkdir(exist_ok=True)
+            picture.write_bytes(base64.b64decode(data))
+            there = Path(os.path.relpath(picture, page.parent)).as_posix()
+            html = html.replace(f"data:image/png;base64,{data}", there)
         page.write_text(guarded(html), encoding="utf-8")
     for file in {*site.glob("_static/scripts/fontawesome.js*"), *site.glob("_static/**/*.map")}:
         file.unlink()
