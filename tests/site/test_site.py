@@ -18,7 +18,6 @@ from press.chapters import read_notebook
 pytestmark = pytest.mark.site
 # bytes, gzip: what a page loads before the reader scrolls; pictures, its content, are not counted
 WEIGHT = 800_000
-MOVING = 1_200_000  # where the stage is a Plotly figure, whose pictures are numbers
 TEXTS = {Path("book/teach.md"): (ROOT / "book/teach.md").read_text("utf-8")} | {
     chapter: "\n".join(
         cell.source for cell in read_notebook(ROOT / chapter).cells if cell.cell_type == "markdown"
@@ -113,8 +112,12 @@ def assert_accessible(tab):
 @pytest.mark.parametrize("page", PAGES)
 def test_page_in_a_browser(opened, address, page, prefix):
     tab = opened(page, prefix)
+    # nor Plotly, where it draws the stage: a race whether it has come by now
+    staged = "plotly.min.js" if tab.locator("#stage .plotly-lab").count() else "no such file"
     loaded = [
-        response for response in list(tab.received) if response.request.resource_type != "image"
+        response
+        for response in list(tab.received)
+        if response.request.resource_type != "image" and staged not in response.url
     ]
     weight = sum(len(gzip.compress(response.body())) for response in loaded)
     formulas, typeset = (
@@ -155,8 +158,7 @@ def test_page_in_a_browser(opened, address, page, prefix):
         if not url.startswith((f"{address}{prefix}/", "data:", "blob:"))
     ] == []
     assert tab.problems == []
-    most = MOVING if tab.locator("#stage .plotly-lab").count() else WEIGHT
-    assert weight < most, f"{page} loads {weight} bytes"
+    assert weight < WEIGHT, f"{page} loads {weight} bytes"
 
 
 @pytest.mark.parametrize("link", STATES)
