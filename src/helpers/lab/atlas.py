@@ -158,7 +158,7 @@ class Atlas(Panel):
             kinds[kind] = {"rows": rows, "columns": columns, "cells": cells, "side": side,
                            "training": shown, "known": self.known.get(kind, {})}  # fmt: skip
         opens = {"lab": self.lab.name, "kind": self.live, "rows": list(self.lab.families)}
-        about = {"live": opens, "colours": self.colours(), "lowest": LOWEST,
+        about = {"live": opens, "colours": self.colours(),
                  "judged": looks.JUDGED, "across": COLUMNS}  # fmt: skip
         return {"name": self.name, "kinds": kinds, "start": self.start, **about}, files
 
