@@ -145,14 +145,15 @@ def spectrum(x: torch.Tensor, bins: int = 15) -> dict[str, list]:
 def weighed(loss: str, observed: dict, steps: int, seed: int) -> dict:
     """All that is recorded of a training of STUDY; measured once."""
     made = entry(seed, loss=loss, steps=steps, **observed)
-    network, _ = trained(made)
     file = record.ROOT / f"build/train/physics/{made.key()}-row.json"
-    if not file.exists():
-        x = generated(network, seed=seed)
-        found = {"loss": loss, **observed, "steps": steps, "seed": seed} | judged(x)
-        found |= errors(network, held_out()[:256])
-        write_atomically(file, json.dumps(found | ({"spectrum": spectrum(x)} if seed == 0 else {})))
-    return json.loads(file.read_text())
+    if file.exists():
+        return json.loads(file.read_text())
+    network, _ = trained(made)
+    x = generated(network, seed=seed)
+    found = {"loss": loss, **observed, "steps": steps, "seed": seed} | judged(x)
+    found |= errors(network, held_out()[:256]) | ({"spectrum": spectrum(x)} if seed == 0 else {})
+    write_atomically(file, json.dumps(found))
+    return found
 
 
 def weighting() -> dict:
