@@ -120,7 +120,8 @@ def trained() -> dict:
                 run["psnr"].append(round(float(psnr.mean()), 3))
                 print(f"DnCNN {p.step}: {run['psnr'][-1]} dB, {p.remaining:.0f} s left", flush=True)
         found["runs"].append(run | {"seconds": round(p.seconds)})
-    save_file(network.state_dict(), FOLDER / "dncnn.safetensors")
+    weights = {k: v.contiguous() for k, v in network.state_dict().items()}  # not channels last
+    save_file(weights, FOLDER / "dncnn.safetensors")
     return found
 
 
