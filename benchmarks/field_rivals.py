@@ -50,7 +50,7 @@ from helpers.training import Recipe, fit
 
 UPSCALER = Recipe(steps=2400, batch=4, rate=2e-3, warmup=50, clip=1.0, ema=0.99, precision="mixed")
 HIGH = {"half": SEEN // 2, "tenth": SEEN // 10}  # scenes known at 128; the others at 32 only
-LENGTHS = {"field": (1200,), "upscaler": (1200, 2400)}
+LENGTHS = {"field": (1200, 2400), "upscaler": (1200, 2400)}
 UPSCALED = 2400
 Field = tuple[Tensor, Tensor]
 Maker = Callable[[Field, int], Tensor]
