@@ -50,6 +50,7 @@ async function draw(figure) {
   // labels and slider.
   if (range && scaleanchor) layout.height = Math.min(target.clientWidth, 480) + 130;
   const Plotly = await plotly();
+  target.replaceChildren(); // the still
   await Plotly.newPlot(target, { data, layout: themed(layout), frames, config });
   addKeys(target, layout, frames.length, Plotly);
   const follow = new MutationObserver(() => Plotly.relayout(target, themed(target.layout)));

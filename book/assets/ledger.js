@@ -31,7 +31,7 @@
     const asked = new URLSearchParams(location.search);
     const form = document.createElement("form");
     form.className = "ledger-filters";
-    const choices = {};
+    const choices = {}, unknown = [];
     for (const [name, of] of Object.entries(kinds)) {
       const select = document.createElement("select");
       select.add(new Option(`every ${name}`, ""));
@@ -39,7 +39,10 @@
         select.add(new Option(named.get(value)?.slice(0, 60) ?? value, value));
       }
       select.value = asked.get(name) ?? "";
-      if (select.selectedIndex < 0) select.value = "";
+      if (select.selectedIndex < 0) {
+        unknown.push(`There is no ${name} ${asked.get(name)}. `);
+        select.value = "";
+      }
       const label = document.createElement("label");
       label.append(`${name} `, select);
       form.append(label);
@@ -60,7 +63,7 @@
       );
       const shown = new Set(chosen.slice(0, limit));
       for (const row of rows) row.hidden = !shown.has(row);
-      count.textContent = `${chosen.length} of ${rows.length} claims`;
+      count.textContent = `${unknown.splice(0).join("")}${chosen.length} of ${rows.length} claims`;
       more.hidden = shown.size === chosen.length;
       more.textContent = `${Math.min(step(), chosen.length - shown.size)} more`;
     }

@@ -14,11 +14,7 @@
   const folds = [...document.querySelectorAll("details.fold")];
   const openAll = (open) => folds.forEach((fold) => (fold.open = open));
 
-  function addSwitch() {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "show-code";
-    button.textContent = "Show all code";
+  function wire(button) {
     const set = (on) => {
       button.setAttribute("aria-pressed", String(on));
       openAll(on);
@@ -28,10 +24,9 @@
       set(on);
       memory.showCode = on;
     });
-    document.querySelector("article h1")?.nextElementSibling?.append(" ", button);
     set(memory.showCode === "true");
   }
-  if (folds.length) addSwitch();
+  document.querySelectorAll(".show-code").forEach(wire);
 
   // A link to a place within a fold opens it; on paper all are open.
   const reveal = () => {

@@ -71,9 +71,16 @@ function begin(place, sheet) {
     const here = pathname === location.pathname && new URLSearchParams(search).get("lab") === name;
     if (!here) return;
     event.preventDefault();
+    history.replaceState({ stage: name }, "");
+    history.pushState({ stage: name }, "", search); // which the lab keeps up to date
     lab.panel.go(search);
     if (visible || mode) return;
     show("docked");
     from = link;
+  });
+
+  // Back takes the stage to what it showed before the link.
+  addEventListener("popstate", ({ state }) => {
+    if (state?.stage === name) lab.panel.go(location.search);
   });
 }

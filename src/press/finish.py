@@ -11,6 +11,7 @@ from fontTools import subset
 
 from press.reading import number
 from press.stage import staged
+from press.still import stilled
 
 # Font Awesome's script redraws the icons that its fonts have drawn, and the index is needed where a
 # search is answered.
@@ -25,6 +26,9 @@ FOLD = re.compile(
     r'<details class="admonition hide above-input">\s*<summary[^>]*>\s*<p[^>]*>(.*?)</p>.*?</summary>',
     re.S,
 )
+# What opens all folds stands behind a chapter's badges from the start, so that nothing moves.
+BADGES = re.compile(r"(<h1>(?:(?!<h2).)*?<p>(?:(?!</p>).)*)</p>", re.S)
+SHOW = r'\1 <button type="button" class="show-code">Show all code</button></p>'
 CONTENTS = 'id="pst-page-toc-nav"', 'id="page-contents"'
 # Pictures of 50 kB and more in a page are files: they may come after it.
 PICTURE = re.compile(r'(?<=src=")data:image/png;base64,([A-Za-z0-9+/=]{70000,})(?=")')
@@ -50,14 +54,22 @@ def finish(site: Path) -> None:
         html = staged(BAR.sub(r"\1", REDRAW.sub("", page.read_text(encoding="utf-8"))))
         if page.name != "search.html":
             html = INDEX.sub("", html)
-        html = FOLD.sub(r'<details class="fold"><summary>\1</summary>', html).replace(*CONTENTS)
+        html, folds = FOLD.subn(r'<details class="fold"><summary>\1</summary>', html)
+        if folds:
+            html = BADGES.sub(SHOW, html, count=1)
+        html = html.replace(*CONTENTS)
         if chapter := number(page):
             html = LEDGER.sub(rf"\1?chapter={chapter}\2", html)
+
+        def keep(picture: bytes, kind: str = "webp", page: Path = page) -> str:
+            file = site / "_images" / f"{hashlib.sha256(picture).hexdigest()[:20]}.{kind}"
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(picture)
+            return Path(os.path.relpath(file, page.parent)).as_posix()
+
+        html = stilled(html, keep)
         for data in set(PICTURE.findall(html)):
-            picture = site / "_images" / f"{hashlib.sha256(data.encode()).hexdigest()[:20]}.png"
-            picture.parent.mkdir(exist_ok=True)
-            picture.write_bytes(base64.b64decode(data))
-            there = Path(os.path.relpath(picture, page.parent)).as_posix()
+            there = keep(base64.b64decode(data), "png")
             html = html.replace(f"data:image/png;base64,{data}", there)
         page.write_text(guarded(html), encoding="utf-8")
     for file in {*site.glob("_static/scripts/fontawesome.js*"), *site.glob("_static/**/*.map")}:

@@ -1,23 +1,28 @@
 """The stage: a lab under each chapter's question, links in the text that set it, and what it does
 in a browser."""
 
+import base64
+import gzip
+import io
 import json
 import re
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
 import torch
+from bs4 import BeautifulSoup
+from PIL import Image
 from press_fixtures import BOOK, PAGES, serious_faults
 
-from helpers import metrics
+from helpers import metrics, plots
 from helpers.lab.page import DIRECTIONS
 from press.chapters import read_notebook
 from press.stage import staged
+from press.still import stilled
 
 pytestmark = pytest.mark.site
 CHAPTERS = [c.with_suffix(".html").as_posix() for c in BOOK.chapters if "/part" in c.as_posix()]
-# the first is about timings, the last is a workbench that needs a kernel
-WITHOUT = {"14_how_fast_is_exact", "23_workbench"}
 PLANE = "book/part1_plane/04_polynomial.html"
 BOX = re.compile(r"^(:{3,})\{prf:(?:theorem|proposition|lemma|corollary)\}", re.M)
 
@@ -38,7 +43,40 @@ def test_a_lab_moves_under_the_question_and_leaves_a_word():
     assert staged(page.format("")) == page.format("")
 
 
-@pytest.mark.parametrize("page", [p for p in CHAPTERS if not any(w in p for w in WITHOUT)])
+def test_a_figure_with_a_slider_has_a_still_of_its_start():
+    """Of the frame it starts with: another one is another picture."""
+    ramp = [[0.0, 1.0]] * 2  # dark on the left
+    traces = [
+        [
+            {
+                "type": "heatmap",
+                "z": z,
+                "zmin": 0,
+                "zmax": 1,
+                "colorscale": [[0, "#000"], [1, "#f00"]],
+            }
+        ]
+        for z in (ramp, [row[::-1] for row in ramp])
+    ]
+    kept = []
+    for start in (0, 1):
+        figure = plots.Slider(traces, ["a", "b"], "n", "Caption.", "Alt.", start).figure
+        layout, packed = figure["layout"], gzip.compress(json.dumps(figure).encode())
+        page = (
+            '<div aria-label="Alt." class="plotly-target"></div>\n<script type="application/json">'
+            f"{base64.b64encode(packed).decode()}</script>"
+        )
+        html = stilled(page, lambda picture: kept.append(picture) or "there.webp")
+        image = BeautifulSoup(html, "html.parser").select_one(".plotly-target > img")
+        assert image["src"] == "there.webp" and f"{layout['height']}px" in image["style"]
+    pixels = [np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")) for picture in kept]
+    red = [p[..., 0] > p[..., 1].astype(int) + 100 for p in pixels]
+    sides = [(r[:, : r.shape[1] // 2].sum(), r[:, r.shape[1] // 2 :].sum()) for r in red]
+    assert sides[0][1] > 20 * sides[0][0] + 1000 and sides[1][0] > 20 * sides[1][1] + 1000
+    assert stilled("<p>no figure</p>", kept.append) == "<p>no figure</p>"
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
 def test_every_chapter_opens_with_its_stage(soup, page):
     article = soup[page].find("article")
     stage, first = article.select_one("#stage"), article.find("h2")
@@ -124,7 +162,7 @@ def test_on_a_laptop_it_begins_by_itself_large_and_on_the_first_screen(window):
     ran(tab)
     for side in ("left", "right"):
         box = tab.locator(f"#stage .lab-{side} canvas").bounding_box()
-        assert box["width"] >= 340 and 0 < box["y"] < 500, box
+        assert box["width"] >= 360 and 0 < box["y"] < 500, box
     assert tab.evaluate("window.shift") < 0.1
     assert tab.evaluate("document.scrollingElement.scrollWidth") <= 1280
     assert tab.problems == []
@@ -138,6 +176,7 @@ def test_on_a_phone_it_waits_and_fits(window):
     slide = tab.locator("#stage .lab-left input[type=range]").first
     over, under = press.bounding_box(), slide.bounding_box()
     assert over["y"] > under["y"] + under["height"], "the button covers a slider"
+    assert tab.locator("#stage .lab-left canvas").bounding_box()["width"] > 330
     assert tab.evaluate("document.scrollingElement.scrollWidth") <= 390
     press.click()
     ran(tab)
@@ -151,6 +190,7 @@ def test_a_link_in_the_text_sets_it_and_the_reader_stays(window):
     link.scroll_into_view_if_needed()
     tab.locator(".stage-way").wait_for()
     before = link.bounding_box()["y"]
+    old = tab.evaluate("document.querySelector('#lab-polynomial').panel.state")
     link.click()
     sheet = tab.locator(".stage-docked")
     sheet.wait_for()
@@ -164,6 +204,10 @@ def test_a_link_in_the_text_sets_it_and_the_reader_stays(window):
     assert tab.locator(".stage-docked").count() == 0 and tab.locator(".stage-way").is_visible()
     assert link.evaluate("link => link === document.activeElement")
     assert abs(link.bounding_box()["y"] - before) < 2
+    tab.go_back()  # the stage as it was, on the same page
+    tab.wait_for_function("before => document.querySelector('#lab-polynomial').panel.state.left"
+                          ".join() === before", arg=",".join(old["left"]))  # fmt: skip
+    assert PLANE in tab.url and "right=polynomial" not in tab.url
     assert tab.problems == []
 
 
