@@ -17,6 +17,8 @@ from press.still import stilled
 # search is answered.
 REDRAW = re.compile(r"\s*<script[^>]*/fontawesome\.js[^>]*></script>")
 INDEX = re.compile(r"\s*<script[^>]*\b(?:searchtools|language_data|searchindex)\.js[^>]*></script>")
+# Firefox fetches the page that this names before it is asked for, which the policy forbids.
+NEXT = re.compile(r'\s*<link\b[^>]*\brel="next"[^>]*>')
 # The bar that book.css hides has the sidebars' buttons a first time, and the theme's scripts know
 # only the first.
 BAR = re.compile(r'(<header id="pst-header"[^>]*>).*?(?=</header>)', re.S)
@@ -51,7 +53,8 @@ POLICY = (
 def finish(site: Path) -> None:
     """Finishes the pages that Sphinx has left in `site`."""
     for page in site.rglob("*.html"):
-        html = staged(BAR.sub(r"\1", REDRAW.sub("", page.read_text(encoding="utf-8"))))
+        html = page.read_text(encoding="utf-8")
+        html = staged(BAR.sub(r"\1", NEXT.sub("", REDRAW.sub("", html))))
         if page.name != "search.html":
             html = INDEX.sub("", html)
         html, folds = FOLD.subn(r'<details class="fold"><summary>\1</summary>', html)

@@ -45,6 +45,7 @@ def test_every_page_has_the_policy_and_no_script_in_an_attribute(fresh_site):
         if "_static" in page.parts or page == SITE / "index.html":
             continue
         html = page.read_text(encoding="utf-8")
+        assert 'rel="next"' not in html  # which Firefox fetches unasked, against the policy
         policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)"', html)
         assert (
             policy
