@@ -3,8 +3,8 @@
 
 data: how long the optimiser takes for the designs that are learned from and those that are held out;
 kept in build/train/structures.
-networks: trains the designers of VARIANTS, without physics and with the paper's, three seeds, each of
-which begins anew; some minutes of a core for a seed, and what was killed goes on from there.
+networks: trains the designers of VARIANTS, without physics and with the paper's, three seeds, each
+of which begins anew; some minutes of a core for a seed, and what was killed goes on from there.
 Measures after each share of the training, and at its end on all held-out cases.
 ships: writes the designer that the chapter runs to src/helpers/recorded/structures.safetensors.
 starts: the optimiser stopped early, from the even plate and from what is drawn or copied.
