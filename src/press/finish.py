@@ -32,6 +32,8 @@ FOLD = re.compile(
 BADGES = re.compile(r"(<h1>(?:(?!<h2).)*?<p>(?:(?!</p>).)*)</p>", re.S)
 SHOW = r'\1 <button type="button" class="show-code">Show all code</button></p>'
 CONTENTS = 'id="pst-page-toc-nav"', 'id="page-contents"'
+# The contents come after the text in the page: it leaves them their room from the start.
+BESIDE = 'class="bd-main"', 'class="bd-main with-contents"'
 # Pictures of 50 kB and more in a page are files: they may come after it.
 PICTURE = re.compile(r'(?<=src=")data:image/png;base64,([A-Za-z0-9+/=]{70000,})(?=")')
 # A chapter's badge leads to its own rows.
@@ -61,6 +63,8 @@ def finish(site: Path) -> None:
         if folds:
             html = BADGES.sub(SHOW, html, count=1)
         html = html.replace(*CONTENTS)
+        if "bd-sidebar-secondary" in html:
+            html = html.replace(*BESIDE, 1)
         if chapter := number(page):
             html = LEDGER.sub(rf"\1?chapter={chapter}\2", html)
 

@@ -46,6 +46,7 @@ def still(figure: dict) -> bytes:
     layout, traces = figure["layout"], figure["data"]
     high, margin = height(layout), layout["margin"]
     drawn = Figure(figsize=(WIDE / 100, high / 100), dpi=120)
+    drawn.set_layout_engine("none")  # the book's style has another
     left, low = margin["l"], margin["b"] + SLIDER
     wide, tall = WIDE - left - margin["r"], high - low - margin["t"]
 

@@ -163,7 +163,7 @@ def test_on_a_laptop_it_begins_by_itself_large_and_on_the_first_screen(window):
     for side in ("left", "right"):
         box = tab.locator(f"#stage .lab-{side} canvas").bounding_box()
         assert box["width"] >= 360 and 0 < box["y"] < 500, box
-    assert tab.evaluate("window.shift") < 0.1
+    assert tab.evaluate("window.shift") < 0.05
     assert tab.evaluate("document.scrollingElement.scrollWidth") <= 1280
     assert tab.problems == []
 
