@@ -55,6 +55,15 @@ async function draw(figure) {
   addKeys(target, layout, frames.length, Plotly);
   const follow = new MutationObserver(() => Plotly.relayout(target, themed(target.layout)));
   follow.observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  // For a lecture as high as the window, with numbers that the last row reads.
+  const { height } = layout, { size = 12 } = layout.font ?? {};
+  addEventListener("resize", () => {
+    const lecture = Boolean(figure.closest(".stage-projected"));
+    if (lecture === Boolean(figure.projected)) return;
+    figure.projected = lecture;
+    const large = { height: innerHeight - 160, "font.size": 24 };
+    Plotly.relayout(target, lecture ? large : { height, "font.size": size });
+  });
 }
 
 // Plotly's slider answers to the mouse and to touch only: the arrow keys move it too.

@@ -89,9 +89,9 @@ export class Files {
     const [family, value, sampler] = state[side], key = [target, count, family, value].join("/");
     const entry = (await this.manifest()).models[key];
     if (!entry) throw new Error(`this page has no denoiser ${key}`);
+    const denoise = await this.denoiser(entry); // first, so that pictures come first
     const coming = this.data(state); // which nothing needs before the end
     coming.catch(() => {}); // awaited there
-    const denoise = await this.denoiser(entry);
     const n = Number(state.particles), seed = Number(state.seed), { centre } = spec;
     const sigmas = spec.schedules[schedule][steps];
     const frames = await sample({ sampler, denoise, n, d, sigmas, seed, seen, centre });
