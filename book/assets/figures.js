@@ -55,14 +55,18 @@ async function draw(figure) {
   addKeys(target, layout, frames.length, Plotly);
   const follow = new MutationObserver(() => Plotly.relayout(target, themed(target.layout)));
   follow.observe(document.documentElement, { attributeFilter: ["data-theme"] });
-  // For a lecture as high as the window, with numbers that the last row reads.
-  const { height } = layout, { size = 12 } = layout.font ?? {};
+  // For a lecture as large as the window, with numbers that the last row reads.
+  const pad = layout.sliders?.[0]?.pad?.t ?? 0;
   addEventListener("resize", () => {
     const lecture = Boolean(figure.closest(".stage-projected"));
     if (lecture === Boolean(figure.projected)) return;
     figure.projected = lecture;
-    const large = { height: innerHeight - 160, "font.size": 24 };
-    Plotly.relayout(target, lecture ? large : { height, "font.size": size });
+    Plotly.relayout(target, {
+      width: lecture ? target.clientWidth : null,
+      height: lecture ? innerHeight - 160 : layout.height,
+      "font.size": lecture ? 24 : 12,
+      "sliders[0].pad.t": lecture ? 2 * pad : pad,
+    });
   });
 }
 
