@@ -15,7 +15,8 @@ async function unzip(bytes) {
 // Files named .gz are unpacked here, unless the server has done it already.
 async function download(url) {
   const { pathname } = url;
-  const answer = await fetch(url).catch(failed(`could not load ${pathname}, press again when the network is there`));
+  const remedy = `could not load ${pathname}, press again when the network is there`;
+  const answer = await fetch(url).catch(failed(remedy));
   if (!answer.ok) throw new Error(`${pathname} is not there: the server answered ${answer.status}`);
   const bytes = new Uint8Array(await answer.arrayBuffer());
   return pathname.endsWith(".gz") && bytes[0] === 0x1f && bytes[1] === 0x8b ? unzip(bytes) : bytes;
