@@ -81,6 +81,6 @@ function begin(place, sheet) {
 
   // Back takes the stage to what it showed before the link.
   addEventListener("popstate", ({ state }) => {
-    if (state?.stage === name) lab.panel.go(location.search);
+    if (lab && state?.stage === name) lab.panel.go(location.search);
   });
 }
