@@ -34,7 +34,9 @@ def stilled(html: str, keep: Callable[[bytes], str]) -> str:
         if is_square(figure["layout"]):  # as figures.js will draw it
             high = f"calc(min({SQUARE}px, 100vw - 2rem) + {LEGEND}px)"
         source = keep(still(figure))
-        look = f'class="plotly-still" alt="" loading="lazy" style="height: {high}"'
+        label = re.search(r'aria-label="([^"]*)"', found[1])
+        look = f'class="plotly-still" alt="{label[1] if label else ""}" loading="lazy"'
+        look += f' style="height: {high}"'
         return f'{found[1]}<img {look} src="{source}"/>{found[2]}'
 
     return FIGURE.sub(add, html)

@@ -68,7 +68,11 @@ def test_a_figure_with_a_slider_has_a_still_of_its_start():
         )
         html = stilled(page, lambda picture: kept.append(picture) or "there.webp")
         image = BeautifulSoup(html, "html.parser").select_one(".plotly-target > img")
-        assert image["src"] == "there.webp" and f"{layout['height']}px" in image["style"]
+        assert (
+            image["alt"] == "Alt."
+            and image["src"] == "there.webp"
+            and f"{layout['height']}px" in image["style"]
+        )
     pixels = [np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")) for picture in kept]
     red = [p[..., 0] > p[..., 1].astype(int) + 100 for p in pixels]
     sides = [(r[:, : r.shape[1] // 2].sum(), r[:, r.shape[1] // 2 :].sum()) for r in red]
