@@ -42,7 +42,11 @@ DRAW = """async () => {
     dispatchEvent(new Event("beforeprint"));
     if (window.MathJax) await MathJax.startup.promise;
     await document.fonts.ready;
-    for (const image of document.images) await image.decode();
+    for (const image of document.images) {
+        if (image.closest(".plotly-target")) continue; // the still of a figure that is about to be drawn
+        image.loading = "eager"; // what is lazy and far down never comes
+        await image.decode();
+    }
 }"""
 DRAWN = '() => [...document.querySelectorAll(".plotly-target")].every((target) => target.querySelector(".main-svg"))'
 # Tags are for a picture with its description, not for each stroke of a drawing, nor for the frame
