@@ -113,13 +113,14 @@ def trained(
             designer, x[i], sigma, noise, told[i], observations(PLATE, single[i], weights)
         )
 
-    file, seen = FOLDER / f"{name}-{seed}.safetensors", FOLDER / f"{name}-{seed}.json"
+    key = hashlib.sha256(repr((weights, recipe, TRAINED)).encode()).hexdigest()[:8]
+    file, seen = (FOLDER / f"{name}-{seed}-{key}.{kind}" for kind in ("safetensors", "json"))
     looks = json.loads(seen.read_text()) if seen.exists() and file.exists() else []
     for now in fit(designer, loss, recipe, x, file):
         if now.step in LOOKS and now.step not in [look["step"] for look in looks]:
             spent = {"step": now.step, "seconds": round(time.process_time() - begun)}
             looks.append(spent | medians(measured(now.denoiser, 64, seed)))
-            seen.write_text(json.dumps(looks))
+            write_atomically(seen, json.dumps(looks))
             print(name, seed, looks[-1], flush=True)
     return designer, looks
 

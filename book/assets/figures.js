@@ -57,17 +57,20 @@ async function draw(figure) {
   follow.observe(document.documentElement, { attributeFilter: ["data-theme"] });
   // For a lecture as large as the window, with numbers that the last row reads.
   const pad = layout.sliders?.[0]?.pad?.t ?? 0;
-  addEventListener("resize", () => {
-    const lecture = Boolean(figure.closest(".stage-projected"));
-    if (lecture === Boolean(figure.projected)) return;
-    figure.projected = lecture;
+  let projected = false;
+  const fit = () => {
+    const lecture = figure.closest(".stage-projected") !== null;
+    if (!lecture && !projected) return;
+    projected = lecture;
     Plotly.relayout(target, {
       width: lecture ? target.clientWidth : null,
       height: lecture ? innerHeight - 160 : layout.height,
       "font.size": lecture ? 24 : 12,
       "sliders[0].pad.t": lecture ? 2 * pad : pad,
     });
-  });
+  };
+  addEventListener("resize", fit);
+  fit(); // the projector may have been first
 }
 
 // Plotly's slider answers to the mouse and to touch only: the arrow keys move it too.

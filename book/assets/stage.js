@@ -79,8 +79,11 @@ function begin(place, sheet) {
     from = link;
   });
 
-  // Back takes the stage to what it showed before the link.
+  // Back takes the stage to what it showed before the link; a step between headings leaves it.
   addEventListener("popstate", ({ state }) => {
-    if (lab && state?.stage === name) lab.panel.go(location.search);
+    const { search } = location, of = new URLSearchParams(search).get("lab") ?? name;
+    if (lab && state?.stage === name && of === name && search !== lab.panel.query()) {
+      lab.panel.go(search);
+    }
   });
 }

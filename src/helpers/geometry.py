@@ -215,6 +215,10 @@ def oscillation(vectors: Tensor, rows: Tensor, reach: int = 2) -> tuple[Tensor, 
     return along, frequency(band[:, 1:], band[:, :-1], inside[1:] & inside[:-1])
 
 
+# ColorBrewer's RdBu: white at zero, where Plotly's scale of that name is gray
+SIGNED = [[0, "#2166ac"], [0.5, "#f7f7f7"], [1, "#b2182b"]]
+
+
 def walk(
     vectors: Sequence[Tensor], contours: Sequence[Tensor], levels: int = 9
 ) -> list[list[dict]]:
@@ -228,7 +232,7 @@ def walk(
     frames: list[list[dict]] = [[] for _ in vectors[0]]
     for i, (stack, rows) in enumerate(zip(vectors, contours, strict=True), 1):
         axes = {"xaxis": f"x{i}", "yaxis": f"y{i}", "showlegend": False, "hoverinfo": "skip"}
-        colours = {"zmin": -levels, "zmax": levels, "colorscale": "RdBu", "showscale": False}
+        colours = {"zmin": -levels, "zmax": levels, "colorscale": SIGNED, "showscale": False}
         line = {"type": "scatter", "mode": "lines", "line": {"color": "#222222", "width": 1}}
         shown = rows.clamp(0, len(rows) - 1).tolist()
         for frame, e in zip(frames, stack, strict=True):

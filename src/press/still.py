@@ -8,20 +8,18 @@ import json
 import re
 from collections.abc import Callable
 
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
 FIGURE = re.compile(
     r'(<div (?=[^>]*class="plotly-target")[^>]*>)(</div>\s*<script type="application/json">([^<]+)<)'
 )
-NAMED = {"RdBu": "RdBu_r"}  # scales of Plotly, which begin at the other end
-# Pixels: of a column; of a square window at most and what is over and under it, as in figures.js; of
-# a slider with its numbers.
-WIDE, SQUARE, LEGEND, SLIDER = 760, 480, 130, 90
+# Pixels: of a column, on a laptop and on a phone; of a square window at most and what is over and
+# under it, as in figures.js; of a slider with its numbers; left of an axis with a title.
+WIDE, NARROW, SQUARE, LEGEND, SLIDER, TITLED = 760, 360, 480, 130, 90, 62
 INK = "#808890"  # read on white and on black
 
 
@@ -30,30 +28,31 @@ def stilled(html: str, keep: Callable[[bytes], str]) -> str:
 
     def add(found: re.Match[str]) -> str:
         figure = json.loads(gzip.decompress(base64.b64decode(found[3])))
-        high = f"{height(figure['layout'])}px"
+        high = f"{height(figure['layout'], WIDE)}px"
         if is_square(figure["layout"]):  # as figures.js will draw it
-            high = f"calc(min({SQUARE}px, 100vw - 2rem) + {LEGEND}px)"
-        source = keep(still(figure))
+            high = f"calc(min({SQUARE}px, 100vw - 3rem) + {LEGEND}px)"
         label = re.search(r'aria-label="([^"]*)"', found[1])
         look = f'class="plotly-still" alt="{label[1] if label else ""}" loading="lazy"'
-        look += f' style="height: {high}"'
-        return f'{found[1]}<img {look} src="{source}"/>{found[2]}'
+        look += f' style="height: {high}" src="{keep(still(figure))}"'
+        phone = f'<source media="(max-width: 599px)" srcset="{keep(still(figure, NARROW))}"/>'
+        return f"{found[1]}<picture>{phone}<img {look}/></picture>{found[2]}"
 
     return FIGURE.sub(add, html)
 
 
-def still(figure: dict) -> bytes:
+def still(figure: dict, width: int = WIDE) -> bytes:
     """What Plotly draws of `figure` before its slider is moved, transparent WebP: lines, points, heat
-    maps and images. figure: as `helpers.plots.Slider` makes it."""
+    maps and images. figure: as `helpers.plots.Slider` makes it; width: in pixels."""
     layout, traces = figure["layout"], figure["data"]
-    high, margin = height(layout), layout["margin"]
-    drawn = Figure(figsize=(WIDE / 100, high / 100), dpi=120)
+    high, margin = height(layout, width), layout["margin"]
+    drawn = Figure(figsize=(width / 100, high / 100), dpi=120)
     drawn.set_layout_engine("none")  # the book's style has another
-    left, low = margin["l"], margin["b"] + SLIDER
-    wide, tall = WIDE - left - margin["r"], high - low - margin["t"]
+    left = max(margin["l"], TITLED * bool(layout.get("yaxis", {}).get("title")))
+    low = margin["b"] + SLIDER
+    wide, tall = width - left - margin["r"], high - low - margin["t"]
 
     def place(x: float, y: float) -> tuple[float, float]:
-        return (left + x * wide) / WIDE, (low + y * tall) / high
+        return (left + x * wide) / width, (low + y * tall) / high
 
     for i in sorted({axes_of(trace) for trace in traces}):
         x, y = (layout.get(f"{axis}axis{i}", {}) for axis in "xy")
@@ -69,7 +68,7 @@ def still(figure: dict) -> bytes:
         if note.get("xref") == "paper":
             where = {"ha": note.get("xanchor", "center"), "va": note.get("yanchor", "bottom")}
             drawn.text(*place(note["x"], note["y"]), note["text"], color=INK, size=9, **where)
-    legend = {
+    legend = layout.get("showlegend", True) and {
         name: handle
         for ax in drawn.axes
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)
@@ -77,7 +76,8 @@ def still(figure: dict) -> bytes:
     if legend:
         drawn.legend(
             [*legend.values()], [*legend],
-            loc="upper left", ncols=4, frameon=False, labelcolor=INK, fontsize=9,
+            loc="upper left", bbox_to_anchor=(layout["legend"].get("x", 0) * (width == WIDE), 1),
+            ncols=4 if width == WIDE else 2, frameon=False, labelcolor=INK, fontsize=9,
         )  # fmt: skip
     webp = io.BytesIO()
     drawn.savefig(webp, format="webp", transparent=True, pil_kwargs={"quality": 75})
@@ -93,8 +93,8 @@ def is_square(layout: dict) -> bool:
     return {"range", "scaleanchor"} <= {*layout.get("yaxis", {})}
 
 
-def height(layout: dict) -> int:
-    return SQUARE + LEGEND if is_square(layout) else layout["height"]
+def height(layout: dict, width: int) -> int:
+    return min(SQUARE, width) + LEGEND if is_square(layout) else layout["height"]
 
 
 def draw(ax: Axes, trace: dict) -> None:
@@ -117,17 +117,16 @@ def draw(ax: Axes, trace: dict) -> None:
         source = Image.open(io.BytesIO(base64.b64decode(trace["source"].split(",", 1)[1])))
         ax.imshow(source, interpolation="nearest")
         return
-    scale = trace["colorscale"]
-    lookup = (
-        colormaps[NAMED[scale]]
-        if isinstance(scale, str)
-        else LinearSegmentedColormap.from_list("", [(at, plain(colour)) for at, colour in scale])
-    )
-    z = trace["z"]
+    stops = [(at, plain(colour)) for at, colour in trace["colorscale"]]
+    z, lookup = trace["z"], LinearSegmentedColormap.from_list("", stops)
     across, up = trace.get("x") or range(len(z[0])), trace.get("y") or range(len(z))
-    ax.pcolormesh(
+    mesh = ax.pcolormesh(
         across, up, z, cmap=lookup, vmin=trace.get("zmin"), vmax=trace.get("zmax"), rasterized=True
     )
+    if trace.get("showscale", True):
+        bar = ax.figure.colorbar(mesh, ax=ax, ticks=trace.get("colorbar", {}).get("tickvals"))
+        bar.ax.tick_params(colors=INK, labelsize=9)
+        bar.outline.set_visible(False)
 
 
 def plain(colour: str) -> str:
@@ -149,7 +148,12 @@ def dress(ax: Axes, x: dict, y: dict) -> None:
             told[f"{name}lim"] = [10**v if log else v for v in axis["range"]]
         ax.set(**told)
         if log:
-            getattr(ax, f"{name}axis").set_minor_formatter(NullFormatter())
+            drawn = getattr(ax, f"{name}axis")
+            drawn.set_minor_formatter(NullFormatter())
+            low, high = drawn.get_view_interval()
+            if high < 100 * low:  # one power of ten says too little
+                drawn.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                drawn.set_major_formatter("{x:g}")
         if axis.get("visible") is False or axis.get("showticklabels") is False:
             (ax.xaxis if name == "x" else ax.yaxis).set_ticks([])
     if y.get("autorange") == "reversed":

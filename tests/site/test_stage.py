@@ -19,7 +19,7 @@ from helpers import metrics, plots
 from helpers.lab.page import DIRECTIONS
 from press.chapters import read_notebook
 from press.stage import staged
-from press.still import stilled
+from press.still import NARROW, WIDE, still, stilled
 
 pytestmark = pytest.mark.site
 CHAPTERS = [c.with_suffix(".html").as_posix() for c in BOOK.chapters if "/part" in c.as_posix()]
@@ -53,6 +53,7 @@ def test_a_figure_with_a_slider_has_a_still_of_its_start():
                 "z": z,
                 "zmin": 0,
                 "zmax": 1,
+                "showscale": False,
                 "colorscale": [[0, "#000"], [1, "#f00"]],
             }
         ]
@@ -67,17 +68,33 @@ def test_a_figure_with_a_slider_has_a_still_of_its_start():
             f"{base64.b64encode(packed).decode()}</script>"
         )
         html = stilled(page, lambda picture: kept.append(picture) or "there.webp")
-        image = BeautifulSoup(html, "html.parser").select_one(".plotly-target > img")
+        image = BeautifulSoup(html, "html.parser").select_one(".plotly-target > picture > img")
         assert (
             image["alt"] == "Alt."
             and image["src"] == "there.webp"
             and f"{layout['height']}px" in image["style"]
         )
     pixels = [np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")) for picture in kept]
+    assert [p.shape[1] for p in pixels] == 2 * [WIDE * 6 // 5, NARROW * 6 // 5]
     red = [p[..., 0] > p[..., 1].astype(int) + 100 for p in pixels]
     sides = [(r[:, : r.shape[1] // 2].sum(), r[:, r.shape[1] // 2 :].sum()) for r in red]
-    assert sides[0][1] > 20 * sides[0][0] + 1000 and sides[1][0] > 20 * sides[1][1] + 1000
+    for far, left, right in ((20, sides[0], sides[2]), (3, sides[1], sides[3])):  # laptop, phone
+        assert left[1] > far * left[0] + 1000 and right[0] > far * right[1] + 1000
     assert stilled("<p>no figure</p>", kept.append) == "<p>no figure</p>"
+
+
+def test_a_still_has_the_lines_and_the_legend_of_its_figure():
+    def ink(points, **layout):
+        line = plots.line_trace(*points, "a line", "#ff0000")
+        figure = plots.Slider([[line]], ["a"], "n", "Caption.", "Alt.", **layout).figure
+        opaque = np.asarray(Image.open(io.BytesIO(still(figure))))[..., 3] > 100
+        return opaque[:40].sum(), np.flatnonzero(opaque.any(0))[0], opaque.sum()
+
+    rising = [0.0, 1.0], [0.0, 1.0]
+    legend, left, whole = ink(rising)
+    assert ink(rising, showlegend=False)[0] < legend - 200
+    assert min(left, ink(rising, yaxis={"title": "height"})[1]) > 2  # nothing is cut off
+    assert ink(([0.0], [0.0]))[2] < whole - 1000
 
 
 @pytest.mark.parametrize("page", CHAPTERS)

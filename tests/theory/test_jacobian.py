@@ -248,7 +248,7 @@ def test_a_bias_free_denoiser_is_its_jacobian():
 
 
 @pytest.mark.parametrize("method", [FROZEN, REFERENCE])
-@pytest.mark.parametrize("name", ["fashion-unet-blind-n10000", "fashion-unet-n10000"])
+@pytest.mark.parametrize("name", ["fashion-unet-blind-n10000", "fashion-n1000-a"])
 def test_trained_networks_adjoint_identity(name, method):
     y = data.fashion_mnist(1, "test") + 0.2 * noise(1, 28, 28).float()
     jacobian = Jacobian(models.load(name), y, 0.2, method)
@@ -325,7 +325,7 @@ def test_full_eigen_and_svd_rebuild_the_matrix():
     )
 
 
-@pytest.mark.parametrize("name", ["fashion-unet-blind-n10000", "fashion-unet-n10000"])
+@pytest.mark.parametrize("name", ["fashion-unet-blind-n10000", "fashion-n1000-a"])
 def test_largest_eigenpairs_of_a_trained_network(name):
     """Against the full matrix in float64: each true eigenvalue is missed by no more than stated,
     and from below."""

@@ -129,7 +129,7 @@ export class Atlas extends Panel {
     this.detail.textContent = this.kind.training.length
       ? "Under each sample the training image nearest to it. Press one to hear how near." : "";
     this.draw();
-    this.writeLink(this.query());
+    this.writeLink();
   }
 
   words({ images, copies, closeness, kid, kid_error: error, grain, lost }) {

@@ -37,7 +37,7 @@ export class Denoise extends Panel {
     if (this.linked) this.readLink();
     this.show();
     this.watch(this.stage);
-    if (this.beginsItself(linkOfState(spec, this.state) !== "")) {
+    if (this.beginsItself(this.query() !== "")) {
       this.whenSeen(this.stage, () => this.started || this.run());
     }
   }
@@ -132,13 +132,13 @@ export class Denoise extends Panel {
     super.show();
     this.timeline.hidden = !this.started;
     if (this.started) return;
-    const first = linkOfState(this.spec, this.state) === "";
+    const first = this.query() === "";
     for (const still of this.stills) still.toggleAttribute("hidden", !first);
     for (const side of SIDES) this.tell(side, first && this.spec.numbers?.[side]);
   }
 
   update() {
-    this.writeLink(linkOfState(this.spec, this.state));
+    this.writeLink();
     clearTimeout(this.soon);
     const begin = () => { this.soon = 0; this.run(); };
     this.soon = this.started && !this.sketch?.open ? setTimeout(begin, 120) : 0;
@@ -155,6 +155,8 @@ export class Denoise extends Panel {
     if (all) this.say(`The link asks for what this lab does not have: ${all}.`, true);
   }
 
+  query() { return linkOfState(this.spec, this.state); }
+
   // The state of a link in the text, run at once.
   go(search) {
     this.chosen = null;
@@ -162,7 +164,7 @@ export class Denoise extends Panel {
     this.say("");
     this.readLink(search);
     this.show();
-    this.writeLink(linkOfState(this.spec, this.state));
+    this.writeLink();
     this.run();
   }
 

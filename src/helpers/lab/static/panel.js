@@ -84,9 +84,9 @@ export class Panel {
   }
 
   // The query of the state, empty where it is the first, as the address of the page.
-  writeLink(query) {
+  writeLink() {
     if (!this.linked) return;
-    const { pathname, hash } = location;
+    const { pathname, hash } = location, query = this.query();
     const address = query ? `${query}#lab-${this.spec.name}` : pathname + hash;
     history.replaceState(history.state, "", address);
   }

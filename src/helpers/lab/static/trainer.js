@@ -248,7 +248,7 @@ export class Trainer extends Board {
     this.again(rest(old) === rest(this.state) && sides.length ? sides : this.names);
   }
 
-  update() { this.writeLink(this.query()); }
+  update() { this.writeLink(); }
 
   // Training
 
