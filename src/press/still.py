@@ -117,6 +117,11 @@ def draw(ax: Axes, trace: dict) -> None:
         source = Image.open(io.BytesIO(base64.b64decode(trace["source"].split(",", 1)[1])))
         ax.imshow(source, interpolation="nearest")
         return
+    if isinstance(trace["colorscale"], str):
+        raise ValueError(
+            f"colorscale is {trace['colorscale']!r}: give its stops, as in helpers.plots.MAGMA, for "
+            "Plotly and the still would draw different ones under one name"
+        )
     stops = [(at, plain(colour)) for at, colour in trace["colorscale"]]
     z, lookup = trace["z"], LinearSegmentedColormap.from_list("", stops)
     across, up = trace.get("x") or range(len(z[0])), trace.get("y") or range(len(z))

@@ -95,6 +95,9 @@ def test_a_still_has_the_lines_and_the_legend_of_its_figure():
     assert ink(rising, showlegend=False)[0] < legend - 200
     assert min(left, ink(rising, yaxis={"title": "height"})[1]) > 2  # nothing is cut off
     assert ink(([0.0], [0.0]))[2] < whole - 1000
+    named = {"type": "heatmap", "z": [[0.0]], "colorscale": "RdBu"}
+    with pytest.raises(ValueError, match="RdBu"):
+        still(plots.Slider([[named]], ["a"], "n", "Caption.", "Alt.").figure)
 
 
 @pytest.mark.parametrize("page", CHAPTERS)
