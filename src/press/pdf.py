@@ -42,8 +42,8 @@ DRAW = """async () => {
     dispatchEvent(new Event("beforeprint"));
     if (window.MathJax) await MathJax.startup.promise;
     await document.fonts.ready;
-    for (const image of document.images) {
-        if (image.closest(".plotly-target")) continue; // the still of a figure that is about to be drawn
+    // but for stills, whose figures are about to be drawn
+    for (const image of [...document.images].filter((i) => !i.closest(".plotly-target"))) {
         image.loading = "eager"; // what is lazy and far down never comes
         await image.decode();
     }
